@@ -1,0 +1,48 @@
+"""Errors the filesystem raises: each carries the errno its caller reports.
+
+A caller's bug is an assertion.  What comes from a disk or from a user is
+checked and raised from here, with the address, what was expected and what was
+found.  Nothing above needs to translate: a front end passes ``errno`` on.
+"""
+
+from __future__ import annotations
+
+import errno as _errno
+import os
+
+
+class FilesystemError(OSError):
+    """A request refused: ``errno`` says why in the terms of POSIX."""
+
+    def __init__(self, code: int, detail: str = "") -> None:
+        """Take ``code``, an errno, and ``detail``, a short text for the log."""
+        super().__init__(code, detail or os.strerror(code))
+
+
+class DamageError(FilesystemError):
+    """What a device returned fails its checksum or contradicts its owner (``EIO``)."""
+
+    def __init__(self, detail: str) -> None:
+        """Take ``detail``: the address, what was expected and what was found."""
+        super().__init__(_errno.EIO, detail)
+
+
+class DeviceError(FilesystemError):
+    """A device refused or failed a request; ``offset_bytes`` is where."""
+
+    def __init__(self, code: int, detail: str, offset_bytes: int = 0) -> None:
+        """Take the errno, a text and the byte offset of the failed request."""
+        super().__init__(code, f"{detail} at byte {offset_bytes}")
+        self.offset_bytes = offset_bytes
+
+
+class FormatError(Exception):
+    """A target that is not a usable lfs filesystem; the text is for the user."""
+
+
+class LogDamageError(FormatError):
+    """The log is broken at a place known to have been flushed: damage, not its end."""
+
+
+class UsageError(Exception):
+    """A command line or a target that a tool refuses; the text is for the user."""
