@@ -1,0 +1,62 @@
+"""The interface of every block device, and its contract.
+
+A device is an array of bytes with a volatile cache: what was written may reach
+the medium in any order, or not at all, until ``flush`` returns.  A request is
+never partly visible to a later read of the same device.  Offsets and lengths
+are multiples of ``align_bytes``.
+"""
+
+from __future__ import annotations
+
+import errno
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from lfs.errors import DeviceError
+
+
+class BlockDevice(ABC):
+    """An array of ``size_bytes`` bytes that can be read, written and flushed."""
+
+    size_bytes: int
+    align_bytes: int = 512
+    read_only: bool = False
+
+    @abstractmethod
+    def read(self, offset_bytes: int, length_bytes: int) -> bytes:
+        """Return exactly ``length_bytes`` bytes at ``offset_bytes``.
+
+        Raises DeviceError: EIO when the device fails or ends early, EINVAL when
+        the request lies outside the device.
+        """
+
+    @abstractmethod
+    def write(self, offset_bytes: int, buffers: Sequence[bytes]) -> None:
+        """Write ``buffers`` one after the other at ``offset_bytes``.
+
+        Nothing is durable before ``flush``.  Raises DeviceError: EROFS on a
+        read-only device, ENOSPC when the host cannot store it, EIO, EINVAL.
+        After an error any part of the request may have been written.
+        """
+
+    @abstractmethod
+    def flush(self) -> None:
+        """Make every completed write durable; raises DeviceError when that fails."""
+
+    def discard(self, offset_bytes: int, length_bytes: int) -> None:
+        """Tell that a range holds nothing of use; reads of it are then undefined."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release what the device holds; does not flush.  Closing twice is allowed."""
+
+    def check_range(self, offset_bytes: int, length_bytes: int) -> None:
+        """Raise DeviceError(EINVAL) unless the range is aligned and inside the device."""
+        inside = 0 <= offset_bytes and offset_bytes + length_bytes <= self.size_bytes
+        aligned = offset_bytes % self.align_bytes == 0 and length_bytes % self.align_bytes == 0
+        if not (inside and aligned):
+            raise DeviceError(
+                errno.EINVAL,
+                f"request of {length_bytes} bytes outside a device of {self.size_bytes}",
+                offset_bytes,
+            )
