@@ -14,6 +14,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import NamedTuple
 
 from lfs.checksum import checksum
@@ -147,7 +148,9 @@ class Superblock:
         raw = raw[:SUPERBLOCK_BYTES]
         fields = _SUPERBLOCK.unpack_from(raw)
         (magic, _, version, own_offset, generation, uuid, label) = fields[:7]
-        _expect(magic == SUPERBLOCK_MAGIC, "superblock magic", offset_bytes, SUPERBLOCK_MAGIC, magic)
+        _expect(
+            magic == SUPERBLOCK_MAGIC, "superblock magic", offset_bytes, SUPERBLOCK_MAGIC, magic
+        )
         _expect(
             _seal_holds(raw, _SUPERBLOCK_CHECKSUM_OFFSET),
             "superblock checksum",
@@ -155,7 +158,9 @@ class Superblock:
             "a match",
             "a mismatch",
         )
-        _expect(own_offset == offset_bytes, "superblock place", offset_bytes, offset_bytes, own_offset)
+        _expect(
+            own_offset == offset_bytes, "superblock place", offset_bytes, offset_bytes, own_offset
+        )
         block = cls(
             uuid=uuid,
             label=label.rstrip(b"\0"),
@@ -350,7 +355,8 @@ assert _RECORD.size == RECORD_OVERHEAD_BYTES
 
 class Entry(NamedTuple):
     """Owner of a run of payload blocks: ``key`` is the first file block (data),
-    0 (nodes say what they are) or the usage page; ``checksums`` has one a block."""
+    0 (nodes say what they are) or the usage page; ``checksums`` has one a block.
+    """
 
     kind: int
     owner: int
@@ -625,16 +631,22 @@ def unpack_node(raw: bytes, filesystem_id: bytes, address: int) -> Node:
     if level:
         branch_slots = list(_BRANCH_SLOT.iter_unpack(slots))
         keys = [key for key, _, _ in branch_slots]
-        node: Node = Branch(level, keys, [Pointer(child, value) for _, child, value in branch_slots])
+        node: Node = Branch(
+            level, keys, [Pointer(child, value) for _, child, value in branch_slots]
+        )
     else:
         leaf_slots = list(_LEAF_SLOT.iter_unpack(slots))
         keys = [key for key, _ in leaf_slots]
         values = list(_split(raw, values_offset, [length for _, length in leaf_slots]))
         _expect(
-            values_offset + sum(map(len, values)) == used, "leaf values", address, used, values_offset
+            values_offset + sum(map(len, values)) == used,
+            "leaf values",
+            address,
+            used,
+            values_offset,
         )
         node = Leaf(keys, values)
-    ordered = all(left < right for left, right in zip(keys, keys[1:], strict=False))
+    ordered = all(left < right for left, right in pairwise(keys))
     _expect(ordered, "node key order", address, "ascending keys", "others")
     return node
 
@@ -756,7 +768,7 @@ class InodeItem(NamedTuple):
     def unpack(cls, raw: bytes) -> InodeItem:
         """Read an inode item; raises DamageError when it is too short."""
         _expect(len(raw) >= _INODE.size, "inode item", 0, _INODE.size, len(raw))
-        return cls(*_INODE.unpack_from(raw), raw[_INODE.size :])
+        return cls._make((*_INODE.unpack_from(raw), raw[_INODE.size :]))
 
 
 _RUN = struct.Struct("<HHHHQ")
@@ -769,7 +781,7 @@ class Run(NamedTuple):
     """Adjacent file blocks of a window at adjacent addresses."""
 
     first: int
-    count: int
+    count: int  # type: ignore[assignment]  # shadows tuple.count, which nobody calls
     flags: int
     address: int
 

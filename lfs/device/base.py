@@ -43,7 +43,7 @@ class BlockDevice(ABC):
     def flush(self) -> None:
         """Make every completed write durable; raises DeviceError when that fails."""
 
-    def discard(self, offset_bytes: int, length_bytes: int) -> None:
+    def discard(self, offset_bytes: int, length_bytes: int) -> None:  # noqa: B027  optional
         """Tell that a range holds nothing of use; reads of it are then undefined."""
 
     @abstractmethod
@@ -52,7 +52,7 @@ class BlockDevice(ABC):
 
     def check_range(self, offset_bytes: int, length_bytes: int) -> None:
         """Raise DeviceError(EINVAL) unless the range is aligned and inside the device."""
-        inside = 0 <= offset_bytes and offset_bytes + length_bytes <= self.size_bytes
+        inside = offset_bytes >= 0 and offset_bytes + length_bytes <= self.size_bytes
         aligned = offset_bytes % self.align_bytes == 0 and length_bytes % self.align_bytes == 0
         if not (inside and aligned):
             raise DeviceError(
