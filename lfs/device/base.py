@@ -60,3 +60,9 @@ class BlockDevice(ABC):
                 f"request of {length_bytes} bytes outside a device of {self.size_bytes}",
                 offset_bytes,
             )
+
+    def check_write(self, offset_bytes: int, length_bytes: int) -> None:
+        """Raise DeviceError(EROFS) on a read-only device, else as ``check_range``."""
+        if self.read_only:
+            raise DeviceError(errno.EROFS, "device is read-only", offset_bytes)
+        self.check_range(offset_bytes, length_bytes)

@@ -1,0 +1,175 @@
+"""An image file or a real disk.
+
+Requests go through the page cache of the host with ``preadv(2)`` and
+``pwritev(2)``: nothing is copied here, and a read of what was just written
+costs no device access.  ``flush`` is ``fdatasync(2)``.
+
+After a failed ``fdatasync`` the kernel forgets which pages it could not write,
+and the next call succeeds without them.  Therefore a device that has failed one
+flush fails all later ones: what it holds is known again after the next open.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import os
+import stat
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+
+from lfs.device.base import BlockDevice
+from lfs.errors import DeviceError, UsageError
+
+_BUFFERS_MAX = os.sysconf("SC_IOV_MAX")
+_BLKDISCARD = 0x1277
+_FALLOC_FL_KEEP_SIZE = 1
+_FALLOC_FL_PUNCH_HOLE = 2
+_OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_DISCARD_UNSUPPORTED = (errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTTY, errno.EINVAL)
+
+
+def _device_error(error: OSError, request: str, offset_bytes: int) -> DeviceError:
+    """Return what the caller of a failed request gets: ENOSPC, EROFS or EIO."""
+    if error.errno in _OUT_OF_SPACE:
+        code = errno.ENOSPC
+    elif error.errno == errno.EROFS:
+        code = errno.EROFS
+    else:
+        code = errno.EIO
+    return DeviceError(code, f"{request} failed ({error.strerror})", offset_bytes)
+
+
+class FileDevice(BlockDevice):
+    """A device over the image file or block device ``path``."""
+
+    def __init__(self, path: str | Path, read_only: bool = False) -> None:
+        """Open ``path``; its size is what it is now, in whole ``align_bytes``.
+
+        Raises UsageError when it cannot be opened, is no file and no block
+        device, or is a block device that the system uses (mounted, part of an
+        array) and ``read_only`` is not set.
+        """
+        self.path = Path(path)
+        self.read_only = read_only
+        self._descriptor = _open(self.path, read_only)
+        self._flush_error: DeviceError | None = None
+        size_bytes = os.lseek(self._descriptor, 0, os.SEEK_END)
+        self.size_bytes = size_bytes - size_bytes % self.align_bytes
+        self.is_block_device = stat.S_ISBLK(os.fstat(self._descriptor).st_mode)
+
+    def fileno(self) -> int:
+        """Return the descriptor; -1 once closed."""
+        return self._descriptor
+
+    def read(self, offset_bytes: int, length_bytes: int) -> bytes:
+        """Return the bytes of a range; raises DeviceError (EIO, EINVAL)."""
+        self.check_range(offset_bytes, length_bytes)
+        parts = []
+        position = offset_bytes
+        end = offset_bytes + length_bytes
+        while position < end:
+            try:
+                part = os.pread(self._descriptor, end - position, position)
+            except OSError as error:
+                raise _device_error(error, "read", position) from error
+            if not part:
+                raise DeviceError(errno.EIO, "device ends early", position)
+            parts.append(part)
+            position += len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def write(self, offset_bytes: int, buffers: Sequence[bytes]) -> None:
+        """Write ``buffers`` in a row; raises DeviceError (EROFS, ENOSPC, EIO, EINVAL)."""
+        self.check_write(offset_bytes, sum(map(len, buffers)))
+        position = offset_bytes
+        for start in range(0, len(buffers), _BUFFERS_MAX):
+            position = self._write_all(position, buffers[start : start + _BUFFERS_MAX])
+
+    def _write_all(self, position: int, buffers: Sequence[bytes | memoryview]) -> int:
+        """Write at most ``_BUFFERS_MAX`` buffers, however many calls it takes; return the end."""
+        end = position + sum(map(len, buffers))
+        while position < end:
+            try:
+                written = os.pwritev(self._descriptor, buffers, position)
+            except OSError as error:
+                raise _device_error(error, "write", position) from error
+            position += written
+            if position < end:
+                buffers = _rest(buffers, written)
+        return position
+
+    def flush(self) -> None:
+        """Make every completed write durable; raises DeviceError, and then for ever."""
+        if self._flush_error is None and not self.read_only:
+            try:
+                os.fdatasync(self._descriptor)
+            except OSError as error:
+                self._flush_error = _device_error(error, "flush", 0)
+        if self._flush_error is not None:
+            raise self._flush_error
+
+    def discard(self, offset_bytes: int, length_bytes: int) -> None:
+        """Give the range back to the host or the disk where that is supported."""
+        self.check_write(offset_bytes, length_bytes)
+        if length_bytes == 0:
+            return
+        try:
+            if self.is_block_device:
+                fcntl.ioctl(
+                    self._descriptor, _BLKDISCARD, struct.pack("=QQ", offset_bytes, length_bytes)
+                )
+            else:
+                _punch_hole(self._descriptor, offset_bytes, length_bytes)
+        except OSError as error:
+            if error.errno not in _DISCARD_UNSUPPORTED:
+                raise _device_error(error, "discard", offset_bytes) from error
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        if self._descriptor >= 0:
+            descriptor, self._descriptor = self._descriptor, -1
+            # What close could report belongs to writes that nobody flushed.
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+
+
+def _open(path: Path, read_only: bool) -> int:
+    """Return a descriptor of ``path``; raises UsageError with one line for the user."""
+    try:
+        mode = path.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
+            raise UsageError(f"{path} is neither an image file nor a block device")
+        flags = os.O_RDONLY if read_only else os.O_RDWR
+        if stat.S_ISBLK(mode) and not read_only:
+            # Without O_CREAT this claims the disk: the kernel refuses it while it is mounted.
+            flags |= os.O_EXCL
+        return os.open(path, flags | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.EBUSY:
+            raise UsageError(f"{path} is in use by the system (mounted?)") from error
+        raise UsageError(f"cannot open {path}: {error.strerror}") from error
+
+
+def _rest(buffers: Sequence[bytes | memoryview], written: int) -> list[bytes | memoryview]:
+    """Return what is left of ``buffers`` after their first ``written`` bytes."""
+    for index, buffer in enumerate(buffers):
+        if written < len(buffer):
+            return [memoryview(buffer)[written:], *buffers[index + 1 :]]
+        written -= len(buffer)
+    return []
+
+
+def _punch_hole(descriptor: int, offset_bytes: int, length_bytes: int) -> None:
+    """Free a range of a file; raises OSError.  Python has no call for it."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    mode = _FALLOC_FL_PUNCH_HOLE | _FALLOC_FL_KEEP_SIZE
+    result = libc.fallocate(
+        descriptor, mode, ctypes.c_int64(offset_bytes), ctypes.c_int64(length_bytes)
+    )
+    if result != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from lfs.device.file import FileDevice
+from lfs.errors import DeviceError, UsageError
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    path = tmp_path / "device.img"
+    path.write_bytes(bytes(65536))
+    return path
+
+
+def test_file_device_missing_file_is_refused_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"^cannot open .*none\.img: No such file or directory$"):
+        FileDevice(tmp_path / "none.img")
+
+
+@pytest.mark.parametrize("path", ["/", "/dev/null"])
+def test_file_device_other_kinds_of_file_are_refused(path: str) -> None:
+    with pytest.raises(UsageError, match="neither an image file nor a block device"):
+        FileDevice(path)
+
+
+def test_file_device_odd_size_is_rounded_down(image: Path) -> None:
+    os.truncate(image, 65536 + 100)
+    device = FileDevice(image)
+    assert device.size_bytes == 65536
+    device.close()
+
+
+def test_file_device_writes_are_seen_by_the_next_open(image: Path) -> None:
+    device = FileDevice(image)
+    device.write(512, [b"a" * 512])
+    device.flush()
+    device.close()
+    reader = FileDevice(image, read_only=True)
+    assert reader.read(512, 512) == b"a" * 512
+    reader.close()
+
+
+def test_file_device_truncated_under_us_is_an_error(image: Path) -> None:
+    device = FileDevice(image)
+    os.truncate(image, 4096)
+    with pytest.raises(DeviceError, match="device ends early at byte 4096") as caught:
+        device.read(0, 8192)
+    assert caught.value.errno == errno.EIO
+    device.close()
+
+
+def test_file_device_short_writes_are_continued(
+    image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = os.pwritev
+
+    def short(descriptor: int, buffers: Sequence[bytes], offset: int) -> int:
+        return whole(descriptor, [b"".join(buffers)[:700]], offset)
+
+    device = FileDevice(image)
+    data = os.urandom(8192)
+    monkeypatch.setattr(os, "pwritev", short)
+    device.write(1024, [data[:1000], b"", data[1000:1001], data[1001:]])
+    assert device.read(1024, 8192) == data
+    device.close()
+
+
+@pytest.mark.parametrize(
+    ("raised", "reported"),
+    [
+        (errno.ENOSPC, errno.ENOSPC),
+        (errno.EDQUOT, errno.ENOSPC),
+        (errno.EFBIG, errno.ENOSPC),
+        (errno.ENXIO, errno.EIO),
+    ],
+)
+def test_file_device_failed_write_tells_errno_and_place(
+    image: Path, monkeypatch: pytest.MonkeyPatch, raised: int, reported: int
+) -> None:
+    def fail(*_: object) -> int:
+        raise OSError(raised, os.strerror(raised))
+
+    device = FileDevice(image)
+    monkeypatch.setattr(os, "pwritev", fail)
+    with pytest.raises(DeviceError, match=r"write failed .* at byte 512") as caught:
+        device.write(512, [b"a" * 512])
+    assert caught.value.errno == reported
+    device.close()
+
+
+def test_file_device_failed_flush_is_never_forgotten(
+    image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: int) -> None:
+        raise OSError(errno.EIO, "broken")
+
+    device = FileDevice(image)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", fail)
+        with pytest.raises(DeviceError):
+            device.flush()
+    with pytest.raises(DeviceError):
+        device.flush()
+    device.close()
+
+
+def test_file_device_discard_gives_space_back(image: Path) -> None:
+    image.write_bytes(b"a" * 65536)
+    device = FileDevice(image)
+    device.flush()
+    before = image.stat().st_blocks
+    device.discard(0, 32768)
+    after = image.stat().st_blocks
+    assert image.stat().st_size == 65536
+    if after == before:
+        pytest.skip("the filesystem of the test folder does not punch holes")
+    assert device.read(0, 4096) == bytes(4096)
+    device.close()
