@@ -441,6 +441,8 @@ class Summary:
         Raises DamageError when no summary of this filesystem starts there; the
         length is not to be trusted before ``unpack`` has checked the whole.
         """
+        length = len(first_block)
+        _expect(length >= _SUMMARY.size, "summary length", address, _SUMMARY.size, length)
         fields = _SUMMARY.unpack_from(first_block)
         _expect(fields[0] == SUMMARY_MAGIC, "summary magic", address, SUMMARY_MAGIC, fields[0])
         _expect(fields[2] == filesystem_id, "summary filesystem", address, filesystem_id, fields[2])
@@ -453,6 +455,7 @@ class Summary:
     @classmethod
     def unpack(cls, raw: bytes, filesystem_id: bytes, address: int) -> Summary:
         """Read a whole summary; ``raw`` has exactly the bytes ``peek_bytes`` told."""
+        _expect(len(raw) >= _SUMMARY.size, "summary length", address, _SUMMARY.size, len(raw))
         fields = _SUMMARY.unpack_from(raw)
         _expect(fields[0] == SUMMARY_MAGIC, "summary magic", address, SUMMARY_MAGIC, fields[0])
         _expect(fields[12] == len(raw), "summary length", address, fields[12], len(raw))
@@ -617,7 +620,11 @@ def pack_node(
 
 
 def unpack_node(raw: bytes, filesystem_id: bytes, address: int) -> Node:
-    """Read a node whose bytes the caller has verified against its pointer."""
+    """Read a node whose bytes the caller has verified against its pointer.
+
+    Raises DamageError when they are none, another filesystem's, or belong elsewhere.
+    """
+    _expect(len(raw) >= NODE_HEADER_BYTES, "node length", address, NODE_HEADER_BYTES, len(raw))
     magic, _, found_id, own_address, _ = _BLOCK_HEADER.unpack_from(raw)
     _expect(magic == NODE_MAGIC, "node magic", address, NODE_MAGIC, magic)
     _expect(found_id == filesystem_id, "node filesystem", address, filesystem_id, found_id)
@@ -716,19 +723,23 @@ def pack_usage_page(
 
 
 def unpack_usage_page(raw: bytes, index: int, filesystem_id: bytes, address: int) -> list[Usage]:
-    """Read usage page ``index`` whose bytes were verified against its pointer."""
+    """Read usage page ``index`` whose bytes were verified against its pointer.
+
+    Raises DamageError when they are none, another filesystem's, or belong elsewhere.
+    """
+    header_bytes = _BLOCK_HEADER.size + _USAGE_HEADER.size
+    _expect(len(raw) >= header_bytes, "usage page length", address, header_bytes, len(raw))
     magic, _, found_id, own_address, _ = _BLOCK_HEADER.unpack_from(raw)
     _expect(magic == USAGE_MAGIC, "usage page magic", address, USAGE_MAGIC, magic)
     _expect(found_id == filesystem_id, "usage page filesystem", address, filesystem_id, found_id)
     _expect(own_address == address, "usage page place", address, address, own_address)
     own_index, count = _USAGE_HEADER.unpack_from(raw, _BLOCK_HEADER.size)
     _expect(own_index == index, "usage page index", address, index, own_index)
-    offset = _BLOCK_HEADER.size + _USAGE_HEADER.size
-    end = offset + count * _USAGE.size
+    end = header_bytes + count * _USAGE.size
     _expect(end <= len(raw), "usage page count", address, len(raw), count)
     return [
         Usage(live, order, state, last)
-        for live, order, state, _, last in _USAGE.iter_unpack(raw[offset:end])
+        for live, order, state, _, last in _USAGE.iter_unpack(raw[header_bytes:end])
     ]
 
 
@@ -844,8 +855,9 @@ class EntryItem(NamedTuple):
 
     @classmethod
     def unpack(cls, raw: bytes) -> EntryItem:
-        """Read a directory entry; raises DamageError when it is too short."""
-        _expect(len(raw) > _ENTRY_ITEM.size, "directory entry", 0, "a name", raw)
+        """Read a directory entry; raises DamageError when its name is empty or too long."""
+        name_bytes = len(raw) - _ENTRY_ITEM.size
+        _expect(1 <= name_bytes <= NAME_BYTES_MAX, "directory entry", 0, "a name", raw)
         ino, file_type = _ENTRY_ITEM.unpack_from(raw)
         return cls(ino, file_type, raw[_ENTRY_ITEM.size :])
 
@@ -870,7 +882,9 @@ class XattrItem(NamedTuple):
         _expect(len(raw) >= _XATTR_ITEM.size, "extended attribute", 0, "a header", raw)
         name_bytes, value_bytes = _XATTR_ITEM.unpack_from(raw)
         end = _XATTR_ITEM.size + name_bytes
-        _expect(end <= len(raw), "extended attribute name", 0, end, len(raw))
+        _expect(name_bytes > 0 and end <= len(raw), "extended attribute name", 0, end, len(raw))
+        most = min(value_bytes, XATTR_VALUE_BYTES_MAX)
+        _expect(len(raw) - end <= most, "extended attribute value", 0, most, len(raw) - end)
         return cls(raw[_XATTR_ITEM.size : end], value_bytes, raw[end:])
 
 
