@@ -1,0 +1,142 @@
+"""Extended attributes: names with values of up to 64 KiB, beside their inode.
+
+An attribute is one imap item, or several chunks when its value is long
+(FORMAT.md, "Extended attribute").
+"""
+
+from __future__ import annotations
+
+import errno
+
+from lfs.directory import NameHash
+from lfs.errors import DamageError, FilesystemError
+from lfs.inodes import Inode, InodeTable
+from lfs.ondisk import (
+    HASH_COLLISIONS,
+    KIND_XATTR,
+    NAME_BYTES_MAX,
+    XATTR_CHUNKS,
+    XATTR_VALUE_BYTES_MAX,
+    XattrItem,
+    chunk_bytes,
+    pack_key,
+    unpack_key,
+    xattr_offset,
+)
+from lfs.space import SpaceRules
+from lfs.volume import Volume
+
+XATTR_CREATE = 1
+XATTR_REPLACE = 2
+
+
+class Attributes:
+    """The extended attributes of all inodes."""
+
+    def __init__(
+        self, volume: Volume, inodes: InodeTable, space: SpaceRules, name_hash: NameHash
+    ) -> None:
+        """Keep attributes in the inode map of ``volume``."""
+        self._imap = volume.imap
+        self._inodes = inodes
+        self._space = space
+        self._hash = name_hash
+        self._block_bytes = volume.block_bytes
+        self._chunk_bytes = chunk_bytes(volume.block_bytes)
+
+    def get(self, inode: Inode, name: bytes) -> bytes:
+        """Return a value; raises FilesystemError(ENODATA)."""
+        offset, item, _ = self._locate(inode.ino, name)
+        if item is None:
+            raise FilesystemError(errno.ENODATA)
+        parts = [item.chunk]
+        for chunk in range(1, -(-item.value_bytes // self._chunk_bytes)):
+            part = self._imap.get(pack_key(inode.ino, KIND_XATTR, offset + chunk))
+            if part is None:
+                raise DamageError(f"attribute of inode {inode.ino} lacks chunk {chunk}")
+            parts.append(part)
+        return b"".join(parts)
+
+    def set(self, inode: Inode, name: bytes, value: bytes, now_ns: int, flags: int) -> None:
+        """Set an attribute; raises EEXIST, ENODATA (by ``flags``), ERANGE, E2BIG, ENOSPC."""
+        if not name or len(name) > NAME_BYTES_MAX:
+            raise FilesystemError(errno.ERANGE)
+        if len(value) > XATTR_VALUE_BYTES_MAX:
+            raise FilesystemError(errno.E2BIG)
+        offset, item, _ = self._locate(inode.ino, name)
+        if item is not None and flags & XATTR_CREATE:
+            raise FilesystemError(errno.EEXIST)
+        if item is None and flags & XATTR_REPLACE:
+            raise FilesystemError(errno.ENODATA)
+        self._space.admit(2 + 2 * len(value) // self._block_bytes)
+        if item is not None:
+            self._delete_chunks(inode.ino, offset, item)
+        size = self._chunk_bytes
+        first = XattrItem(name, len(value), value[:size])
+        self._imap.put(pack_key(inode.ino, KIND_XATTR, offset), first.pack())
+        for chunk in range(1, -(-len(value) // size)):
+            part = value[chunk * size : (chunk + 1) * size]
+            self._imap.put(pack_key(inode.ino, KIND_XATTR, offset + chunk), part)
+        inode.ctime_ns = now_ns
+        self._inodes.mark_dirty(inode)
+
+    def remove(self, inode: Inode, name: bytes, now_ns: int) -> None:
+        """Remove an attribute; raises ENODATA."""
+        offset, item, last = self._locate(inode.ino, name)
+        if item is None:
+            raise FilesystemError(errno.ENODATA)
+        self._space.admit_removal()
+        self._delete_chunks(inode.ino, offset, item)
+        if last != offset:
+            self._move(inode.ino, last, offset)
+        inode.ctime_ns = now_ns
+        self._inodes.mark_dirty(inode)
+
+    def names(self, inode: Inode) -> list[bytes]:
+        """Return the names of all attributes."""
+        found = []
+        for key, value in self._imap.scan(*self._range(inode.ino)):
+            if unpack_key(key)[2] % XATTR_CHUNKS == 0:
+                found.append(XattrItem.unpack(value).name)
+        return found
+
+    def discard(self, inode: Inode) -> None:
+        """Remove all attributes of an inode that is being removed."""
+        for key, _ in self._imap.scan(*self._range(inode.ino)):
+            self._imap.delete(key)
+
+    def _range(self, ino: int) -> tuple[bytes, bytes]:
+        return pack_key(ino, KIND_XATTR, 0), pack_key(ino, KIND_XATTR + 1, 0)
+
+    def _locate(self, ino: int, name: bytes) -> tuple[int, XattrItem | None, int]:
+        """Return where ``name`` is or belongs, its first chunk, and the last of its hash."""
+        base = xattr_offset(self._hash(name))
+        found: tuple[int, XattrItem] | None = None
+        for index in range(HASH_COLLISIONS):
+            offset = base + index * XATTR_CHUNKS
+            value = self._imap.get(pack_key(ino, KIND_XATTR, offset))
+            if value is None:
+                last = offset - XATTR_CHUNKS
+                return (*found, last) if found else (offset, None, last)
+            item = XattrItem.unpack(value)
+            if item.name == name:
+                found = offset, item
+        raise FilesystemError(errno.ENOSPC, "too many attributes with the same hash")
+
+    def _chunk_count(self, item: XattrItem) -> int:
+        return max(1, -(-item.value_bytes // self._chunk_bytes))
+
+    def _delete_chunks(self, ino: int, offset: int, item: XattrItem) -> None:
+        for chunk in range(self._chunk_count(item)):
+            self._imap.delete(pack_key(ino, KIND_XATTR, offset + chunk))
+
+    def _move(self, ino: int, source: int, target: int) -> None:
+        """Move the attribute at offset ``source`` to ``target``."""
+        value = self._imap.get(pack_key(ino, KIND_XATTR, source))
+        assert value is not None
+        item = XattrItem.unpack(value)
+        for chunk in range(self._chunk_count(item)):
+            part = self._imap.get(pack_key(ino, KIND_XATTR, source + chunk))
+            assert part is not None
+            self._imap.put(pack_key(ino, KIND_XATTR, target + chunk), part)
+        self._delete_chunks(ino, source, item)

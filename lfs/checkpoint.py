@@ -1,0 +1,193 @@
+"""Checkpoints: the point from which the next mount starts.
+
+Order (ARCHITECTURE.md, "Order of writes"): a commit; the nodes of the new inode
+map; the usage pages, which count themselves; flush; the checkpoint region;
+flush.  A crash anywhere before the region is whole leaves the older checkpoint
+and the log after it, which lead to the same tree.
+"""
+
+from __future__ import annotations
+
+from lfs.checksum import checksum
+from lfs.commit import Committer
+from lfs.errors import DeviceError
+from lfs.imap_rebuild import NewNode, Rebuild
+from lfs.ondisk import (
+    BLOCK_NODE,
+    BLOCK_USAGE,
+    CHECKPOINT_REGION_COUNT,
+    NO_BLOCK,
+    SUMMARY_CHECKPOINT,
+    Checkpoint,
+    Entry,
+    Pointer,
+    pack_node,
+    pack_usage_page,
+)
+from lfs.segments.writer import HEAD_MAIN
+from lfs.volume import Volume
+
+_NODES_AT_ONCE = 256
+
+
+class Checkpointer:
+    """Writes checkpoints."""
+
+    def __init__(self, volume: Volume, committer: Committer) -> None:
+        """Write checkpoints of one volume."""
+        self._volume = volume
+        self._committer = committer
+        self.time_ns = 0
+        self.touched_keys: set[bytes] = set()
+        """Keys whose nodes the next checkpoint must write anew (the cleaner's wish)."""
+        self.last_clean = False
+
+    def checkpoint(self, now_ns: int, clean: bool = False) -> None:
+        """Make everything durable and reachable from a checkpoint region.
+
+        ``clean`` says that nothing will be logged after it.  Raises DeviceError;
+        then the volume has failed, and the last commit that was flushed counts.
+        """
+        volume = self._volume
+        self._committer.commit(now_ns)
+        self._write_nodes(now_ns)
+        self._write_usage(now_ns)
+        sequence = volume.log.written_sequence
+        volume.flush()
+        volume.log.flushed(sequence)
+        self._write_region(now_ns, clean)
+        volume.flush()
+        volume.usage.checkpoint_durable()
+        volume.log.blocks_since_checkpoint = 0
+        self.time_ns = now_ns
+        self.last_clean = clean
+
+    # ---------------------------------------------------------------- inode map
+
+    def _write_nodes(self, now_ns: int) -> None:
+        volume = self._volume
+        imap = volume.imap
+        rebuilt = Rebuild(imap, volume.block_bytes, self.touched_keys).run()
+        nodes = rebuilt.new_nodes
+        for start in range(0, len(nodes), _NODES_AT_ONCE):
+            self._place_nodes(nodes[start : start + _NODES_AT_ONCE], now_ns)
+        for address in rebuilt.freed_addresses:
+            volume.usage.drop_live(address, 1)
+            imap.nodes.drop(address)
+        root = rebuilt.root.pointer if isinstance(rebuilt.root, NewNode) else rebuilt.root
+        node_count = imap.node_count + len(nodes) - len(rebuilt.freed_addresses)
+        imap.adopt(root, rebuilt.root_level, node_count)
+        self.touched_keys.clear()
+
+    def _place_nodes(self, nodes: list[NewNode], now_ns: int) -> None:
+        """Write nodes, children first, in as many log writes as it takes."""
+        volume = self._volume
+        while nodes:
+            placement = volume.log.reserve(HEAD_MAIN, len(nodes), 0, 1, whole=False)
+            now, nodes = nodes[: placement.payload_blocks], nodes[placement.payload_blocks :]
+            blocks: list[bytes] = []
+            checksums: list[int] = []
+            for address, new in enumerate(now, placement.payload_address):
+                node = new.finished()
+                raw = pack_node(
+                    node, volume.filesystem_id, address, placement.sequence, volume.block_bytes
+                )
+                new.pointer = Pointer(address, checksum(raw))
+                blocks.append(raw)
+                checksums.append(new.pointer.checksum)
+                volume.imap.nodes.store(address, node)
+            entry = Entry(BLOCK_NODE, 0, 0, 0, checksums)
+            volume.emit(placement, [entry], blocks, (), SUMMARY_CHECKPOINT, now_ns)
+
+    # -------------------------------------------------------------- usage table
+
+    def _write_usage(self, now_ns: int) -> None:
+        """Write the usage pages that changed, by themselves included.
+
+        Dropping the old copy of a page changes the page that counts it, so the
+        set is closed first; the pages are built when no count can change any
+        more.
+        """
+        volume = self._volume
+        usage = volume.usage
+        self._close_over_pages()
+        slack = 4
+        while True:
+            wanted = len(usage.dirty_pages) + slack
+            placement = volume.log.reserve(HEAD_MAIN, wanted, 0, wanted, whole=True)
+            usage.dirty_pages.add(usage.run_of(placement.address) // usage.per_page)
+            self._close_over_pages()
+            if len(usage.dirty_pages) <= wanted:
+                break
+            slack += len(usage.dirty_pages)
+        indices = sorted(usage.dirty_pages)
+        for index in indices:
+            if volume.usage_pages[index] != NO_BLOCK:
+                usage.drop_live(volume.usage_pages[index].address, 1)
+        run = usage.run_of(placement.address)
+        usage.add_live(placement.payload_address, len(indices))
+        usage.touch_run(run, placement.sequence)
+        usage.begin_checkpoint(volume.log.open_runs(), placement.sequence + 1)
+        blocks = []
+        entries = []
+        for address, index in enumerate(indices, placement.payload_address):
+            raw = pack_usage_page(
+                usage.page_entries(index),
+                index,
+                volume.filesystem_id,
+                address,
+                placement.sequence,
+                volume.block_bytes,
+            )
+            volume.usage_pages[index] = Pointer(address, checksum(raw))
+            blocks.append(raw)
+            entries.append(Entry(BLOCK_USAGE, 0, 0, index, [volume.usage_pages[index].checksum]))
+        # The writer counts what it writes; these are in the pages already.
+        usage.drop_live(placement.payload_address, len(indices))
+        volume.emit(placement, entries, blocks, (), SUMMARY_CHECKPOINT, now_ns)
+        usage.dirty_pages.clear()
+
+    def _close_over_pages(self) -> None:
+        """Add the pages that count the old copies of pages about to be written."""
+        usage = self._volume.usage
+        todo = list(usage.dirty_pages)
+        while todo:
+            pointer = self._volume.usage_pages[todo.pop()]
+            if pointer == NO_BLOCK:
+                continue
+            counting = usage.run_of(pointer.address) // usage.per_page
+            if counting not in usage.dirty_pages:
+                usage.dirty_pages.add(counting)
+                todo.append(counting)
+
+    # ------------------------------------------------------------------- region
+
+    def _write_region(self, now_ns: int, clean: bool) -> None:
+        volume = self._volume
+        log = volume.log
+        imap = volume.imap
+        number = volume.checkpoint_number + 1
+        offset_bytes = volume.superblock.checkpoint_offset_bytes[number % CHECKPOINT_REGION_COUNT]
+        record = Checkpoint(
+            number=number,
+            next_sequence=log.next_sequence,
+            next_address=log.next_address,
+            previous_checksum=log.previous_checksum,
+            imap_root=imap.root,
+            imap_root_level=imap.root_level,
+            next_ino=volume.next_ino,
+            inode_count=volume.inode_count,
+            live_block_count=volume.usage.live_total,
+            node_count=imap.node_count,
+            time_ns=now_ns,
+            clean=clean,
+            usage_pages=tuple(volume.usage_pages),
+        )
+        raw = record.pack(volume.filesystem_id, offset_bytes)
+        align = max(volume.device.align_bytes, 512)
+        try:
+            volume.device.write(offset_bytes, [raw.ljust(-(-len(raw) // align) * align, b"\0")])
+        except DeviceError as error:
+            volume.fail(error)
+            raise
+        volume.checkpoint_number = number

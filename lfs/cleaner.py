@@ -1,0 +1,290 @@
+"""The cleaner: turns runs with few live blocks into clean segments.
+
+Theory.  A victim's summaries tell who owned its blocks; the inode map tells
+which of them still do.  Live data is read, verified, and written to the cold
+head in file order, which also puts pieces of a file together.  Live nodes and
+usage pages are left to the checkpoint, which writes them anew anyway.  After
+that checkpoint the victim has no live block, and after the next one it is clean
+(``lfs.segments.usage``).
+
+A block that can't be verified stays where it is, under the checksum that
+convicts it, and its run is not cleaned again while mounted.
+
+Work is done in steps so that requests can come in between; each step looks up
+anew what is live.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lfs.checkpoint import Checkpointer
+from lfs.errors import DamageError, FilesystemError
+from lfs.inodes import Inode, InodeTable
+from lfs.ondisk import (
+    BLOCK_DATA,
+    BLOCK_NODE,
+    BLOCK_USAGE,
+    SUMMARY_CLEANER,
+    Entry,
+    Pointer,
+    Summary,
+)
+from lfs.segments.policy import choose_victims
+from lfs.segments.writer import HEAD_COLD
+from lfs.space import SpaceRules
+from lfs.volume import Volume
+from lfs.write_out import Extent, WriteOut
+
+STEP_BLOCKS = 512
+_CLEAN_SHARE_LOW = 8
+_UTILISATION_WORTH = 0.8
+
+Piece = tuple[int, int, int, int]
+"""Live data: inode number, file block, address, count."""
+
+
+class Cleaner:
+    """Cleans one volume."""
+
+    def __init__(
+        self,
+        volume: Volume,
+        inodes: InodeTable,
+        space: SpaceRules,
+        write_out: WriteOut,
+        checkpointer: Checkpointer,
+    ) -> None:
+        """Clean when asked to; nothing runs by itself."""
+        self._volume = volume
+        self._inodes = inodes
+        self._space = space
+        self._write_out = write_out
+        self._checkpointer = checkpointer
+        self._avoided: dict[int, int] = {}
+        self._work: Iterator[None] | None = None
+        self.moved_blocks = 0
+        self.cleaned_runs = 0
+
+    # --------------------------------------------------------------- foreground
+
+    def make_room(self, blocks: int, now_ns: int) -> None:
+        """Clean until ``blocks`` more can be accepted, or until nothing is gained.
+
+        Raises DeviceError when the log can't be written.
+        """
+        volume = self._volume
+        if volume.failed or volume.read_only:
+            return
+        self._work = None
+        self._checkpointer.checkpoint(now_ns)
+        if volume.usage.dead_segments and self._space.shortage_blocks(blocks) > 0:
+            self._checkpointer.checkpoint(now_ns)
+        idle_rounds = 0
+        while self._space.shortage_blocks(blocks) > 0 and idle_rounds < 3:
+            clean_before = volume.usage.clean_blocks
+            victims = self._victims(0.999)
+            if not victims:
+                return
+            for _ in self._clean(victims, now_ns):
+                pass
+            self._checkpointer.checkpoint(now_ns)
+            gained = volume.usage.clean_blocks > clean_before
+            idle_rounds = 0 if gained else idle_rounds + 1
+
+    # --------------------------------------------------------------- background
+
+    @property
+    def busy(self) -> bool:
+        """Tell whether a round has been begun and not finished."""
+        return self._work is not None
+
+    def wanted(self) -> bool:
+        """Tell whether cleaning ahead of need is worth its cost now."""
+        volume = self._volume
+        clean = volume.usage.clean_blocks
+        total = volume.superblock.segment_count * volume.superblock.segment_blocks
+        if clean * _CLEAN_SHARE_LOW > total:
+            return False
+        return bool(self._victims(_UTILISATION_WORTH))
+
+    def step(self, now_ns: int) -> bool:
+        """Do a bounded piece of cleaning; returns whether there is more to do."""
+        if self._volume.failed or self._volume.read_only:
+            return False
+        if self._work is None:
+            if not self.wanted():
+                return False
+            self._work = self._clean(self._victims(_UTILISATION_WORTH), now_ns)
+        try:
+            next(self._work)
+        except StopIteration:
+            self._work = None
+        return True
+
+    # -------------------------------------------------------------------- a round
+
+    def _victims(self, utilisation_max: float) -> list[int]:
+        """Choose victims whose live blocks fit into half of what is clean."""
+        volume = self._volume
+        budget_blocks = volume.usage.clean_blocks // 2
+        return choose_victims(
+            volume.usage,
+            volume.options.cleaner_policy,
+            volume.log.next_sequence,
+            {*self._avoided_runs(), *volume.log.open_runs()},
+            budget_blocks,
+            utilisation_max,
+        )
+
+    def _clean(self, victims: list[int], now_ns: int) -> Iterator[None]:
+        """Move what lives in ``victims``; yields between steps, ends after a checkpoint."""
+        pieces: list[Piece] = []
+        for run in victims:
+            pieces += self._survey(run)
+            yield
+        pieces.sort()
+        batch: list[Piece] = []
+        batch_blocks = 0
+        for piece in pieces:
+            batch.append(piece)
+            batch_blocks += piece[3]
+            if batch_blocks >= STEP_BLOCKS:
+                self._move(batch, now_ns)
+                batch, batch_blocks = [], 0
+                yield
+        self._move(batch, now_ns)
+        self._checkpointer.checkpoint(now_ns)
+        usage = self._volume.usage
+        for run in victims:
+            if usage.live_blocks(run):
+                self._avoid(run)
+            else:
+                self.cleaned_runs += 1
+
+    def _avoid(self, run: int) -> None:
+        """Clean ``run`` no more in this life of it."""
+        self._avoided[run] = self._volume.usage.last_sequence(run)
+
+    def _avoided_runs(self) -> list[int]:
+        usage = self._volume.usage
+        return [run for run, last in self._avoided.items() if usage.last_sequence(run) == last]
+
+    def _survey(self, run: int) -> list[Piece]:
+        """Find the live blocks of a run; nodes and usage pages are marked for rewriting."""
+        usage = self._volume.usage
+        pieces: list[Piece] = []
+        try:
+            for summary in self._volume.reader.walk_run(
+                usage.address_of(run), usage.last_sequence(run)
+            ):
+                self._survey_summary(summary, pieces)
+        except (DamageError, FilesystemError) as error:
+            self._volume.report(f"cleaner: leaving the run at {usage.address_of(run)}: {error}")
+            self._avoid(run)
+        return pieces
+
+    def _survey_summary(self, summary: Summary, pieces: list[Piece]) -> None:
+        address = summary.payload_address
+        for entry in summary.entries:
+            count = len(entry.checksums)
+            if entry.kind == BLOCK_DATA:
+                pieces += self._live_data(entry, address)
+            elif entry.kind == BLOCK_NODE:
+                self._touch_nodes(entry, address)
+            elif entry.kind == BLOCK_USAGE:
+                self._touch_page(entry.key, address)
+            address += count
+
+    def _live_data(self, entry: Entry, address: int) -> Iterator[Piece]:
+        """Yield the parts of ``entry`` that its owner still maps to ``address``."""
+        inode = self._inodes.find(entry.owner)
+        if inode is None:
+            return
+        size = self._volume.window_blocks
+        end = entry.key + len(entry.checksums)
+        position = entry.key
+        while position < end:
+            index, offset = divmod(position, size)
+            stop = min(size, offset + end - position)
+            window = self._inodes.window(inode, index)
+            if window is not None:
+                base = address + position - entry.key - offset
+                for first, count, at in window.runs:
+                    low, high = max(first, offset), min(first + count, stop)
+                    if low < high and at - first == base:
+                        yield entry.owner, index * size + low, at + low - first, high - low
+            position += stop - offset
+
+    def _touch_nodes(self, entry: Entry, address: int) -> None:
+        """Let the next checkpoint rewrite the nodes at ``address`` that are in use."""
+        imap = self._volume.imap
+        for offset, value in enumerate(entry.checksums):
+            pointer = Pointer(address + offset, value)
+            try:
+                node = imap.nodes.load(pointer)
+            except (DamageError, FilesystemError):
+                continue
+            if node.keys and imap.leads_to(node.keys[0], node.level, pointer):
+                self._checkpointer.touched_keys.add(node.keys[0])
+
+    def _touch_page(self, index: int, address: int) -> None:
+        pages = self._volume.usage_pages
+        if index < len(pages) and pages[index].address == address:
+            self._volume.usage.dirty_pages.add(index)
+
+    # --------------------------------------------------------------------- moving
+
+    def _move(self, pieces: list[Piece], now_ns: int) -> None:
+        """Write pieces to the cold head, as far as they are still live."""
+        extents: list[Extent] = []
+        for ino, first, address, count in pieces:
+            inode = self._inodes.find(ino)
+            if inode is not None:
+                extents += self._load(inode, first, address, count)
+        extents = _joined(extents)
+        self.moved_blocks += sum(len(extent.buffers) for extent in extents)
+        self._write_out.place(extents, HEAD_COLD, now_ns, SUMMARY_CLEANER)
+
+    def _load(self, inode: Inode, first: int, address: int, count: int) -> Iterator[Extent]:
+        """Read what ``inode`` still has at ``address`` of blocks ``first`` to ``first + count``."""
+        size = self._volume.window_blocks
+        block_bytes = self._volume.block_bytes
+        end = first + count
+        base = address - first
+        while first < end:
+            index, offset = divmod(first, size)
+            stop = min(size, offset + end - first)
+            window = self._inodes.window(inode, index)
+            pieces = list(window.pieces(offset, stop)) if window else []
+            for block, blocks, at in pieces:
+                if at == 0 or at - (index * size + block) != base:
+                    continue
+                assert window is not None
+                try:
+                    raw = self._volume.read_data(at, window.checksums[block : block + blocks])
+                except (DamageError, FilesystemError) as error:
+                    self._volume.report(f"cleaner: inode {inode.ino}: {error}")
+                    continue
+                buffers = [
+                    raw[start : start + block_bytes] for start in range(0, len(raw), block_bytes)
+                ]
+                yield Extent(inode, index * size + block, buffers)
+            first += stop - offset
+
+
+def _joined(extents: list[Extent]) -> list[Extent]:
+    """Join extents that follow each other in the same file."""
+    joined: list[Extent] = []
+    for extent in extents:
+        last = joined[-1] if joined else None
+        follows = (
+            last is not None
+            and last.inode is extent.inode
+            and last.first + len(last.buffers) == extent.first
+        )
+        if follows and last is not None:
+            last.buffers += extent.buffers
+        else:
+            joined.append(extent)
+    return joined

@@ -1,0 +1,102 @@
+"""Commits: all of memory, as of one moment, into the log.
+
+Theory.  A commit is a row of log writes, the last of which has the commit flag.
+Until that one is whole on disk, none of it counts (FORMAT.md, "Commit and
+roll-forward"); so the tree after a crash is the tree at the last commit that
+reached the disk (P1).  Committing takes no flush; whoever promised durability
+flushes the device afterwards (P2).
+
+A small commit, the usual ``fsync``, is a single log write: the records in its
+summary already point to the data in its payload, because the place is reserved
+before the records are built.
+"""
+
+from __future__ import annotations
+
+from lfs.inodes import InodeTable
+from lfs.ondisk import SUMMARY_COMMIT, Record
+from lfs.segments.writer import BULK_BLOCKS, HEAD_MAIN
+from lfs.space import SpaceRules
+from lfs.volume import Volume
+from lfs.write_out import Extent, WriteOut
+
+_TOGETHER_BLOCKS_MAX = 512
+_TOGETHER_RECORD_BLOCKS_MAX = 16
+
+
+class Committer:
+    """Writes commits."""
+
+    def __init__(
+        self, volume: Volume, inodes: InodeTable, space: SpaceRules, write_out: WriteOut
+    ) -> None:
+        """Commit what the parts of one volume hold in memory."""
+        self._volume = volume
+        self._inodes = inodes
+        self._space = space
+        self._write_out = write_out
+
+    @property
+    def dirty(self) -> bool:
+        """Tell whether memory holds anything that no commit has logged."""
+        inodes = self._inodes
+        return bool(inodes.dirty or inodes.with_dirty_blocks or self._volume.imap.unlogged_count)
+
+    def commit(self, now_ns: int, flags: int = 0) -> int:
+        """Log everything; returns the sequence number that must be flushed for it to last.
+
+        Raises DeviceError; then the volume has failed and the last commit counts.
+        """
+        volume = self._volume
+        if not self.dirty:
+            return volume.log.written_sequence
+        extents = [
+            extent
+            for inode in [*self._inodes.with_dirty_blocks.values()]
+            for extent in self._write_out.take_dirty(inode)
+        ]
+        blocks = sum(len(extent.buffers) for extent in extents)
+        record_bytes = (
+            self._write_out.window_record_bytes(extents)
+            + self._inodes.dirty_record_bytes()
+            + volume.imap.unlogged_bytes
+        )
+        large = any(len(extent.buffers) >= BULK_BLOCKS for extent in extents)
+        small_records = record_bytes <= _TOGETHER_RECORD_BLOCKS_MAX * volume.block_bytes
+        if blocks <= _TOGETHER_BLOCKS_MAX and small_records and not large:
+            self._commit_together(extents, blocks, record_bytes, now_ns, flags)
+        else:
+            self._write_out.place_all(extents, now_ns, flags)
+            self._inodes.log_dirty()
+            self._log_records(volume.imap.take_unlogged(), now_ns, flags)
+        return volume.log.written_sequence
+
+    def _commit_together(
+        self, extents: list[Extent], blocks: int, record_bytes: int, now_ns: int, flags: int
+    ) -> None:
+        """Write data and records as one log write."""
+        volume = self._volume
+        placement = volume.log.reserve(HEAD_MAIN, blocks, record_bytes, len(extents), whole=True)
+        entries, buffers = self._write_out.map(extents, placement)
+        self._inodes.log_dirty()
+        records = volume.imap.take_unlogged()
+        volume.emit(placement, entries, buffers, records, flags | SUMMARY_COMMIT, now_ns)
+
+    def _log_records(self, records: list[Record], now_ns: int, flags: int) -> None:
+        """Write records in as many log writes as it takes; the last one commits."""
+        volume = self._volume
+        limit_bytes = volume.superblock.segment_blocks // 4 * volume.block_bytes
+        batches: list[list[Record]] = [[]]
+        batch_bytes = 0
+        for record in records:
+            length = 19 + len(record.value or b"")
+            if batch_bytes + length > limit_bytes and batches[-1]:
+                batches.append([])
+                batch_bytes = 0
+            batches[-1].append(record)
+            batch_bytes += length
+        for batch in batches:
+            length = sum(19 + len(record.value or b"") for record in batch)
+            placement = volume.log.reserve(HEAD_MAIN, 0, length, 0, whole=True)
+            last = SUMMARY_COMMIT if batch is batches[-1] else 0
+            volume.emit(placement, (), (), batch, flags | last, now_ns)

@@ -1,0 +1,330 @@
+"""Contents of files: read, write, truncate.
+
+A write keeps whole blocks in memory, as part of the inode, after space for them
+has been promised; ``lfs.write_out`` gives them a place later.  Small files stay
+inside their inode.  Reads see dirty blocks first, then verified blocks from
+disk, then zeros.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from lfs.errors import DamageError, FilesystemError
+from lfs.inodes import Inode, InodeTable, Window, window_key
+from lfs.ondisk import KIND_WINDOW, pack_key, unpack_key
+from lfs.space import SpaceRules
+from lfs.volume import Volume
+from lfs.write_out import EXTENT_WRITE_OUT_BYTES, WriteOut
+
+FILE_BYTES_MAX = (1 << 63) - 1
+
+
+class FileData:
+    """Reads and writes the contents of inodes."""
+
+    def __init__(
+        self, volume: Volume, inodes: InodeTable, space: SpaceRules, write_out: WriteOut
+    ) -> None:
+        """Serve the inodes of one volume."""
+        self._volume = volume
+        self._inodes = inodes
+        self._space = space
+        self._write_out = write_out
+
+    # ------------------------------------------------------------------ reading
+
+    def read(self, inode: Inode, offset: int, size: int) -> bytes:
+        """Return up to ``size`` bytes at ``offset``; raises DamageError, DeviceError."""
+        end = min(offset + size, inode.size)
+        if offset >= end:
+            return b""
+        if inode.inline is not None:
+            return inode.inline[offset:end]
+        block_bytes = self._volume.block_bytes
+        first, last = offset // block_bytes, (end - 1) // block_bytes
+        parts = self._read_blocks(inode, first, last + 1)
+        raw = parts[0] if len(parts) == 1 else b"".join(parts)
+        skip = offset - first * block_bytes
+        if skip == 0 and len(raw) == end - offset:
+            return raw
+        return raw[skip : skip + end - offset]
+
+    def _read_blocks(self, inode: Inode, first: int, end: int) -> list[bytes]:
+        """Return the bytes of file blocks ``first`` to ``end`` in parts of whole blocks."""
+        if not inode.dirty_blocks:
+            return self._read_stored(inode, first, end)
+        parts: list[bytes] = []
+        block_bytes = self._volume.block_bytes
+        clean_from = first
+        for block in range(first, end):
+            dirty = inode.dirty_blocks.get(block)
+            if dirty is None:
+                continue
+            if clean_from < block:
+                parts += self._read_stored(inode, clean_from, block)
+            parts.append(bytes(dirty).ljust(block_bytes, b"\0"))
+            clean_from = block + 1
+        if clean_from < end:
+            parts += self._read_stored(inode, clean_from, end)
+        return parts
+
+    def _read_stored(self, inode: Inode, first: int, end: int) -> list[bytes]:
+        """Return file blocks from disk, adjacent ones in one device request."""
+        volume = self._volume
+        size = volume.window_blocks
+        pending: list[int] = []
+        pending_address = 0
+        parts: list[bytes] = []
+        position = first
+        while position < end:
+            index, offset = divmod(position, size)
+            stop = min(size, offset + end - position)
+            window = self._inodes.window(inode, index)
+            pieces = window.pieces(offset, stop) if window else [(offset, stop - offset, 0)]
+            for block, count, address in pieces:
+                if pending and address != pending_address + len(pending):
+                    parts.append(volume.read_data(pending_address, pending))
+                    pending = []
+                if address == 0:
+                    parts.append(bytes(count * volume.block_bytes))
+                    continue
+                if not pending:
+                    pending_address = address
+                assert window is not None
+                pending += window.checksums[block : block + count]
+            position += stop - offset
+        if pending:
+            parts.append(volume.read_data(pending_address, pending))
+        return parts
+
+    # ------------------------------------------------------------------ writing
+
+    def write(self, inode: Inode, offset: int, data: bytes, now_ns: int, privileged: bool) -> int:
+        """Write ``data`` at ``offset``; returns its length.
+
+        Nothing of it is on disk when this returns; space for it is.  Raises
+        FilesystemError ENOSPC or EFBIG, before anything has changed.
+        """
+        size = len(data)
+        if size == 0:
+            return 0
+        end = offset + size
+        if end > FILE_BYTES_MAX:
+            raise FilesystemError(errno.EFBIG)
+        inline = inode.inline
+        if inline is not None and end <= self._volume.inline_bytes_max:
+            self._write_inline(inode, inline, offset, data, privileged)
+        else:
+            self._write_blocks(inode, offset, data, privileged)
+        inode.size = max(inode.size, end)
+        inode.mtime_ns = inode.ctime_ns = now_ns
+        self._inodes.mark_dirty(inode)
+        if inode.dirty_extents.count * self._volume.block_bytes >= EXTENT_WRITE_OUT_BYTES:
+            self.write_out(inode, now_ns)
+        return size
+
+    def _write_inline(
+        self, inode: Inode, inline: bytes, offset: int, data: bytes, privileged: bool
+    ) -> None:
+        self._space.admit(1, privileged)
+        inode.inline = inline[:offset].ljust(offset, b"\0") + data + inline[offset + len(data) :]
+        self._inodes.inline_bytes += len(inode.inline)
+
+    def _write_blocks(self, inode: Inode, offset: int, data: bytes, privileged: bool) -> None:
+        block_bytes = self._volume.block_bytes
+        first, end = offset // block_bytes, -(-(offset + len(data)) // block_bytes)
+        new = end - first
+        if inode.dirty_blocks:
+            new -= sum(1 for block in range(first, end) if block in inode.dirty_blocks)
+        converting = inode.inline is not None
+        if new or converting:
+            self._space.admit(new + converting, privileged)
+        if converting:
+            self._leave_inline(inode)
+        head_cut = offset - first * block_bytes
+        tail_cut = end * block_bytes - offset - len(data)
+        # What must be read may be damaged: find out before anything changes.
+        single = end - first == 1
+        head = self._base(inode, first) if head_cut or (tail_cut and single) else None
+        tail = self._base(inode, end - 1) if tail_cut and not single else None
+        self._store(inode, first, end, offset, data, head, tail)
+
+    def _base(self, inode: Inode, block: int) -> bytearray:
+        """Return a block that will be partly overwritten, ready to be changed in place."""
+        dirty = inode.dirty_blocks.get(block)
+        if dirty is not None:
+            return dirty if isinstance(dirty, bytearray) else bytearray(dirty)
+        if block * self._volume.block_bytes >= inode.size:
+            return bytearray()
+        return bytearray(b"".join(self._read_stored(inode, block, block + 1)))
+
+    def _store(
+        self,
+        inode: Inode,
+        first: int,
+        end: int,
+        offset: int,
+        data: bytes,
+        head: bytearray | None,
+        tail: bytearray | None,
+    ) -> None:
+        """Put ``data`` into the dirty blocks ``first`` to ``end``."""
+        block_bytes = self._volume.block_bytes
+        blocks = inode.dirty_blocks
+        if not blocks:
+            self._inodes.with_dirty_blocks[inode.ino] = inode
+        position = -(offset - first * block_bytes)
+        for block in range(first, end):
+            part = data[max(0, position) : position + block_bytes]
+            if block == first and head is not None:
+                _overlay(head, max(0, -position), part)
+                blocks[block] = head
+            elif block == end - 1 and tail is not None:
+                _overlay(tail, 0, part)
+                blocks[block] = tail
+            else:
+                blocks[block] = part
+            position += block_bytes
+        self._space.reservations.reserve(inode.dirty_extents.add(first, end - first))
+
+    def _leave_inline(self, inode: Inode) -> None:
+        """Turn inline content into a dirty block; one block more was promised for it."""
+        inline = inode.inline
+        inode.inline = None
+        if inline:
+            inode.dirty_blocks[0] = bytearray(inline)
+            self._inodes.with_dirty_blocks[inode.ino] = inode
+            self._space.reservations.reserve(inode.dirty_extents.add(0, 1))
+
+    def write_out(self, inode: Inode, now_ns: int) -> None:
+        """Give the dirty data of one file its place now."""
+        self._write_out.place_all(self._write_out.take_dirty(inode), now_ns)
+
+    # --------------------------------------------------------------- truncating
+
+    def truncate(self, inode: Inode, size: int, now_ns: int) -> None:
+        """Cut or extend ``inode`` to ``size`` bytes; extending makes a hole.
+
+        Works on a full filesystem.  Raises EFBIG, or DamageError when the block
+        that is cut can't be read; then nothing has changed.
+        """
+        if size > FILE_BYTES_MAX:
+            raise FilesystemError(errno.EFBIG)
+        if size < inode.size:
+            self._shrink(inode, size)
+        elif size > inode.size:
+            self._extend(inode, size)
+        inode.mtime_ns = inode.ctime_ns = now_ns
+        self._inodes.mark_dirty(inode)
+
+    def _shrink(self, inode: Inode, size: int) -> None:
+        self._space.admit_removal()
+        if inode.inline is not None:
+            inode.inline = inode.inline[:size]
+            inode.size = size
+            return
+        block_bytes = self._volume.block_bytes
+        kept_blocks, cut = divmod(size, block_bytes)
+        if cut:
+            self._cut_block(inode, kept_blocks, cut)
+            kept_blocks += 1
+        self._drop_dirty(inode, kept_blocks)
+        self.unmap(inode, kept_blocks)
+        inode.version += 1
+        inode.size = size
+        if size == 0:
+            inode.inline = b""
+
+    def _cut_block(self, inode: Inode, block: int, cut: int) -> None:
+        """Zero what follows the first ``cut`` bytes of ``block``."""
+        dirty = inode.dirty_blocks.get(block)
+        if dirty is not None:
+            inode.dirty_blocks[block] = bytearray(dirty[:cut])
+            return
+        window = self._inodes.window(inode, block // self._volume.window_blocks)
+        if window is None or not window.address(block % self._volume.window_blocks):
+            return
+        kept = b"".join(self._read_stored(inode, block, block + 1))[:cut]
+        if not inode.dirty_blocks:
+            self._inodes.with_dirty_blocks[inode.ino] = inode
+        inode.dirty_blocks[block] = bytearray(kept)
+        self._space.reservations.reserve(inode.dirty_extents.add(block, 1))
+
+    def _drop_dirty(self, inode: Inode, from_block: int) -> None:
+        if not inode.dirty_blocks:
+            return
+        for block in [block for block in inode.dirty_blocks if block >= from_block]:
+            del inode.dirty_blocks[block]
+        self._space.reservations.release(inode.dirty_extents.truncate(from_block))
+        if not inode.dirty_blocks:
+            self._inodes.with_dirty_blocks.pop(inode.ino, None)
+
+    def unmap(self, inode: Inode, from_block: int) -> None:
+        """Give up the disk blocks of ``inode`` from ``from_block`` on."""
+        if not inode.blocks:
+            return
+        volume = self._volume
+        size = volume.window_blocks
+        first_index = from_block // size
+        start = window_key(inode.ino, first_index)
+        end = pack_key(inode.ino, KIND_WINDOW + 1, 0)
+        for key, _ in volume.imap.scan(start, end):
+            index = unpack_key(key)[2]
+            window = self._inodes.window(inode, index)
+            if window is None:
+                raise DamageError(f"inode {inode.ino} maps more blocks than it counts")
+            for address, count in window.unmap(max(0, from_block - index * size), size):
+                volume.usage.drop_live(address, count)
+                inode.blocks -= count
+            self._inodes.store_window(inode, index, window)
+
+    def _extend(self, inode: Inode, size: int) -> None:
+        self._space.admit(1)
+        inline = inode.inline
+        if inline is not None:
+            if size <= self._volume.inline_bytes_max:
+                inode.inline = inline.ljust(size, b"\0")
+                self._inodes.inline_bytes += size
+            else:
+                self._leave_inline(inode)
+        inode.size = size
+
+    def discard(self, inode: Inode) -> None:
+        """Give up all content of an inode that is being removed."""
+        self._drop_dirty(inode, 0)
+        inode.inline = None
+        self.unmap(inode, 0)
+
+    # ------------------------------------------------------------------ extents
+
+    def extents(self, inode: Inode) -> list[tuple[int, int, int]]:
+        """Return ``(file_block, address, count)`` of all mapped blocks, joined where adjacent."""
+        size = self._volume.window_blocks
+        found: list[tuple[int, int, int]] = []
+        start = window_key(inode.ino, 0)
+        end = pack_key(inode.ino, KIND_WINDOW + 1, 0)
+        for key, value in self._volume.imap.scan(start, end):
+            base = unpack_key(key)[2] * size
+            for first, count, address in Window.unpack(value, size).runs:
+                found.append((base + first, address, count))
+        return _joined(found)
+
+
+def _overlay(block: bytearray, start: int, part: bytes) -> None:
+    """Put ``part`` into ``block`` at ``start``, with zeros before it if need be."""
+    if len(block) < start:
+        block.extend(bytes(start - len(block)))
+    block[start : start + len(part)] = part
+
+
+def _joined(extents: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    joined: list[tuple[int, int, int]] = []
+    for block, address, count in extents:
+        if joined:
+            last_block, last_address, last_count = joined[-1]
+            if last_block + last_count == block and last_address + last_count == address:
+                joined[-1] = (last_block, last_address, last_count + count)
+                continue
+        joined.append((block, address, count))
+    return joined

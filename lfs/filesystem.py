@@ -1,0 +1,467 @@
+"""The filesystem without FUSE: the interface of ARCHITECTURE.md, "The core's interface".
+
+Synchronous and single-threaded: a request runs to its end before the next one
+begins.  It has no clock and no randomness: the time comes with each request, and
+the same requests give the same bytes on the device (P7).
+
+Requests change memory.  What survives a crash is what a commit has logged and a
+flush has made durable: ``sync``, or ``begin_commit`` with a device flush and
+``finish_commit``.  The others say so only where they differ.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterator
+
+from lfs.attributes import Attributes
+from lfs.checkpoint import Checkpointer
+from lfs.cleaner import Cleaner
+from lfs.commit import Committer
+from lfs.device.base import BlockDevice
+from lfs.directory import Directories, DirectoryEntry, NameHash
+from lfs.errors import DamageError, FilesystemError
+from lfs.file_data import FileData
+from lfs.inodes import S_IFDIR, S_IFLNK, S_IFMT, Inode, InodeTable
+from lfs.namespace import Namespace
+from lfs.ondisk import KIND_ORPHAN, SYSTEM_INO, pack_key, unpack_key
+from lfs.recovery import Recovery, read_superblock, require_writable
+from lfs.space import Space, SpaceRules
+from lfs.volume import SECOND_NS, Options, Volume
+from lfs.write_out import WriteOut
+
+__all__ = ["Filesystem", "Inode", "Options", "Space"]
+
+_CHANGES_SOFT = 32768
+_CHANGES_HARD = 131072
+_CHECKPOINT_LOG_BYTES = 256 << 20
+_RELATIME_NS = 24 * 3600 * SECOND_NS
+
+
+def _ignore(message: str) -> None:
+    """Report to nobody."""
+
+
+class Filesystem:
+    """A mounted filesystem.  Use ``mount``, and ``unmount`` at the end."""
+
+    def __init__(self, volume: Volume) -> None:
+        """Put the parts together over a volume that has not been recovered yet."""
+        self._volume = volume
+        self.options = volume.options
+        self.superblock = volume.superblock
+        self.device = volume.device
+        name_hash = NameHash(volume.superblock.hash_seed)
+        self._inodes = InodeTable(volume)
+        self._space = SpaceRules(volume, self._inodes)
+        self._write_out = WriteOut(volume, self._inodes, self._space)
+        self._data = FileData(volume, self._inodes, self._space, self._write_out)
+        self._directories = Directories(volume.imap, name_hash)
+        self._names = Namespace(self._inodes, self._directories, self._data, self._space)
+        self._attributes = Attributes(volume, self._inodes, self._space, name_hash)
+        self._committer = Committer(volume, self._inodes, self._space, self._write_out)
+        self._checkpointer = Checkpointer(volume, self._committer)
+        self._cleaner = Cleaner(
+            volume, self._inodes, self._space, self._write_out, self._checkpointer
+        )
+        self._now_ns = 0
+        self._commit_time_ns = 0
+        self._space.make_room = lambda blocks: self._cleaner.make_room(blocks, self._now_ns)
+        self._space.checkpoint = lambda: self._checkpointer.checkpoint(self._now_ns)
+        device_blocks = volume.superblock.segment_count * volume.superblock.segment_blocks
+        self._log_blocks_max = min(
+            _CHECKPOINT_LOG_BYTES // volume.block_bytes, max(256, device_blocks // 8)
+        )
+
+    # ----------------------------------------------------------- mounting, unmounting
+
+    @classmethod
+    def mount(
+        cls,
+        device: BlockDevice,
+        now_ns: int,
+        options: Options | None = None,
+        report: Callable[[str], None] = _ignore,
+    ) -> Filesystem:
+        """Open the filesystem on ``device`` as of its last commit.
+
+        ``report`` gets one line for each thing worth logging.  A read-write mount
+        after a crash writes two checkpoints, so that both regions know the end of
+        the log; a crash meanwhile changes nothing.  Raises FormatError when there
+        is no usable filesystem, LogDamageError and DamageError when it is damaged.
+        """
+        options = options or Options()
+        superblock = read_superblock(device)
+        require_writable(superblock, options.read_only or device.read_only)
+        filesystem = cls(Volume(device, superblock, options, report))
+        filesystem._recover(now_ns)
+        return filesystem
+
+    def _recover(self, now_ns: int) -> None:
+        volume = self._volume
+        recovery = Recovery(volume)
+        recovery.run()
+        if recovery.commit_count:
+            volume.report(f"recovered {recovery.commit_count} commits from the log")
+        self._now_ns = self._commit_time_ns = self._checkpointer.time_ns = now_ns
+        if volume.read_only:
+            return
+        if recovery.needs_checkpoint:
+            self._checkpointer.checkpoint(now_ns)
+            self._checkpointer.checkpoint(now_ns)
+        self._remove_orphans()
+
+    def _remove_orphans(self) -> None:
+        """Remove the inodes that had no name at the last commit."""
+        start = pack_key(SYSTEM_INO, KIND_ORPHAN, 0)
+        end = pack_key(SYSTEM_INO, KIND_ORPHAN + 1, 0)
+        for key, _ in self._volume.imap.scan(start, end):
+            ino = unpack_key(key)[2]
+            self._inodes.orphans.add(ino)
+            try:
+                self.forget(ino)
+            except DamageError as error:
+                self._volume.report(f"orphan {ino} can't be removed: {error}")
+
+    def unmount(self, now_ns: int) -> None:
+        """Write a checkpoint marked clean unless nothing changed; then only ``device`` is left.
+
+        Raises DeviceError when that fails; what was committed and flushed stays.
+        """
+        volume = self._volume
+        if volume.read_only or volume.failed:
+            return
+        for ino in list(self._inodes.orphans):
+            self._inodes.get(ino).open_count = 0
+            self.forget(ino)
+        unchanged = not self._committer.dirty and volume.log.blocks_since_checkpoint == 0
+        if not (unchanged and self._checkpointer.last_clean):
+            self._checkpointer.checkpoint(now_ns, clean=True)
+
+    def create_root(self, mode: int, uid: int, gid: int, now_ns: int) -> Inode:
+        """Create the root directory of a filesystem that has no inode yet."""
+        return self._names.create_root(mode, uid, gid, now_ns)
+
+    @property
+    def read_only(self) -> bool:
+        """Tell whether changes are refused, by choice or because writing failed."""
+        return self._volume.read_only or self._volume.failed
+
+    # ------------------------------------------------------------------------ inodes
+
+    def lookup(self, parent_ino: int, name: bytes) -> Inode:
+        """Return the inode called ``name``; raises ENOENT, ENOTDIR, ENAMETOOLONG, ESTALE."""
+        return self._names.lookup(parent_ino, name)
+
+    def getattr(self, ino: int) -> Inode:
+        """Return inode ``ino``; raises ESTALE."""
+        return self._inodes.get(ino)
+
+    def setattr(
+        self,
+        ino: int,
+        now_ns: int,
+        *,
+        mode: int | None = None,
+        uid: int | None = None,
+        gid: int | None = None,
+        size: int | None = None,
+        atime_ns: int | None = None,
+        mtime_ns: int | None = None,
+        privileged: bool = False,
+    ) -> Inode:
+        """Change attributes; None leaves one alone.  ``mode`` changes the permissions only."""
+        self._begin(now_ns)
+        inode = self._inodes.get(ino)
+        if size is not None:
+            if not inode.is_regular:
+                raise FilesystemError(errno.EISDIR if inode.is_directory else errno.EINVAL)
+            self._data.truncate(inode, size, now_ns)
+        if mode is not None:
+            inode.mode = inode.mode & S_IFMT | mode & ~S_IFMT
+        if uid is not None:
+            inode.uid = uid
+        if gid is not None:
+            inode.gid = gid
+        if atime_ns is not None:
+            inode.atime_ns = atime_ns
+        if mtime_ns is not None:
+            inode.mtime_ns = mtime_ns
+        inode.ctime_ns = now_ns
+        self._inodes.mark_dirty(inode)
+        self._end()
+        return inode
+
+    def open(self, ino: int) -> Inode:
+        """Count one more user of ``ino``: it stays when its last name goes."""
+        inode = self._inodes.get(ino)
+        inode.open_count += 1
+        return inode
+
+    def release(self, ino: int) -> None:
+        """Count one user of ``ino`` less."""
+        inode = self._inodes.get(ino)
+        assert inode.open_count > 0, ino
+        inode.open_count -= 1
+
+    def forget(self, ino: int) -> None:
+        """Remove ``ino`` if it has neither a name nor a user; otherwise do nothing."""
+        if ino not in self._inodes.orphans or self.read_only:
+            return
+        inode = self._inodes.find(ino)
+        if inode is None:
+            raise DamageError(f"orphan {ino} does not exist")
+        if inode.open_count:
+            return
+        self._data.discard(inode)
+        self._attributes.discard(inode)
+        self._inodes.remove(inode)
+
+    # ------------------------------------------------------------------------- names
+
+    def create(
+        self,
+        parent_ino: int,
+        name: bytes,
+        mode: int,
+        uid: int,
+        gid: int,
+        now_ns: int,
+        rdev: int = 0,
+    ) -> Inode:
+        """Create a file, fifo, socket or device node: ``mode`` has the type bits."""
+        if mode & S_IFMT in (S_IFDIR, S_IFLNK, 0):
+            raise FilesystemError(errno.EINVAL)
+        self._begin(now_ns)
+        inode = self._names.create(parent_ino, name, mode, uid, gid, now_ns, rdev)
+        self._end()
+        return inode
+
+    def mkdir(
+        self, parent_ino: int, name: bytes, mode: int, uid: int, gid: int, now_ns: int
+    ) -> Inode:
+        """Create a directory."""
+        self._begin(now_ns)
+        mode = S_IFDIR | mode & ~S_IFMT
+        inode = self._names.create(parent_ino, name, mode, uid, gid, now_ns)
+        self._end()
+        return inode
+
+    def symlink(
+        self, parent_ino: int, name: bytes, target: bytes, uid: int, gid: int, now_ns: int
+    ) -> Inode:
+        """Create a symbolic link."""
+        self._begin(now_ns)
+        inode = self._names.symlink(parent_ino, name, target, uid, gid, now_ns)
+        self._end()
+        return inode
+
+    def link(self, ino: int, parent_ino: int, name: bytes, now_ns: int) -> Inode:
+        """Give ``ino`` another name."""
+        self._begin(now_ns)
+        inode = self._names.link(ino, parent_ino, name, now_ns)
+        self._end()
+        return inode
+
+    def unlink(self, parent_ino: int, name: bytes, now_ns: int) -> Inode:
+        """Remove a name; the inode returned may have become an orphan (see ``forget``)."""
+        self._begin(now_ns)
+        inode = self._names.unlink(parent_ino, name, now_ns)
+        self._end()
+        return inode
+
+    def rmdir(self, parent_ino: int, name: bytes, now_ns: int) -> Inode:
+        """Remove an empty directory; the inode returned is an orphan."""
+        self._begin(now_ns)
+        inode = self._names.rmdir(parent_ino, name, now_ns)
+        self._end()
+        return inode
+
+    def rename(
+        self,
+        parent_ino: int,
+        name: bytes,
+        new_parent_ino: int,
+        new_name: bytes,
+        now_ns: int,
+        flags: int = 0,
+    ) -> Inode | None:
+        """Rename as renameat2(2); returns the inode that lost this name, if one did."""
+        self._begin(now_ns)
+        lost = self._names.rename(parent_ino, name, new_parent_ino, new_name, now_ns, flags)
+        self._end()
+        return lost
+
+    def readlink(self, ino: int) -> bytes:
+        """Return the target of a symbolic link."""
+        inode = self._inodes.get(ino)
+        if not inode.is_symlink:
+            raise FilesystemError(errno.EINVAL)
+        return self._data.read(inode, 0, inode.size)
+
+    def readdir(self, ino: int, cookie: int = 0) -> Iterator[DirectoryEntry]:
+        """Yield the entries after ``cookie``, without ``.`` and ``..``.
+
+        Entries that come or go meanwhile may or may not be seen; all others are
+        seen exactly once.
+        """
+        return self._directories.listing(self._names.directory(ino).ino, cookie)
+
+    # ---------------------------------------------------------------------- contents
+
+    def read(self, ino: int, offset: int, size: int, now_ns: int) -> bytes:
+        """Return up to ``size`` bytes; raises DamageError when they can't be verified."""
+        inode = self._inodes.get(ino)
+        if inode.is_directory:
+            raise FilesystemError(errno.EISDIR)
+        data = self._data.read(inode, offset, size)
+        self._accessed(inode, now_ns)
+        return data
+
+    def _accessed(self, inode: Inode, now_ns: int) -> None:
+        """Update the access time as the mount options say."""
+        mode = self.options.atime
+        if mode == "noatime" or self.read_only:
+            return
+        if mode == "relatime":
+            stale = inode.atime_ns <= max(inode.mtime_ns, inode.ctime_ns)
+            if not stale and now_ns - inode.atime_ns < _RELATIME_NS:
+                return
+        inode.atime_ns = now_ns
+        self._inodes.mark_dirty(inode)
+
+    def write(
+        self, ino: int, offset: int, data: bytes, now_ns: int, privileged: bool = False
+    ) -> int:
+        """Write ``data``; returns its length.  ENOSPC comes here or never."""
+        self._begin(now_ns)
+        inode = self._inodes.get(ino)
+        if inode.is_directory:
+            raise FilesystemError(errno.EISDIR)
+        written = self._data.write(inode, offset, data, now_ns, privileged)
+        dirty_bytes = self._space.reservations.dirty_blocks * self._volume.block_bytes
+        if dirty_bytes >= self.options.dirty_bytes_max:
+            for other in [*self._inodes.with_dirty_blocks.values()]:
+                self._data.write_out(other, now_ns)
+        self._end()
+        return written
+
+    def extents(self, ino: int) -> list[tuple[int, int, int]]:
+        """Return ``(file_block, address, count)`` of the file's extents on disk."""
+        return self._data.extents(self._inodes.get(ino))
+
+    # -------------------------------------------------------------------- attributes
+
+    def getxattr(self, ino: int, name: bytes) -> bytes:
+        """Return an extended attribute; raises ENODATA."""
+        return self._attributes.get(self._inodes.get(ino), name)
+
+    def setxattr(self, ino: int, name: bytes, value: bytes, now_ns: int, flags: int = 0) -> None:
+        """Set an extended attribute; ``flags`` 1 creates only, 2 replaces only."""
+        self._begin(now_ns)
+        self._attributes.set(self._inodes.get(ino), name, value, now_ns, flags)
+        self._end()
+
+    def removexattr(self, ino: int, name: bytes, now_ns: int) -> None:
+        """Remove an extended attribute; raises ENODATA."""
+        self._begin(now_ns)
+        self._attributes.remove(self._inodes.get(ino), name, now_ns)
+        self._end()
+
+    def listxattr(self, ino: int) -> list[bytes]:
+        """Return the names of the extended attributes."""
+        return self._attributes.names(self._inodes.get(ino))
+
+    # ------------------------------------------------------------- space, durability
+
+    def statfs(self) -> Space:
+        """Return total, free and available blocks, and the number of inodes."""
+        return self._space.statistics()
+
+    @property
+    def dirty(self) -> bool:
+        """Tell whether there is anything that no commit has logged."""
+        return self._committer.dirty and not self.read_only
+
+    def begin_commit(self, now_ns: int) -> int:
+        """Log everything up to now; returns a ticket for ``finish_commit``.
+
+        It lasts once the device has been flushed after this.  Raises DeviceError.
+        """
+        if self._volume.failed:
+            raise FilesystemError(errno.EIO, "the log could not be written")
+        self._now_ns = max(self._now_ns, now_ns)
+        if self._volume.read_only:
+            return self._volume.log.written_sequence
+        self._commit_time_ns = now_ns
+        return self._committer.commit(now_ns)
+
+    def finish_commit(self, ticket: int) -> None:
+        """Note that the device was flushed after ``begin_commit`` returned ``ticket``."""
+        self._volume.log.flushed(ticket)
+
+    def flush_failed(self, error: Exception) -> None:
+        """Note that a flush of the device failed: nothing may be written any more."""
+        self._volume.fail(error)
+
+    def sync(self, now_ns: int) -> None:
+        """Make everything up to now durable; raises DeviceError when that fails."""
+        ticket = self.begin_commit(now_ns)
+        if ticket > self._volume.log.flushed_sequence:
+            self._volume.flush()
+            self.finish_commit(ticket)
+
+    def checkpoint(self, now_ns: int) -> None:
+        """Write a checkpoint: everything is durable, and a mount has no log to replay."""
+        self._volume.check_writable()
+        self._checkpointer.checkpoint(now_ns)
+
+    # -------------------------------------------------------------------- background
+
+    def commit_due(self, now_ns: int) -> bool:
+        """Tell whether the commit interval has passed with something to commit."""
+        return self.dirty and now_ns - self._commit_time_ns >= self.options.commit_interval_ns
+
+    def tick(self, now_ns: int, idle: bool) -> bool:
+        """Do a bounded piece of background work; returns whether more should follow at once.
+
+        Commits and flushes when the interval has passed; checkpoints when the log
+        or the time since the last one is long; cleans when ``idle`` or when clean
+        segments are scarce.  Raises DeviceError.
+        """
+        if self.read_only:
+            return False
+        self._now_ns = max(self._now_ns, now_ns)
+        if self.commit_due(now_ns):
+            self.sync(now_ns)
+            return True
+        if self._checkpoint_due(now_ns, idle):
+            self._checkpointer.checkpoint(now_ns)
+            return True
+        scarce = self._space.shortage_blocks(0) * 2 > -self._volume.usage.clean_blocks
+        if idle or scarce or self._cleaner.busy:
+            return self._cleaner.step(now_ns)
+        return False
+
+    def _checkpoint_due(self, now_ns: int, idle: bool) -> bool:
+        volume = self._volume
+        if volume.log.blocks_since_checkpoint == 0:
+            return False
+        changed = len(volume.imap.changes) > (_CHANGES_SOFT // 4 if idle else _CHANGES_SOFT)
+        long = volume.log.blocks_since_checkpoint > self._log_blocks_max
+        late = now_ns - self._checkpointer.time_ns >= self.options.checkpoint_interval_ns
+        return changed or long or late
+
+    def _begin(self, now_ns: int) -> None:
+        """Start a request that changes something."""
+        self._volume.check_writable()
+        self._now_ns = now_ns
+
+    def _end(self) -> None:
+        """Bound what a mount would have to replay and what memory holds."""
+        volume = self._volume
+        if (
+            len(volume.imap.changes) > _CHANGES_HARD
+            or volume.log.blocks_since_checkpoint > 2 * self._log_blocks_max
+        ):
+            self._checkpointer.checkpoint(self._now_ns)

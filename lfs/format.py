@@ -1,0 +1,44 @@
+"""Making a new filesystem.
+
+Superblocks come last, so that a device is not taken for a filesystem before it
+is one.  Both checkpoint regions get a checkpoint, so that from the first moment
+either leads to the same tree.
+"""
+
+from __future__ import annotations
+
+from lfs.device.base import BlockDevice
+from lfs.filesystem import Filesystem
+from lfs.inodes import S_IFDIR
+from lfs.ondisk import Superblock, backup_superblock_offset_bytes
+from lfs.volume import Options, Volume
+
+
+def format_device(
+    device: BlockDevice,
+    superblock: Superblock,
+    now_ns: int,
+    root_mode: int = 0o755,
+    root_uid: int = 0,
+    root_gid: int = 0,
+) -> None:
+    """Make an empty filesystem on ``device``, described by ``superblock``.
+
+    A crash before this returns leaves no filesystem, or the whole new one.
+    Raises DeviceError.
+    """
+    primary_offset = superblock.offset_bytes
+    backup_offset = backup_superblock_offset_bytes(device.size_bytes)
+    for offset in (primary_offset, backup_offset):
+        device.write(offset, [bytes(4096)])
+    device.flush()
+    volume = Volume(device, superblock, Options())
+    volume.usage.finish_loading(())
+    filesystem = Filesystem(volume)
+    filesystem.create_root(S_IFDIR | root_mode & 0o7777, root_uid, root_gid, now_ns)
+    filesystem.checkpoint(now_ns)
+    filesystem.unmount(now_ns)
+    device.write(backup_offset, [superblock.at(backup_offset).pack().ljust(4096, b"\0")])
+    device.flush()
+    device.write(primary_offset, [superblock.pack().ljust(4096, b"\0")])
+    device.flush()

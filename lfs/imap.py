@@ -1,0 +1,208 @@
+"""The inode map: every item of metadata, by key.
+
+Theory.  On disk the map is a copy-on-write B+tree as of the last checkpoint.
+Over it, in memory, lie the items changed since (``None`` for a deleted one);
+they are looked at first.  Operations and roll-forward both write there, commits
+log what is there, and a checkpoint merges it into a new tree
+(``lfs.imap_rebuild``).  The two layers are the C0 and C1 of a log-structured
+merge tree (P. O'Neil et al., Acta Informatica 33, 1996), the lower one
+copy-on-write (O. Rodeh, "B-trees, Shadowing, and Clones", ACM TOS 3(4), 2008).
+
+Invariants: nodes are never changed once written; a change is in ``changes``
+until the checkpoint that merged it stands; ``unlogged`` names the keys changed
+since the last commit, in order of their first change.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from itertools import islice
+
+from sortedcontainers import SortedDict
+
+from lfs.ondisk import (
+    NO_BLOCK,
+    RECORD_OVERHEAD_BYTES,
+    Branch,
+    Leaf,
+    Node,
+    Pointer,
+    Record,
+    unpack_node,
+)
+
+_BATCH_ITEMS = 512
+_EMPTY_LEAF = Leaf([], [])
+
+
+class NodeCache:
+    """Decoded nodes by address, least recently used ones dropped first."""
+
+    def __init__(
+        self, read_verified: Callable[[Pointer], bytes], filesystem_id: bytes, node_count_max: int
+    ) -> None:
+        """``read_verified`` returns a block that matches its pointer or raises DamageError."""
+        self._read_verified = read_verified
+        self._filesystem_id = filesystem_id
+        self._node_count_max = node_count_max
+        self._nodes: OrderedDict[int, Node] = OrderedDict()
+
+    def load(self, pointer: Pointer) -> Node:
+        """Return the node at ``pointer``; raises DamageError or DeviceError."""
+        node = self._nodes.get(pointer.address)
+        if node is None:
+            raw = self._read_verified(pointer)
+            node = unpack_node(raw, self._filesystem_id, pointer.address)
+            self.store(pointer.address, node)
+        else:
+            self._nodes.move_to_end(pointer.address)
+        return node
+
+    def store(self, address: int, node: Node) -> None:
+        """Remember ``node`` as what is at ``address``."""
+        self._nodes[address] = node
+        if len(self._nodes) > self._node_count_max:
+            self._nodes.popitem(last=False)
+
+    def drop(self, address: int) -> None:
+        """Forget the node at ``address``."""
+        self._nodes.pop(address, None)
+
+
+class Imap:
+    """An ordered map from 17-byte keys to values, with its changes since the checkpoint."""
+
+    def __init__(self, nodes: NodeCache, root: Pointer, root_level: int, node_count: int) -> None:
+        """Start from the tree of a checkpoint; ``root`` may be NO_BLOCK."""
+        self.nodes = nodes
+        self.root = root
+        self.root_level = root_level
+        self.node_count = node_count
+        self.changes: SortedDict[bytes, bytes | None] = SortedDict()
+        self.changed_bytes = 0
+        self.unlogged_bytes = 0
+        """Upper bound of the length of the records that the next commit will log."""
+        self._unlogged: dict[bytes, None] = {}
+
+    # -------------------------------------------------------------------- items
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the value of ``key``, or None; raises DamageError."""
+        if key in self.changes:
+            value: bytes | None = self.changes[key]
+            return value
+        return self.get_stored(key)
+
+    def get_stored(self, key: bytes) -> bytes | None:
+        """Return the value that ``key`` had at the last checkpoint, or None."""
+        leaf, _ = self._leaf(key)
+        index = bisect_left(leaf.keys, key)
+        if index < len(leaf.keys) and leaf.keys[index] == key:
+            return leaf.values[index]
+        return None
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Set ``key`` to ``value``."""
+        self.changes[key] = value
+        self._unlogged[key] = None
+        added_bytes = len(value) + RECORD_OVERHEAD_BYTES
+        self.changed_bytes += added_bytes
+        self.unlogged_bytes += added_bytes
+
+    def delete(self, key: bytes) -> None:
+        """Remove ``key``; it need not exist."""
+        self.changes[key] = None
+        self._unlogged[key] = None
+        self.changed_bytes += RECORD_OVERHEAD_BYTES
+        self.unlogged_bytes += RECORD_OVERHEAD_BYTES
+
+    def replay(self, records: tuple[Record, ...]) -> None:
+        """Take over changes that the log already holds."""
+        for key, value in records:
+            self.changes[key] = value
+            self.changed_bytes += len(value or b"") + RECORD_OVERHEAD_BYTES
+
+    def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Yield the items with ``start <= key < end`` in key order.
+
+        Items may be changed meanwhile: what is yielded was true at some moment
+        since the scan began.
+        """
+        while True:
+            items, following = self._batch(start, end)
+            yield from items
+            if following is None:
+                return
+            start = following
+
+    def _batch(self, start: bytes, end: bytes) -> tuple[list[tuple[bytes, bytes]], bytes | None]:
+        """Return the next items from ``start`` and where to go on, or None at the end."""
+        leaf, bound = self._leaf(start)
+        following = bound if bound is not None and bound < end else None
+        until = following if following is not None else end
+        changed = list(islice(self.changes.irange(start, until, (True, False)), _BATCH_ITEMS))
+        if len(changed) == _BATCH_ITEMS:
+            following = until = changed[-1] + b"\0"
+        low, high = bisect_left(leaf.keys, start), bisect_left(leaf.keys, until)
+        if not changed:
+            stored = list(zip(leaf.keys[low:high], leaf.values[low:high], strict=True))
+            return stored, following
+        merged: dict[bytes, bytes | None] = dict(
+            zip(leaf.keys[low:high], leaf.values[low:high], strict=True)
+        )
+        for key in changed:
+            merged[key] = self.changes[key]
+        items = [(key, value) for key, value in sorted(merged.items()) if value is not None]
+        return items, following
+
+    def _leaf(self, key: bytes) -> tuple[Leaf, bytes | None]:
+        """Return the leaf that would hold ``key`` and the first key past it, if any."""
+        if self.root.address == 0:
+            return _EMPTY_LEAF, None
+        bound = None
+        node = self.nodes.load(self.root)
+        while isinstance(node, Branch):
+            index = max(0, bisect_right(node.keys, key) - 1)
+            if index + 1 < len(node.keys):
+                bound = node.keys[index + 1]
+            node = self.nodes.load(node.children[index])
+        return node, bound
+
+    def leads_to(self, key: bytes, level: int, pointer: Pointer) -> bool:
+        """Tell whether the node of ``level`` on the way to ``key`` is the one at ``pointer``."""
+        here, here_level = self.root, self.root_level
+        while here_level > level:
+            node = self.nodes.load(here)
+            assert isinstance(node, Branch)
+            here = node.children[max(0, bisect_right(node.keys, key) - 1)]
+            here_level -= 1
+        return here == pointer
+
+    # --------------------------------------------------------- commit, checkpoint
+
+    @property
+    def unlogged_count(self) -> int:
+        """Return how many keys changed since the last commit."""
+        return len(self._unlogged)
+
+    def take_unlogged(self) -> list[Record]:
+        """Return what changed since the last commit; it counts as logged from now on."""
+        records = [Record(key, self.changes[key]) for key in self._unlogged]
+        self._unlogged.clear()
+        self.unlogged_bytes = 0
+        return records
+
+    def adopt(self, root: Pointer, root_level: int, node_count: int) -> None:
+        """Go over to a new tree that contains all changes."""
+        assert not self._unlogged
+        self.root = root
+        self.root_level = root_level
+        self.node_count = node_count
+        self.changes.clear()
+        self.changed_bytes = 0
+
+    def empty_root(self) -> bool:
+        """Tell whether there is no tree on disk."""
+        return self.root == NO_BLOCK

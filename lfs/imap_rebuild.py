@@ -1,0 +1,183 @@
+"""Merging the changes of the inode map into a new tree.
+
+Theory.  One pass from the root down visits only the nodes whose keys changed.
+The contents of adjacent changed children are joined into one stream and cut
+into new nodes of even fill, so that growing and shrinking need no rules of
+their own; a stream that is too short takes an unchanged neighbour in.  New
+nodes are numbered children first: when their blocks are built in that order,
+every child's address and checksum are known.
+
+A node may also be rewritten without a change of its keys, because the cleaner
+wants it elsewhere: that is what ``touched`` keys are for.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass, field
+
+from lfs.imap import Imap
+from lfs.ondisk import (
+    BRANCH_SLOT_BYTES,
+    LEAF_SLOT_BYTES,
+    NO_BLOCK,
+    NODE_HEADER_BYTES,
+    Branch,
+    Leaf,
+    Node,
+    Pointer,
+)
+
+
+@dataclass(slots=True, eq=False)
+class NewNode:
+    """A node of the new tree; ``pointer`` is set when its block has been built."""
+
+    level: int
+    keys: list[bytes]
+    contents: list[bytes] | list[Child]
+    pointer: Pointer = NO_BLOCK
+
+    def finished(self) -> Node:
+        """Return the node with its children's pointers; they must be set."""
+        if self.level == 0:
+            return Leaf(self.keys, self.contents)  # type: ignore[arg-type]  # level 0 holds values
+        children = [c.pointer if isinstance(c, NewNode) else c for c in self.contents]
+        return Branch(self.level, self.keys, children)  # type: ignore[arg-type]  # level > 0 holds children
+
+
+Child = Pointer | NewNode
+Slots = list[tuple[bytes, bytes]] | list[tuple[bytes, Child]]
+
+
+@dataclass(slots=True)
+class Rebuilt:
+    """The outcome: new nodes (children first), blocks no longer used, the new root."""
+
+    new_nodes: list[NewNode] = field(default_factory=list)
+    freed_addresses: list[int] = field(default_factory=list)
+    root: Child = NO_BLOCK
+    root_level: int = 0
+
+
+class Rebuild:
+    """One merge; use ``run`` once."""
+
+    def __init__(self, imap: Imap, block_bytes: int, touched: set[bytes]) -> None:
+        """Merge ``imap.changes`` and rewrite the paths to ``touched`` keys."""
+        self._imap = imap
+        self._capacity_bytes = block_bytes - NODE_HEADER_BYTES
+        self._keys: list[bytes] = sorted(touched.union(imap.changes))
+        self._result = Rebuilt()
+
+    def run(self) -> Rebuilt:
+        """Return the new tree; raises DamageError when an old node can't be read."""
+        result = self._result
+        imap = self._imap
+        if not self._keys:
+            result.root, result.root_level = imap.root, imap.root_level
+            return result
+        level = imap.root_level
+        if imap.root == NO_BLOCK:
+            slots: Slots = self._merge([], [], 0, len(self._keys))
+        else:
+            slots = self._contents(imap.root, level, 0, len(self._keys))
+        nodes = self._cut(slots, level)
+        while len(nodes) > 1:
+            level += 1
+            nodes = self._cut(nodes, level)
+        while nodes and level > 0 and len(nodes[0][1].keys) == 1:
+            node = result.new_nodes.pop()
+            assert node is nodes[0][1]
+            child = node.contents[0]
+            level -= 1
+            if not isinstance(child, NewNode):
+                assert isinstance(child, Pointer)
+                result.root, result.root_level = child, level
+                return result
+            nodes = [(child.keys[0], child)]
+        result.root = nodes[0][1] if nodes else NO_BLOCK
+        result.root_level = level if nodes else 0
+        return result
+
+    def _contents(self, pointer: Pointer, level: int, low: int, high: int) -> Slots:
+        """Return the new slots of the node at ``pointer`` for changes ``low`` to ``high``."""
+        node = self._imap.nodes.load(pointer)
+        self._result.freed_addresses.append(pointer.address)
+        if isinstance(node, Leaf):
+            return self._merge(node.keys, node.values, low, high)
+        slots: list[tuple[bytes, Child]] = []
+        children = self._changed_children(node, low, high)
+        index = 0
+        while index < len(children):
+            if children[index][0] == children[index][1]:
+                slots.append((node.keys[index], node.children[index]))
+                index += 1
+                continue
+            joined: Slots = []
+            while index < len(children) and self._joins(children[index], joined, level - 1):
+                joined += self._contents(node.children[index], level - 1, *children[index])  # type: ignore[operator]  # one level, one kind
+                index += 1
+            if joined and self._is_short(joined, level - 1) and slots:
+                key, neighbour = slots[-1]
+                if isinstance(neighbour, Pointer):
+                    slots.pop()
+                    joined = self._contents(neighbour, level - 1, low, low) + joined  # type: ignore[operator]  # one level, one kind
+            slots += self._cut(joined, level - 1)
+        return slots
+
+    def _joins(self, span: tuple[int, int], joined: Slots, level: int) -> bool:
+        """Tell whether the next child belongs to the stream: changed, or the stream is short."""
+        return span[0] != span[1] or (bool(joined) and self._is_short(joined, level))
+
+    def _changed_children(self, node: Branch, low: int, high: int) -> list[tuple[int, int]]:
+        """Return for each child of ``node`` the range of changes that fall into it."""
+        cuts = [low]
+        cuts += [bisect_left(self._keys, key, low, high) for key in node.keys[1:]]
+        cuts.append(high)
+        return list(zip(cuts, cuts[1:], strict=False))
+
+    def _merge(self, keys: list[bytes], values: list[bytes], low: int, high: int) -> Slots:
+        """Return the items of a leaf with changes ``low`` to ``high`` applied."""
+        changes = self._imap.changes
+        merged = dict(zip(keys, values, strict=True))
+        for key in self._keys[low:high]:
+            if key not in changes:
+                continue
+            value = changes[key]
+            if value is None:
+                merged.pop(key, None)
+            else:
+                merged[key] = value
+        return sorted(merged.items())
+
+    def _sizes(self, slots: Slots, level: int) -> list[int]:
+        if level:
+            return [BRANCH_SLOT_BYTES] * len(slots)
+        return [LEAF_SLOT_BYTES + len(value) for _, value in slots]  # type: ignore[arg-type]  # level 0 holds values
+
+    def _is_short(self, slots: Slots, level: int) -> bool:
+        return sum(self._sizes(slots, level)) < self._capacity_bytes // 3
+
+    def _cut(self, slots: Slots, level: int) -> list[tuple[bytes, NewNode]]:
+        """Cut slots into new nodes of about even fill; returns them with their first keys."""
+        sizes = self._sizes(slots, level)
+        total = sum(sizes)
+        node_count = -(-total // self._capacity_bytes)
+        nodes: list[tuple[bytes, NewNode]] = []
+        start = used = 0
+        target = total / node_count if node_count else 0
+        for index, size in enumerate(sizes):
+            full = used + size > self._capacity_bytes
+            if index > start and (full or used + size / 2 > target):
+                nodes.append(self._new(slots[start:index], level))
+                start, used = index, 0
+            used += size
+        if slots:
+            nodes.append(self._new(slots[start:], level))
+        return nodes
+
+    def _new(self, slots: Slots, level: int) -> tuple[bytes, NewNode]:
+        node = NewNode(level, [key for key, _ in slots], [content for _, content in slots])  # type: ignore[arg-type]  # one kind
+        self._result.new_nodes.append(node)
+        return node.keys[0], node

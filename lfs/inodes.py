@@ -1,0 +1,373 @@
+"""Inodes and windows in memory.
+
+An ``Inode`` is the decoded inode item plus what is not on disk yet: its dirty
+blocks.  A ``Window`` is the decoded extent map of 128 file blocks or so.
+Windows are written through to the inode map whenever they change; inodes are
+collected in ``InodeTable.dirty`` and written by the next commit.
+
+Invariants: an inode with inline content has no windows and no dirty blocks; an
+inode that is dirty, open, an orphan or has dirty blocks stays in memory.
+"""
+
+from __future__ import annotations
+
+import errno
+from array import array
+from collections.abc import Iterator, Sequence
+
+from lfs.alloc.dirty import DirtyExtents
+from lfs.errors import FilesystemError
+from lfs.ondisk import (
+    INODE_BYTES,
+    INODE_INLINE,
+    KIND_INODE,
+    KIND_ORPHAN,
+    KIND_WINDOW,
+    RECORD_OVERHEAD_BYTES,
+    SYSTEM_INO,
+    InodeItem,
+    Run,
+    WindowItem,
+    pack_key,
+)
+from lfs.volume import Volume
+
+_WINDOWS_MAX = 4096
+
+S_IFMT = 0o170000
+S_IFDIR = 0o040000
+S_IFREG = 0o100000
+S_IFLNK = 0o120000
+
+
+class Window:
+    """Where the blocks of one window are: runs in file order, a checksum for each block."""
+
+    __slots__ = ("checksums", "runs")
+
+    def __init__(self, block_count: int) -> None:
+        """Map nothing of ``block_count`` file blocks."""
+        self.runs: list[tuple[int, int, int]] = []
+        self.checksums = array("I", bytes(4 * block_count))
+
+    @classmethod
+    def unpack(cls, raw: bytes, block_count: int) -> Window:
+        """Read a window item; raises DamageError."""
+        item = WindowItem.unpack(raw, block_count)
+        window = cls(block_count)
+        position = 0
+        for first, count, _, address in item.runs:
+            window.runs.append((first, count, address))
+            window.checksums[first : first + count] = array(
+                "I", item.checksums[position : position + count]
+            )
+            position += count
+        return window
+
+    def pack(self) -> bytes:
+        """Return the window item's value."""
+        runs = tuple(Run(first, count, 0, address) for first, count, address in self.runs)
+        checksums: list[int] = []
+        for first, count, _ in self.runs:
+            checksums += self.checksums[first : first + count]
+        return WindowItem(runs, tuple(checksums)).pack()
+
+    def map(self, first: int, checksums: Sequence[int], address: int) -> list[tuple[int, int]]:
+        """Map ``len(checksums)`` blocks from ``first`` on to ``address``.
+
+        Returns the ``(address, count)`` of what was there before.
+        """
+        count = len(checksums)
+        replaced = self.unmap(first, first + count)
+        self.checksums[first : first + count] = array("I", checksums)
+        runs = self.runs
+        index = sum(1 for run in runs if run[0] < first)
+        if index:
+            start, length, at = runs[index - 1]
+            if start + length == first and at + length == address:
+                index -= 1
+                first, count, address = start, length + count, at
+                del runs[index]
+        if index < len(runs):
+            start, length, at = runs[index]
+            if first + count == start and address + count == at:
+                count += length
+                del runs[index]
+        runs.insert(index, (first, count, address))
+        return replaced
+
+    def unmap(self, first: int, end: int) -> list[tuple[int, int]]:
+        """Unmap blocks ``first`` to ``end``; returns the ``(address, count)`` they had."""
+        replaced: list[tuple[int, int]] = []
+        kept: list[tuple[int, int, int]] = []
+        for start, count, address in self.runs:
+            low, high = max(start, first), min(start + count, end)
+            if low >= high:
+                kept.append((start, count, address))
+                continue
+            replaced.append((address + low - start, high - low))
+            if start < low:
+                kept.append((start, low - start, address))
+            if high < start + count:
+                kept.append((high, start + count - high, address + high - start))
+        if replaced:
+            self.runs = kept
+        return replaced
+
+    def address(self, block: int) -> int:
+        """Return the address of ``block`` of this window, or 0."""
+        for first, count, address in self.runs:
+            if first <= block < first + count:
+                return address + block - first
+        return 0
+
+    def pieces(self, first: int, end: int) -> Iterator[tuple[int, int, int]]:
+        """Yield ``(block, count, address)`` covering ``first`` to ``end``; address 0 is a hole."""
+        position = first
+        for start, count, address in self.runs:
+            if start + count <= position:
+                continue
+            if start >= end:
+                break
+            if start > position:
+                yield position, start - position, 0
+                position = start
+            high = min(start + count, end)
+            yield position, high - position, address + position - start
+            position = high
+        if position < end:
+            yield position, end - position, 0
+
+
+class Inode:
+    """An inode in memory.  Fields are those of FORMAT.md, "Inode"."""
+
+    __slots__ = (
+        "atime_ns",
+        "blocks",
+        "btime_ns",
+        "ctime_ns",
+        "dirty_blocks",
+        "dirty_extents",
+        "generation",
+        "gid",
+        "ino",
+        "inline",
+        "mode",
+        "mtime_ns",
+        "nlink",
+        "open_count",
+        "parent_ino",
+        "rdev",
+        "size",
+        "uid",
+        "version",
+        "windows",
+    )
+
+    def __init__(self, ino: int, item: InodeItem) -> None:
+        """Decode ``item`` as inode ``ino``."""
+        self.ino = ino
+        self.mode = item.mode
+        self.uid = item.uid
+        self.gid = item.gid
+        self.nlink = item.nlink
+        self.size = item.size
+        self.blocks = item.blocks
+        self.atime_ns = item.atime_ns
+        self.mtime_ns = item.mtime_ns
+        self.ctime_ns = item.ctime_ns
+        self.btime_ns = item.btime_ns
+        self.rdev = item.rdev
+        self.version = item.version
+        self.generation = item.generation
+        self.parent_ino = item.parent_ino
+        self.inline: bytes | None = item.inline if item.flags & INODE_INLINE else None
+        self.windows: dict[int, Window] = {}
+        self.dirty_blocks: dict[int, bytes | bytearray] = {}
+        self.dirty_extents = DirtyExtents()
+        self.open_count = 0
+
+    def item(self) -> InodeItem:
+        """Return the item as it goes to disk."""
+        inline = self.inline
+        return InodeItem(
+            self.mode,
+            self.uid,
+            self.gid,
+            self.nlink,
+            self.size,
+            self.blocks,
+            self.atime_ns,
+            self.mtime_ns,
+            self.ctime_ns,
+            self.btime_ns,
+            self.rdev,
+            0 if inline is None else INODE_INLINE,
+            self.version,
+            self.generation,
+            self.parent_ino,
+            inline or b"",
+        )
+
+    def used_blocks(self, block_bytes: int) -> int:
+        """Return the blocks this inode uses, those that have no place yet included."""
+        most = -(-self.size // block_bytes)
+        return min(self.blocks + self.dirty_extents.count, max(most, self.blocks))
+
+    @property
+    def is_directory(self) -> bool:
+        """Tell whether this is a directory."""
+        return self.mode & S_IFMT == S_IFDIR
+
+    @property
+    def is_regular(self) -> bool:
+        """Tell whether this is a regular file."""
+        return self.mode & S_IFMT == S_IFREG
+
+    @property
+    def is_symlink(self) -> bool:
+        """Tell whether this is a symbolic link."""
+        return self.mode & S_IFMT == S_IFLNK
+
+
+def inode_key(ino: int) -> bytes:
+    """Return the imap key of inode ``ino``."""
+    return pack_key(ino, KIND_INODE, 0)
+
+
+def window_key(ino: int, index: int) -> bytes:
+    """Return the imap key of window ``index`` of inode ``ino``."""
+    return pack_key(ino, KIND_WINDOW, index)
+
+
+def orphan_key(ino: int) -> bytes:
+    """Return the imap key that marks ``ino`` as an orphan."""
+    return pack_key(SYSTEM_INO, KIND_ORPHAN, ino)
+
+
+class InodeTable:
+    """The inodes in memory, and the way to the others."""
+
+    def __init__(self, volume: Volume) -> None:
+        """Start with no inode in memory."""
+        self._volume = volume
+        self._inodes: dict[int, Inode] = {}
+        self.dirty: dict[int, Inode] = {}
+        self.with_dirty_blocks: dict[int, Inode] = {}
+        self.orphans: set[int] = set()
+        self.inline_bytes = 0
+        """Upper bound of the inline content in dirty inodes."""
+
+    def get(self, ino: int) -> Inode:
+        """Return inode ``ino``; raises FilesystemError(ESTALE) when there is none."""
+        inode = self._inodes.get(ino)
+        if inode is None:
+            inode = self.find(ino)
+            if inode is None:
+                raise FilesystemError(errno.ESTALE, f"no inode {ino}")
+        return inode
+
+    def find(self, ino: int) -> Inode | None:
+        """Return inode ``ino`` or None."""
+        inode = self._inodes.get(ino)
+        if inode is not None:
+            return inode
+        value = self._volume.imap.get(inode_key(ino))
+        if value is None:
+            return None
+        inode = Inode(ino, InodeItem.unpack(value))
+        self._remember(inode)
+        return inode
+
+    def create(self, item: InodeItem) -> Inode:
+        """Make a new inode with the next inode number; it is dirty."""
+        volume = self._volume
+        inode = Inode(volume.next_ino, item)
+        volume.next_ino += 1
+        volume.inode_count += 1
+        self._remember(inode)
+        self.mark_dirty(inode)
+        return inode
+
+    def mark_dirty(self, inode: Inode) -> None:
+        """Let the next commit write ``inode``."""
+        if inode.ino not in self.dirty:
+            self.dirty[inode.ino] = inode
+            self._inodes[inode.ino] = inode
+            self.inline_bytes += len(inode.inline or b"")
+
+    def remove(self, inode: Inode) -> None:
+        """Remove an inode that has no content left."""
+        assert not inode.dirty_blocks
+        imap = self._volume.imap
+        ino = inode.ino
+        imap.delete(inode_key(ino))
+        if ino in self.orphans:
+            imap.delete(orphan_key(ino))
+            self.orphans.discard(ino)
+        self.dirty.pop(ino, None)
+        self._inodes.pop(ino, None)
+        self._volume.inode_count -= 1
+
+    def add_orphan(self, inode: Inode) -> None:
+        """Note that ``inode`` has lost its last name."""
+        self.orphans.add(inode.ino)
+        self._volume.imap.put(orphan_key(inode.ino), b"")
+
+    def dirty_record_bytes(self) -> int:
+        """Return an upper bound of the records that dirty inodes will need."""
+        return len(self.dirty) * (INODE_BYTES + RECORD_OVERHEAD_BYTES) + self.inline_bytes
+
+    def log_dirty(self) -> None:
+        """Put every dirty inode into the inode map."""
+        imap = self._volume.imap
+        for ino, inode in self.dirty.items():
+            imap.put(inode_key(ino), inode.item().pack())
+        self.dirty.clear()
+        self.inline_bytes = 0
+        self._evict()
+
+    def window(self, inode: Inode, index: int) -> Window | None:
+        """Return window ``index`` of ``inode``, or None when nothing in it is mapped."""
+        window = inode.windows.get(index)
+        if window is None:
+            if not inode.blocks:
+                return None
+            value = self._volume.imap.get(window_key(inode.ino, index))
+            if value is None:
+                return None
+            window = Window.unpack(value, self._volume.window_blocks)
+            if len(inode.windows) >= _WINDOWS_MAX:
+                inode.windows.clear()
+            inode.windows[index] = window
+        return window
+
+    def store_window(self, inode: Inode, index: int, window: Window) -> None:
+        """Write a changed window through to the inode map."""
+        key = window_key(inode.ino, index)
+        if window.runs:
+            inode.windows[index] = window
+            self._volume.imap.put(key, window.pack())
+        else:
+            inode.windows.pop(index, None)
+            self._volume.imap.delete(key)
+
+    def _remember(self, inode: Inode) -> None:
+        self._inodes[inode.ino] = inode
+        if len(self._inodes) > 2 * self._volume.options.inode_count_max:
+            self._evict()
+
+    def _evict(self) -> None:
+        """Drop the inodes that came first until no more than the limit is kept."""
+        excess = len(self._inodes) - self._volume.options.inode_count_max
+        if excess <= 0:
+            return
+        for ino in [*self._inodes]:
+            inode = self._inodes[ino]
+            if inode.open_count or inode.dirty_blocks or ino in self.dirty or ino in self.orphans:
+                continue
+            del self._inodes[ino]
+            excess -= 1
+            if excess <= 0:
+                return

@@ -1,0 +1,345 @@
+"""Names: creating, linking, removing and renaming.
+
+Every operation checks all its conditions first and then changes memory without
+a step that may fail, so that it happens as a whole or not at all.  Permissions
+are the front end's business (the kernel checks them); what POSIX asks of the
+tree itself is checked here.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from lfs.directory import Directories
+from lfs.errors import FilesystemError
+from lfs.file_data import FileData
+from lfs.inodes import S_IFDIR, S_IFLNK, S_IFMT, Inode, InodeTable
+from lfs.ondisk import (
+    INODE_INLINE,
+    NAME_BYTES_MAX,
+    ROOT_INO,
+    SYMLINK_BYTES_MAX,
+    EntryItem,
+    InodeItem,
+)
+from lfs.space import SpaceRules
+
+LINK_COUNT_MAX = (1 << 32) - 1
+RENAME_NOREPLACE = 1
+RENAME_EXCHANGE = 2
+S_ISGID = 0o2000
+
+_CREATE_BLOCKS = 2
+
+
+def check_name(name: bytes) -> None:
+    """Raise FilesystemError unless ``name`` may be the name of a new entry."""
+    if len(name) > NAME_BYTES_MAX:
+        raise FilesystemError(errno.ENAMETOOLONG)
+    if not name or b"/" in name or b"\0" in name:
+        raise FilesystemError(errno.EINVAL)
+
+
+def _new_item(mode: int, uid: int, gid: int, now_ns: int, rdev: int, parent_ino: int) -> InodeItem:
+    """Return a new inode without content; ``parent_ino`` is 0 unless it is a directory."""
+    return InodeItem(
+        mode=mode,
+        uid=uid,
+        gid=gid,
+        nlink=2 if parent_ino else 1,
+        size=0,
+        blocks=0,
+        atime_ns=now_ns,
+        mtime_ns=now_ns,
+        ctime_ns=now_ns,
+        btime_ns=now_ns,
+        rdev=rdev,
+        flags=0 if parent_ino else INODE_INLINE,
+        version=0,
+        generation=0,
+        parent_ino=parent_ino,
+        inline=b"",
+    )
+
+
+class Namespace:
+    """The tree of names."""
+
+    def __init__(
+        self,
+        inodes: InodeTable,
+        directories: Directories,
+        data: FileData,
+        space: SpaceRules,
+    ) -> None:
+        """Operate on the inodes and directories of one volume."""
+        self._inodes = inodes
+        self._directories = directories
+        self._data = data
+        self._space = space
+
+    # ----------------------------------------------------------------- looking up
+
+    def directory(self, ino: int) -> Inode:
+        """Return directory ``ino``; raises ESTALE or ENOTDIR."""
+        inode = self._inodes.get(ino)
+        if not inode.is_directory:
+            raise FilesystemError(errno.ENOTDIR)
+        return inode
+
+    def lookup(self, parent_ino: int, name: bytes) -> Inode:
+        """Return the inode called ``name``; ``.`` and ``..`` work."""
+        parent = self.directory(parent_ino)
+        if name == b".":
+            return parent
+        if name == b"..":
+            return self._inodes.get(parent.parent_ino)
+        if len(name) > NAME_BYTES_MAX:
+            raise FilesystemError(errno.ENAMETOOLONG)
+        return self._inodes.get(self._entry(parent, name).ino)
+
+    def _entry(self, parent: Inode, name: bytes) -> EntryItem:
+        entry = self._directories.find(parent.ino, name)
+        if entry is None:
+            raise FilesystemError(errno.ENOENT)
+        return entry
+
+    # ------------------------------------------------------------------- creating
+
+    def create(
+        self,
+        parent_ino: int,
+        name: bytes,
+        mode: int,
+        uid: int,
+        gid: int,
+        now_ns: int,
+        rdev: int = 0,
+    ) -> Inode:
+        """Create an inode of the type and permissions in ``mode`` under a new name."""
+        parent = self._new_name(parent_ino, name)
+        is_directory = mode & S_IFMT == S_IFDIR
+        if is_directory and parent.nlink >= LINK_COUNT_MAX:
+            raise FilesystemError(errno.EMLINK)
+        self._space.admit(_CREATE_BLOCKS)
+        if parent.mode & S_ISGID:
+            gid = parent.gid
+            mode |= S_ISGID if is_directory else 0
+        parent_of_new = parent.ino if is_directory else 0
+        inode = self._inodes.create(_new_item(mode, uid, gid, now_ns, rdev, parent_of_new))
+        self._directories.add(parent.ino, EntryItem(inode.ino, mode >> 12, name))
+        self._changed(parent, now_ns, entries=1, subdirectories=int(is_directory))
+        return inode
+
+    def create_root(self, mode: int, uid: int, gid: int, now_ns: int) -> Inode:
+        """Create the root directory, its own parent, as the first inode."""
+        root = self._inodes.create(_new_item(mode, uid, gid, now_ns, 0, ROOT_INO))
+        assert root.ino == ROOT_INO
+        return root
+
+    def symlink(
+        self, parent_ino: int, name: bytes, target: bytes, uid: int, gid: int, now_ns: int
+    ) -> Inode:
+        """Create a symbolic link to ``target``."""
+        if len(target) > SYMLINK_BYTES_MAX:
+            raise FilesystemError(errno.ENAMETOOLONG)
+        if not target:
+            raise FilesystemError(errno.ENOENT)
+        self._new_name(parent_ino, name)
+        self._space.admit(_CREATE_BLOCKS + 1 + len(target) // 512)
+        inode = self.create(parent_ino, name, S_IFLNK | 0o777, uid, gid, now_ns)
+        self._data.write(inode, 0, target, now_ns, privileged=True)
+        return inode
+
+    def _new_name(self, parent_ino: int, name: bytes) -> Inode:
+        """Return the directory, in which ``name`` may be created; raises EEXIST and others."""
+        parent = self.directory(parent_ino)
+        check_name(name)
+        if name in (b".", b".."):
+            raise FilesystemError(errno.EEXIST)
+        if parent.nlink == 0:
+            raise FilesystemError(errno.ENOENT, "the directory was removed")
+        if self._directories.find(parent.ino, name) is not None:
+            raise FilesystemError(errno.EEXIST)
+        return parent
+
+    def link(self, ino: int, parent_ino: int, name: bytes, now_ns: int) -> Inode:
+        """Give inode ``ino`` another name."""
+        inode = self._inodes.get(ino)
+        if inode.is_directory:
+            raise FilesystemError(errno.EPERM)
+        parent = self._new_name(parent_ino, name)
+        if inode.nlink == 0:
+            raise FilesystemError(errno.ENOENT, "the file was removed")
+        if inode.nlink >= LINK_COUNT_MAX:
+            raise FilesystemError(errno.EMLINK)
+        self._space.admit(1)
+        self._directories.add(parent.ino, EntryItem(ino, inode.mode >> 12, name))
+        inode.nlink += 1
+        self._touch(inode, now_ns)
+        self._changed(parent, now_ns, entries=1)
+        return inode
+
+    # ------------------------------------------------------------------- removing
+
+    def unlink(self, parent_ino: int, name: bytes, now_ns: int) -> Inode:
+        """Remove a name that is not a directory's; returns its inode."""
+        parent = self.directory(parent_ino)
+        inode = self._inodes.get(self._entry(parent, name).ino)
+        if inode.is_directory:
+            raise FilesystemError(errno.EISDIR)
+        self._space.admit_removal()
+        self._directories.remove(parent.ino, name)
+        self._changed(parent, now_ns, entries=-1)
+        self._drop_link(inode, now_ns)
+        return inode
+
+    def rmdir(self, parent_ino: int, name: bytes, now_ns: int) -> Inode:
+        """Remove an empty directory; returns its inode."""
+        parent = self.directory(parent_ino)
+        if name == b".":
+            raise FilesystemError(errno.EINVAL)
+        if name == b"..":
+            raise FilesystemError(errno.ENOTEMPTY)
+        inode = self.directory(self._entry(parent, name).ino)
+        if inode.size:
+            raise FilesystemError(errno.ENOTEMPTY)
+        self._space.admit_removal()
+        self._directories.remove(parent.ino, name)
+        self._changed(parent, now_ns, entries=-1, subdirectories=-1)
+        self._drop_directory(inode, now_ns)
+        return inode
+
+    def _drop_link(self, inode: Inode, now_ns: int) -> None:
+        inode.nlink -= 1
+        self._touch(inode, now_ns)
+        if inode.nlink == 0:
+            self._inodes.add_orphan(inode)
+
+    def _drop_directory(self, inode: Inode, now_ns: int) -> None:
+        inode.nlink = 0
+        self._touch(inode, now_ns)
+        self._inodes.add_orphan(inode)
+
+    # ------------------------------------------------------------------- renaming
+
+    def rename(
+        self,
+        parent_ino: int,
+        name: bytes,
+        new_parent_ino: int,
+        new_name: bytes,
+        now_ns: int,
+        flags: int = 0,
+    ) -> Inode | None:
+        """Rename as renameat2(2); returns the inode that lost its name, if one did."""
+        parent = self.directory(parent_ino)
+        new_parent = self.directory(new_parent_ino)
+        check_name(new_name)
+        if {name, new_name} & {b".", b".."}:
+            raise FilesystemError(errno.EBUSY)
+        if flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE) or flags == 3:
+            raise FilesystemError(errno.EINVAL)
+        entry = self._entry(parent, name)
+        moved = self._inodes.get(entry.ino)
+        target_entry = self._directories.find(new_parent.ino, new_name)
+        target = self._inodes.get(target_entry.ino) if target_entry else None
+        if new_parent.nlink == 0:
+            raise FilesystemError(errno.ENOENT, "the directory was removed")
+        if moved.is_directory and new_parent is not parent:
+            self._check_no_cycle(moved, new_parent)
+        if flags & RENAME_EXCHANGE:
+            self._exchange(parent, name, moved, new_parent, new_name, target, now_ns)
+            return None
+        if target is not None and flags & RENAME_NOREPLACE:
+            raise FilesystemError(errno.EEXIST)
+        if target is moved:
+            return None
+        if target is not None:
+            self._check_replaceable(moved, target)
+        if target is None:
+            self._space.admit(1)
+        else:
+            self._space.admit_removal()
+        self._directories.remove(parent.ino, name)
+        self._move_in(moved, new_parent, new_name, target, now_ns)
+        self._changed(parent, now_ns, entries=-1, subdirectories=-int(moved.is_directory))
+        self._touch(moved, now_ns)
+        return target
+
+    def _move_in(
+        self, moved: Inode, new_parent: Inode, new_name: bytes, target: Inode | None, now_ns: int
+    ) -> None:
+        """Let ``new_name`` lead to ``moved`` instead of ``target`` or of nothing."""
+        entry = EntryItem(moved.ino, moved.mode >> 12, new_name)
+        is_directory = int(moved.is_directory)
+        if target is None:
+            self._directories.add(new_parent.ino, entry)
+            self._changed(new_parent, now_ns, entries=1, subdirectories=is_directory)
+        else:
+            self._directories.replace(new_parent.ino, entry)
+            self._changed(new_parent, now_ns)
+            if target.is_directory:
+                self._drop_directory(target, now_ns)
+            else:
+                self._drop_link(target, now_ns)
+        if is_directory:
+            moved.parent_ino = new_parent.ino
+
+    def _check_replaceable(self, moved: Inode, target: Inode) -> None:
+        if target.is_directory and not moved.is_directory:
+            raise FilesystemError(errno.EISDIR)
+        if moved.is_directory and not target.is_directory:
+            raise FilesystemError(errno.ENOTDIR)
+        if target.is_directory and target.size:
+            raise FilesystemError(errno.ENOTEMPTY)
+
+    def _check_no_cycle(self, moved: Inode, new_parent: Inode) -> None:
+        """Raise EINVAL when ``new_parent`` is ``moved`` or below it."""
+        directory = new_parent
+        while directory.ino != moved.ino:
+            if directory.parent_ino == directory.ino:
+                return
+            directory = self._inodes.get(directory.parent_ino)
+        raise FilesystemError(errno.EINVAL, "a directory can't be moved into itself")
+
+    def _exchange(
+        self,
+        parent: Inode,
+        name: bytes,
+        moved: Inode,
+        new_parent: Inode,
+        new_name: bytes,
+        target: Inode | None,
+        now_ns: int,
+    ) -> None:
+        """Let two existing names swap their inodes."""
+        if target is None:
+            raise FilesystemError(errno.ENOENT)
+        if target.is_directory and new_parent is not parent:
+            self._check_no_cycle(target, parent)
+        self._space.admit_removal()
+        self._directories.replace(parent.ino, EntryItem(target.ino, target.mode >> 12, name))
+        self._directories.replace(new_parent.ino, EntryItem(moved.ino, moved.mode >> 12, new_name))
+        gained = int(target.is_directory) - int(moved.is_directory)
+        self._changed(parent, now_ns, subdirectories=gained)
+        self._changed(new_parent, now_ns, subdirectories=-gained)
+        for inode, directory in ((target, parent), (moved, new_parent)):
+            if inode.is_directory:
+                inode.parent_ino = directory.ino
+            self._touch(inode, now_ns)
+
+    # ------------------------------------------------------------------ bookkeeping
+
+    def _touch(self, inode: Inode, now_ns: int) -> None:
+        inode.ctime_ns = now_ns
+        self._inodes.mark_dirty(inode)
+
+    def _changed(
+        self, directory: Inode, now_ns: int, entries: int = 0, subdirectories: int = 0
+    ) -> None:
+        """Count entries that ``directory`` gained and note the time."""
+        directory.size += entries
+        directory.nlink += subdirectories
+        directory.mtime_ns = now_ns
+        self._touch(directory, now_ns)

@@ -1,0 +1,273 @@
+"""Mounting: superblock, checkpoint, usage table, roll-forward.
+
+Theory.  The newer valid checkpoint gives a complete tree.  Every whole commit
+in the log after it is applied in order, by putting its records where the
+operations had put them: over the tree, in memory.  Windows among the records
+move live blocks from one run to another in the usage table.
+
+The log ends at the first log write that does not hold, or at the last commit
+before it.  What lies beyond is left untouched until the first checkpoint after
+recovery is durable, so that a crash during recovery changes nothing: until then
+the log goes on in fresh segments, outside the old chain.
+
+Damage.  If the chain ends at sequence number ``s`` and any later log write says
+that ``s`` had been flushed, then it did not end there: mounting is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lfs.device.base import BlockDevice
+from lfs.errors import DamageError, FilesystemError, FormatError, LogDamageError
+from lfs.inodes import Window
+from lfs.ondisk import (
+    CHECKPOINT_REGION_BYTES,
+    FORMAT_VERSION,
+    INCOMPATIBLE_KNOWN,
+    KIND_INODE,
+    KIND_WINDOW,
+    NO_BLOCK,
+    READ_ONLY_COMPATIBLE_KNOWN,
+    SUMMARY_COMMIT,
+    SUPERBLOCK_BYTES,
+    SUPERBLOCK_OFFSET_BYTES,
+    Checkpoint,
+    Pointer,
+    Record,
+    Summary,
+    Superblock,
+    backup_superblock_offset_bytes,
+    unpack_key,
+    unpack_usage_page,
+)
+from lfs.segments.writer import Head
+from lfs.volume import Volume
+
+_DAMAGE_SCAN_SEGMENTS = 4096
+
+
+def read_superblock(device: BlockDevice) -> Superblock:
+    """Return the superblock of ``device``, from its copy if need be.
+
+    Raises FormatError when it has no lfs filesystem, one of a newer format or
+    with unknown incompatible features, or one that the device is too small for.
+    """
+    backup = backup_superblock_offset_bytes(device.size_bytes)
+    found: list[Superblock] = []
+    for offset in (SUPERBLOCK_OFFSET_BYTES, backup):
+        if offset < 0 or offset + SUPERBLOCK_BYTES > device.size_bytes:
+            continue
+        align = device.align_bytes
+        length = -(-SUPERBLOCK_BYTES // align) * align
+        try:
+            found.append(Superblock.unpack(device.read(offset, length), offset))
+        except (DamageError, FilesystemError):
+            continue
+    if not found:
+        raise FormatError("not an lfs filesystem (no valid superblock)")
+    superblock = max(found, key=lambda candidate: candidate.generation)
+    unknown = superblock.incompatible & ~INCOMPATIBLE_KNOWN
+    if superblock.format_version > FORMAT_VERSION or unknown:
+        raise FormatError(
+            f"made by a newer version of lfs (format {superblock.format_version}, "
+            f"unknown incompatible features {unknown:#x})"
+        )
+    needed_bytes = superblock.device_blocks * superblock.block_bytes
+    if device.size_bytes < superblock.end_block * superblock.block_bytes:
+        raise FormatError(
+            f"truncated: the filesystem needs {needed_bytes} bytes, "
+            f"the device has {device.size_bytes}"
+        )
+    return superblock
+
+
+def read_checkpoints(device: BlockDevice, superblock: Superblock) -> list[Checkpoint]:
+    """Return the valid checkpoints, newest first."""
+    found: list[Checkpoint] = []
+    for offset in superblock.checkpoint_offset_bytes:
+        try:
+            raw = device.read(offset, CHECKPOINT_REGION_BYTES)
+            found.append(Checkpoint.unpack(raw, superblock.filesystem_id, offset))
+        except (DamageError, FilesystemError):
+            continue
+    return sorted(found, key=lambda checkpoint: -checkpoint.number)
+
+
+class Recovery:
+    """Brings a volume to the last state that was committed."""
+
+    def __init__(self, volume: Volume) -> None:
+        """Recover ``volume``, which was just opened."""
+        self._volume = volume
+        self.commit_count = 0
+        self.needs_checkpoint = False
+
+    def run(self) -> None:
+        """Load the checkpoint and roll forward.
+
+        Raises FormatError when no checkpoint holds, LogDamageError when the log
+        is damaged, DamageError when a block that it needs is.
+        """
+        volume = self._volume
+        checkpoints = read_checkpoints(volume.device, volume.superblock)
+        if not checkpoints:
+            raise FormatError("both checkpoint regions are damaged")
+        checkpoint = checkpoints[0]
+        volume.checkpoint_number = checkpoint.number
+        volume.next_ino = checkpoint.next_ino
+        volume.inode_count = checkpoint.inode_count
+        self._load_usage(checkpoint)
+        volume.imap.adopt(checkpoint.imap_root, checkpoint.imap_root_level, checkpoint.node_count)
+        if not volume.options.roll_forward:
+            volume.log.start(checkpoint.next_sequence, 0, 0)
+            volume.usage.finish_loading(())
+            return
+        self._roll_forward(checkpoint)
+
+    def _load_usage(self, checkpoint: Checkpoint) -> None:
+        volume = self._volume
+        if len(checkpoint.usage_pages) != volume.usage.page_count:
+            raise FormatError("the checkpoint does not fit the superblock")
+        for index, pointer in enumerate(checkpoint.usage_pages):
+            if pointer == NO_BLOCK:
+                continue
+            raw = volume.read_block(pointer)
+            entries = unpack_usage_page(raw, index, volume.filesystem_id, pointer.address)
+            volume.usage.load_page(index, entries)
+            volume.usage_pages[index] = pointer
+
+    # ------------------------------------------------------------- roll-forward
+
+    def _roll_forward(self, checkpoint: Checkpoint) -> None:
+        volume = self._volume
+        chain = self._whole_log_writes(checkpoint)
+        last = chain[-1] if chain else None
+        sequence = last.sequence + 1 if last else checkpoint.next_sequence
+        end_address = last.next_address if last else checkpoint.next_address
+        self._check_no_damage(sequence, end_address)
+        committed = max(
+            (index + 1 for index, one in enumerate(chain) if one.flags & SUMMARY_COMMIT), default=0
+        )
+        for summary in chain:
+            volume.usage.claim_run(summary.run_address, summary.run_blocks, summary.sequence)
+        self._apply([record for summary in chain[:committed] for record in summary.records])
+        self.commit_count = sum(
+            1 for summary in chain[:committed] if summary.flags & SUMMARY_COMMIT
+        )
+        if chain:
+            self.needs_checkpoint = True
+            volume.log.start(sequence, 0, 0)
+            volume.log.flushed_sequence = checkpoint.next_sequence - 1
+            volume.usage.finish_loading(())
+        else:
+            self._continue_chain(checkpoint)
+
+    def _whole_log_writes(self, checkpoint: Checkpoint) -> list[Summary]:
+        """Return the log writes after the checkpoint, up to the first that is not whole."""
+        volume = self._volume
+        chain = list(
+            volume.reader.follow(
+                checkpoint.next_address, checkpoint.next_sequence, checkpoint.previous_checksum
+            )
+        )
+        flushed = max((summary.flushed_sequence for summary in chain), default=0)
+        for index, summary in enumerate(chain):
+            if summary.sequence > flushed and not volume.reader.payload_holds(summary):
+                return chain[:index]
+        return chain
+
+    def _check_no_damage(self, sequence: int, end_address: int) -> None:
+        """Raise LogDamageError when a later log write says that ``sequence`` was flushed."""
+        volume = self._volume
+        for address in self._later_places(end_address):
+            try:
+                summary = volume.reader.read_summary(address)
+            except (DamageError, FilesystemError):
+                continue
+            if summary.sequence > sequence and summary.flushed_sequence >= sequence:
+                raise LogDamageError(
+                    f"the log is damaged at block {end_address}: log write {sequence} was flushed "
+                    f"but can't be read (log write {summary.sequence} at block {address} says so)"
+                )
+
+    def _later_places(self, end_address: int) -> Iterator[int]:
+        """Yield where later log writes may begin: the rest of the run, unused segments."""
+        volume = self._volume
+        usage = volume.usage
+        segment = usage.segment_of(end_address)
+        if 0 <= segment < usage.segment_count:
+            yield from range(end_address + 1, usage.address_of(segment + 1))
+        scanned = 0
+        for candidate in range(usage.segment_count):
+            address = usage.address_of(candidate)
+            run = usage.run_of(address)
+            if run < 0 or usage.live_blocks(run) == 0:
+                yield address
+                scanned += 1
+                if scanned >= _DAMAGE_SCAN_SEGMENTS:
+                    return
+
+    def _apply(self, records: list[Record]) -> None:
+        """Take over the records of whole commits, and count what they change."""
+        volume = self._volume
+        volume.imap.replay(tuple(records))
+        for key in volume.imap.changes:
+            ino, kind, _ = unpack_key(key)
+            if kind == KIND_WINDOW:
+                self._move_live(volume.imap.get_stored(key), -1)
+            elif kind == KIND_INODE:
+                existed = volume.imap.get_stored(key) is not None
+                exists = volume.imap.changes[key] is not None
+                volume.inode_count += int(exists) - int(existed)
+                volume.next_ino = max(volume.next_ino, ino + 1)
+        for key, value in volume.imap.changes.items():
+            if unpack_key(key)[1] == KIND_WINDOW:
+                self._move_live(value, 1)
+
+    def _move_live(self, value: bytes | None, sign: int) -> None:
+        """Count the blocks of a window as live (1) or dead (-1)."""
+        if value is None:
+            return
+        volume = self._volume
+        for _, count, address in Window.unpack(value, volume.window_blocks).runs:
+            if not volume.usage.holds(address, count):
+                raise DamageError(f"blocks {address}+{count} of a file are in no run in use")
+            if sign > 0:
+                volume.usage.add_live(address, count)
+            else:
+                volume.usage.drop_live(address, count)
+
+    def _continue_chain(self, checkpoint: Checkpoint) -> None:
+        """Go on where the checkpoint promised the next log write."""
+        volume = self._volume
+        usage = volume.usage
+        address = checkpoint.next_address
+        run = usage.run_of(address)
+        if run < 0:
+            raise DamageError(f"the checkpoint promises a log write at {address}, in no run")
+        usage.finish_loading((run,))
+        volume.log.start(checkpoint.next_sequence, address, checkpoint.previous_checksum)
+        run_address = usage.address_of(run)
+        try:
+            first = volume.reader.read_summary(run_address)
+        except DamageError as error:
+            volume.report(f"the open run at {run_address} has lost its first summary: {error}")
+            self.needs_checkpoint = True
+            volume.log.start(checkpoint.next_sequence, 0, 0)
+            return
+        head = Head(
+            number=first.head,
+            run_address=run_address,
+            run_blocks=usage.run_blocks(run),
+            run_sequence=first.sequence,
+            summary_next=address,
+            summary_end=run_address + usage.run_blocks(run),
+        )
+        volume.log.resume(head)
+
+
+def require_writable(superblock: Superblock, read_only: bool) -> None:
+    """Raise FormatError when features allow only a read-only mount."""
+    if superblock.read_only_compatible & ~READ_ONLY_COMPATIBLE_KNOWN and not read_only:
+        raise FormatError("has features of a newer version that allow only a read-only mount")

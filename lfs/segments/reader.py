@@ -1,0 +1,118 @@
+"""Reading log writes: one summary, a run from front to back, the chain in order.
+
+The reader trusts nothing: a place either holds a whole summary of this
+filesystem or ``DamageError`` says why not.  It never decides what a missing
+summary means; roll-forward and the cleaner do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lfs.checksum import checksum
+from lfs.device.base import BlockDevice
+from lfs.errors import DamageError
+from lfs.ondisk import Superblock, Summary
+
+VERIFY_BLOCKS = 1024
+
+
+class LogReader:
+    """Reads summaries and verifies payloads of one filesystem's log."""
+
+    def __init__(self, device: BlockDevice, superblock: Superblock) -> None:
+        """Take the device and the superblock that gives geometry and identity."""
+        self._device = device
+        self._superblock = superblock
+
+    def read_summary(self, address: int) -> Summary:
+        """Return the summary at ``address``; raises DamageError when there is none."""
+        superblock = self._superblock
+        block_bytes = superblock.block_bytes
+        if not superblock.first_segment_block <= address < superblock.end_block:
+            raise DamageError(f"summary at {address}: outside the segments")
+        raw = self._device.read(address * block_bytes, block_bytes)
+        length = Summary.peek_bytes(raw, superblock.filesystem_id, address)
+        blocks = -(-length // block_bytes)
+        if address + blocks > superblock.end_block:
+            raise DamageError(f"summary at {address}: longer than the device")
+        if blocks > 1:
+            rest = self._device.read((address + 1) * block_bytes, (blocks - 1) * block_bytes)
+            raw += rest
+        summary = Summary.unpack(raw[:length], superblock.filesystem_id, address)
+        self._check_place(summary)
+        return summary
+
+    def _check_place(self, summary: Summary) -> None:
+        """Raise DamageError unless everything the summary names lies inside its run."""
+        superblock = self._superblock
+        start, end = summary.run_address, summary.run_address + summary.run_blocks
+        inside = (
+            superblock.first_segment_block <= start < end <= superblock.end_block
+            and start <= summary.address
+            and summary.address + summary.summary_blocks <= end
+            and start <= summary.payload_address
+            and summary.payload_address + summary.payload_blocks <= end
+            and start <= summary.run_next_address <= end
+            and summary.summary_blocks >= 1
+        )
+        if not inside:
+            raise DamageError(f"summary at {summary.address}: not inside its run")
+
+    def payload_holds(self, summary: Summary) -> bool:
+        """Tell whether every payload block has the checksum its entry says."""
+        block_bytes = self._superblock.block_bytes
+        expected = [value for entry in summary.entries for value in entry.checksums]
+        for start in range(0, len(expected), VERIFY_BLOCKS):
+            batch = expected[start : start + VERIFY_BLOCKS]
+            offset_bytes = (summary.payload_address + start) * block_bytes
+            raw = self._device.read(offset_bytes, len(batch) * block_bytes)
+            for index, value in enumerate(batch):
+                if checksum(raw[index * block_bytes : (index + 1) * block_bytes]) != value:
+                    return False
+        return True
+
+    def walk_run(self, run_address: int, last_sequence: int) -> Iterator[Summary]:
+        """Yield the summaries of the run at ``run_address`` up to ``last_sequence``.
+
+        Raises DamageError when it ends before a summary with ``last_sequence``
+        was seen: then the owners of some blocks are unknown.
+        """
+        address = run_address
+        sequence = 0
+        run_sequence = None
+        while sequence < last_sequence:
+            summary = self.read_summary(address)
+            if run_sequence is None:
+                run_sequence = summary.sequence
+            proper = (
+                summary.run_address == run_address
+                and summary.run_sequence == run_sequence
+                and sequence < summary.sequence <= last_sequence
+            )
+            if not proper:
+                raise DamageError(
+                    f"summary at {address}: log write {summary.sequence} of run "
+                    f"{summary.run_sequence} instead of one after {sequence} of {run_sequence}"
+                )
+            yield summary
+            sequence = summary.sequence
+            address = summary.run_next_address
+
+    def follow(self, address: int, sequence: int, previous_checksum: int) -> Iterator[Summary]:
+        """Yield the chain from the log write ``sequence`` promised at ``address``.
+
+        Ends at the first place that does not hold the summary the chain demands;
+        payloads are not looked at.
+        """
+        while True:
+            try:
+                summary = self.read_summary(address)
+            except DamageError:
+                return
+            if summary.sequence != sequence or summary.previous_checksum != previous_checksum:
+                return
+            yield summary
+            address = summary.next_address
+            sequence += 1
+            previous_checksum = summary.checksum

@@ -1,0 +1,288 @@
+"""Appending log writes to the chain.
+
+Theory.  Every log write says where the next one will begin.  The writer keeps
+that promise: each open run keeps one block at its end, so that there is always
+room at the promised place for at least a *jump*, a summary whose only purpose
+is to lead somewhere else.  Runs come in two layouts: *interleaved*, where each
+summary is followed by its payload (one device request for a small commit), and
+*front*, where the summaries share the first blocks of the run and the payloads
+follow each other without a gap (contiguous large files).
+
+Use: ``reserve`` finds a place and fixes addresses and sequence number, so that
+metadata that points into the payload can be built; ``emit`` writes.  Nothing may
+come between the two.  Nothing is durable before the device is flushed.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lfs.device.base import BlockDevice
+from lfs.errors import FilesystemError
+from lfs.ondisk import (
+    ENTRY_BYTES,
+    SUMMARY_HEADER_BYTES,
+    SUMMARY_JUMP,
+    Entry,
+    Record,
+    Summary,
+    Superblock,
+    summary_checksum,
+)
+from lfs.segments.usage import UsageTable
+
+HEAD_MAIN = 0
+HEAD_BULK = 1
+HEAD_COLD = 2
+HEAD_COUNT = 3
+
+BULK_BLOCKS = 256
+"""Extents of at least this many blocks go to the bulk head."""
+
+_FRONT_BLOCKS_PER_SUMMARY_BLOCK = 192
+_PAYLOAD_BLOCKS_MAX = 4096
+
+
+@dataclass(slots=True)
+class Head:
+    """An open run and how far it has been filled.  ``payload_next`` 0 means interleaved."""
+
+    number: int
+    run_address: int
+    run_blocks: int
+    run_sequence: int
+    summary_next: int
+    summary_end: int
+    payload_next: int = 0
+
+    @property
+    def run_end(self) -> int:
+        """Return the address one past the run."""
+        return self.run_address + self.run_blocks
+
+    @property
+    def summary_room(self) -> int:
+        """Return the blocks a summary (and an interleaved payload) may take."""
+        return self.summary_end - self.summary_next - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where the next log write goes: fixed by ``reserve``, used up by ``emit``."""
+
+    head: Head
+    sequence: int
+    address: int
+    summary_blocks: int
+    payload_address: int
+    payload_blocks: int
+
+
+class LogWriter:
+    """The end of the log."""
+
+    def __init__(
+        self,
+        device: BlockDevice,
+        superblock: Superblock,
+        usage: UsageTable,
+    ) -> None:
+        """Append for the filesystem of ``superblock``; ``start`` sets where."""
+        self._device = device
+        self._superblock = superblock
+        self._usage = usage
+        self._heads: list[Head | None] = [None] * HEAD_COUNT
+        self._promised: Head | None = None
+        self.next_address = 0
+        self.next_sequence = 1
+        self.previous_checksum = 0
+        self.flushed_sequence = 0
+        self.blocks_since_checkpoint = 0
+
+    # ----------------------------------------------------------------- starting
+
+    def start(self, next_sequence: int, next_address: int, previous_checksum: int) -> None:
+        """Continue a chain at ``next_address``, or begin one anywhere when that is 0."""
+        self.next_sequence = next_sequence
+        self.next_address = next_address
+        self.previous_checksum = previous_checksum
+        self.flushed_sequence = next_sequence - 1
+
+    def resume(self, head: Head) -> None:
+        """Tell which run the promised place lies in; main runs are filled further."""
+        assert head.summary_next == self.next_address
+        self._promised = head
+        if head.number == HEAD_MAIN:
+            self._heads[HEAD_MAIN] = head
+
+    # ------------------------------------------------------------------- places
+
+    @property
+    def written_sequence(self) -> int:
+        """Return the sequence number of the last log write."""
+        return self.next_sequence - 1
+
+    def open_runs(self) -> list[int]:
+        """Return the first segments of the runs that may still be written to."""
+        heads = [head for head in (*self._heads, self._promised) if head is not None]
+        return [self._usage.segment_of(head.run_address) for head in heads]
+
+    def summary_bytes(self, extent_count: int, block_count: int, record_bytes: int) -> int:
+        """Return the length of a summary with these entries and records."""
+        return SUMMARY_HEADER_BYTES + ENTRY_BYTES * extent_count + 4 * block_count + record_bytes
+
+    def reserve(
+        self,
+        number: int,
+        payload_blocks: int,
+        record_bytes: int,
+        extent_count: int,
+        whole: bool,
+        expected_blocks: int = 0,
+    ) -> Placement:
+        """Find a place for up to ``payload_blocks`` blocks on log head ``number``.
+
+        ``record_bytes`` and ``extent_count`` bound what the summary must hold
+        beside checksums.  With ``whole`` all blocks get a place in this one log
+        write.  A run opened for it has room for ``expected_blocks`` if possible.
+        Raises FilesystemError(ENOSPC) when no segment is clean, which the space
+        rules prevent.
+        """
+        block_bytes = self._superblock.block_bytes
+        wanted = payload_blocks if whole else min(payload_blocks, _PAYLOAD_BLOCKS_MAX)
+        summary_blocks = -(-self.summary_bytes(extent_count, wanted, record_bytes) // block_bytes)
+        head = self._heads[number]
+        granted = self._room(head, summary_blocks, wanted)
+        if head is None or granted < 0 or (granted < wanted and (whole or granted < 16)):
+            head = self._open(number, max(wanted, expected_blocks), summary_blocks)
+            granted = self._room(head, summary_blocks, wanted)
+            if granted < 0 or (whole and granted < wanted) or (wanted and not granted):
+                raise FilesystemError(errno.ENOSPC, "log write larger than any clean run")
+        if self._promised is not None and self.next_address != head.summary_next:
+            self._jump(head)
+        address = head.summary_next
+        payload_address = head.payload_next or address + summary_blocks
+        return Placement(
+            head, self.next_sequence, address, summary_blocks, payload_address, granted
+        )
+
+    def _room(self, head: Head | None, summary_blocks: int, wanted: int) -> int:
+        """Return how many of ``wanted`` payload blocks fit, or -1 without summary room."""
+        if head is None or head.summary_room < summary_blocks:
+            return -1
+        if head.payload_next:
+            return min(wanted, head.run_end - head.payload_next)
+        return min(wanted, head.summary_room - summary_blocks)
+
+    def _open(self, number: int, payload_blocks: int, summary_blocks: int) -> Head:
+        segment_blocks = self._superblock.segment_blocks
+        front = number == HEAD_BULK
+        needed = payload_blocks + summary_blocks + 2
+        if front:
+            needed += payload_blocks // _FRONT_BLOCKS_PER_SUMMARY_BLOCK
+        order = max(0, (-(-needed // segment_blocks) - 1).bit_length())
+        run = self._usage.open_run(order, self.next_sequence)
+        if run is None:
+            raise FilesystemError(errno.ENOSPC, "no clean segment left")
+        address = self._usage.address_of(run)
+        blocks = self._usage.run_blocks(run)
+        head = Head(number, address, blocks, 0, address, address + blocks)
+        if front:
+            area = max(summary_blocks + 1, blocks // _FRONT_BLOCKS_PER_SUMMARY_BLOCK) + 1
+            head.summary_end = head.payload_next = address + area
+        self._heads[number] = head
+        return head
+
+    # ------------------------------------------------------------------ writing
+
+    def _jump(self, target: Head) -> None:
+        """Lead the chain from the promised place to where ``target`` goes on."""
+        head = self._promised
+        assert head is not None and head.summary_next == self.next_address
+        placement = Placement(head, self.next_sequence, head.summary_next, 1, head.summary_next, 0)
+        head.summary_next += 1
+        self._write(placement, (), (), (), SUMMARY_JUMP, 0, target.summary_next)
+        self._promised = target
+
+    def emit(
+        self,
+        placement: Placement,
+        entries: Sequence[Entry],
+        buffers: Sequence[bytes],
+        records: Sequence[Record],
+        flags: int,
+        time_ns: int,
+    ) -> None:
+        """Write the log write that ``placement`` was reserved for.
+
+        ``buffers`` hold whole blocks, at most as many as were granted, in the
+        order of ``entries``; their blocks are counted as live.  Raises
+        DeviceError; the log must not be written to after that.
+        """
+        head = placement.head
+        blocks = sum(len(entry.checksums) for entry in entries)
+        assert blocks <= placement.payload_blocks
+        assert placement.sequence == self.next_sequence
+        if head.payload_next:
+            head.summary_next += placement.summary_blocks
+            head.payload_next += blocks
+        else:
+            head.summary_next += placement.summary_blocks + blocks
+        if not head.run_sequence:
+            head.run_sequence = placement.sequence
+        if blocks:
+            self._usage.add_live(placement.payload_address, blocks)
+        self._promised = head
+        self._write(placement, entries, buffers, records, flags, time_ns, head.summary_next)
+
+    def _write(
+        self,
+        placement: Placement,
+        entries: Sequence[Entry],
+        buffers: Sequence[bytes],
+        records: Sequence[Record],
+        flags: int,
+        time_ns: int,
+        next_address: int,
+    ) -> None:
+        head = placement.head
+        block_bytes = self._superblock.block_bytes
+        summary = Summary(
+            sequence=placement.sequence,
+            address=placement.address,
+            next_address=next_address,
+            run_address=head.run_address,
+            run_blocks=head.run_blocks,
+            run_sequence=head.run_sequence,
+            run_next_address=head.summary_next,
+            payload_address=placement.payload_address,
+            payload_blocks=sum(len(entry.checksums) for entry in entries),
+            summary_blocks=placement.summary_blocks,
+            previous_checksum=self.previous_checksum,
+            flushed_sequence=self.flushed_sequence,
+            head=head.number,
+            flags=flags,
+            time_ns=time_ns,
+            entries=tuple(entries),
+            records=tuple(records),
+        )
+        raw = summary.pack(self._superblock.filesystem_id)
+        padded = raw.ljust(placement.summary_blocks * block_bytes, b"\0")
+        assert len(padded) == placement.summary_blocks * block_bytes
+        self._usage.touch_run(self._usage.segment_of(head.run_address), placement.sequence)
+        self.previous_checksum = summary_checksum(raw)
+        self.next_sequence += 1
+        self.next_address = next_address
+        self.blocks_since_checkpoint += placement.summary_blocks + summary.payload_blocks
+        summary_end = placement.address + placement.summary_blocks
+        if not buffers or placement.payload_address == summary_end:
+            self._device.write(placement.address * block_bytes, [padded, *buffers])
+        else:
+            self._device.write(placement.payload_address * block_bytes, buffers)
+            self._device.write(placement.address * block_bytes, [padded])
+
+    def flushed(self, sequence: int) -> None:
+        """Note that the device was flushed after log write ``sequence``."""
+        self.flushed_sequence = max(self.flushed_sequence, sequence)

@@ -1,0 +1,132 @@
+"""Who may use how much: every accepted request can be stored (P4).
+
+Theory.  Three numbers, in blocks (ARCHITECTURE.md, "Space").  *Used* is what
+lives on disk plus what accepted requests will add; it may not pass the *limit*,
+all segments but the slack.  Because the slack stays free, the cleaner can turn
+dead blocks into clean segments at any time.  *Clean* is what can be written
+right now; it must cover all that the next commit and the next checkpoint may
+have to write, and the cleaner's working room.  When it does not, room is made
+before the request is accepted, so that write-out never finds the disk full.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lfs.alloc.reservation import Reservations
+from lfs.errors import FilesystemError
+from lfs.inodes import InodeTable
+from lfs.segments.usage import slack_segments
+from lfs.volume import Volume
+
+_CLEANER_SEGMENTS_MIN = 4
+_INODE_ITEM_BYTES = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """The numbers of ``statfs``, in blocks of ``block_bytes``."""
+
+    block_bytes: int
+    total_blocks: int
+    free_blocks: int
+    available_blocks: int
+    """``free_blocks`` less the share kept for root."""
+    inode_count: int
+
+
+class SpaceRules:
+    """Accepts or refuses requests by the space they need."""
+
+    def __init__(self, volume: Volume, inodes: InodeTable) -> None:
+        """Watch over ``volume``.
+
+        ``make_room`` and ``checkpoint`` belong to parts above and are set by them.
+        """
+        self._volume = volume
+        self._inodes = inodes
+        self.make_room: Callable[[int], None] = lambda blocks: None
+        self.checkpoint: Callable[[], None] = lambda: None
+        superblock = volume.superblock
+        segments = superblock.segment_count
+        usable = max(0, segments - slack_segments(segments)) * superblock.segment_blocks
+        # Summaries and the tails of runs take their share of every segment.
+        limit_blocks = usable - usable // 64
+        privileged_blocks = limit_blocks * superblock.reserved_basis_points // 10_000
+        self.reservations = Reservations(limit_blocks, privileged_blocks)
+        cleaner_segments = max(_CLEANER_SEGMENTS_MIN, 2 << volume.usage.order_max)
+        self._cleaner_blocks = cleaner_segments * superblock.segment_blocks
+
+    # ---------------------------------------------------------------- accounting
+
+    @property
+    def metadata_blocks(self) -> int:
+        """Return an upper bound of the blocks that changed items will add to the map."""
+        volume = self._volume
+        pending = volume.imap.changed_bytes + len(self._inodes.dirty) * _INODE_ITEM_BYTES
+        return pending * 3 // (2 * volume.block_bytes)
+
+    def available_blocks(self, privileged: bool) -> int:
+        """Return how many more blocks may be promised."""
+        live_blocks = self._volume.usage.live_total
+        return self.reservations.available(live_blocks, self.metadata_blocks, privileged)
+
+    def statistics(self) -> Space:
+        """Return what ``statfs`` reports."""
+        return Space(
+            self._volume.block_bytes,
+            self.reservations.limit_blocks,
+            self.available_blocks(privileged=True),
+            self.available_blocks(privileged=False),
+            self._volume.inode_count,
+        )
+
+    def pending_blocks(self) -> int:
+        """Return an upper bound of what a commit and a checkpoint would write now."""
+        volume = self._volume
+        block_bytes = volume.block_bytes
+        imap = volume.imap
+        item_count = len(imap.changes) + len(self._inodes.dirty)
+        growth_blocks = self.metadata_blocks
+        paths = min(item_count, imap.node_count) + imap.root_level + 2
+        nodes = paths + paths // 8 + growth_blocks
+        records = imap.unlogged_bytes + self._inodes.dirty_record_bytes()
+        # A window item is logged and stored anew for blocks that only change place.
+        dirty_blocks = self.reservations.dirty_blocks
+        windows = dirty_blocks * 32
+        data = dirty_blocks + dirty_blocks // 32
+        pages = min(volume.usage.page_count, item_count + dirty_blocks + 8)
+        return data + nodes + (records + windows) // block_bytes + pages + 16
+
+    # ----------------------------------------------------------------- admission
+
+    def admit(self, blocks: int, privileged: bool = False) -> None:
+        """Accept a request that will need ``blocks`` more blocks.
+
+        Raises FilesystemError(ENOSPC) when it can't be promised.
+        """
+        if self.available_blocks(privileged) < blocks:
+            if self.metadata_blocks > 1:
+                # The bound on pending metadata is generous: see what it comes to.
+                self.checkpoint()
+            if self.available_blocks(privileged) < blocks:
+                raise FilesystemError(errno.ENOSPC)
+        if not self._covered(blocks):
+            self.make_room(blocks)
+            if not self._covered(blocks):
+                raise FilesystemError(errno.ENOSPC)
+
+    def admit_removal(self) -> None:
+        """Accept a request that frees space: it may use the slack."""
+        if not self._covered(0):
+            self.make_room(0)
+
+    def _covered(self, blocks: int) -> bool:
+        return self.shortage_blocks(blocks) <= 0
+
+    def shortage_blocks(self, blocks: int) -> int:
+        """Return how many clean blocks are missing to accept ``blocks`` more."""
+        needed = self.pending_blocks() + blocks + blocks // 32 + self._cleaner_blocks
+        return needed - self._volume.usage.clean_blocks

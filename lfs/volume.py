@@ -1,0 +1,170 @@
+"""What all parts of a mounted filesystem share: device, geometry, log, map, limits.
+
+A volume knows blocks and items, not files.  Once the log could not be written,
+the volume has *failed*: memory and disk may differ from then on, so nothing is
+written any more and every change is refused; what was committed is on disk.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from lfs.checksum import checksum
+from lfs.device.base import BlockDevice
+from lfs.errors import DamageError, DeviceError, FilesystemError
+from lfs.imap import Imap, NodeCache
+from lfs.ondisk import (
+    NO_BLOCK,
+    Entry,
+    Pointer,
+    Record,
+    Superblock,
+    inline_bytes_max,
+    window_blocks,
+)
+from lfs.segments.reader import LogReader
+from lfs.segments.usage import UsageTable
+from lfs.segments.writer import LogWriter, Placement
+
+SECOND_NS = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a mount may choose.  Sizes are in bytes, times in nanoseconds."""
+
+    read_only: bool = False
+    atime: str = "relatime"
+    """``relatime``, ``strictatime`` or ``noatime``."""
+    commit_interval_ns: int = 5 * SECOND_NS
+    checkpoint_interval_ns: int = 60 * SECOND_NS
+    dirty_bytes_max: int = 32 << 20
+    """Dirty data above this is written out before more is accepted."""
+    node_cache_bytes: int = 32 << 20
+    inode_count_max: int = 16384
+    """Clean inodes kept in memory."""
+    cleaner_policy: str = "cost-benefit"
+    roll_forward: bool = True
+    """False shows the last checkpoint and is only possible read-only."""
+
+
+def _ignore(message: str) -> None:
+    """Report to nobody."""
+
+
+class Volume:
+    """A device with a filesystem on it, opened."""
+
+    def __init__(
+        self,
+        device: BlockDevice,
+        superblock: Superblock,
+        options: Options,
+        report: Callable[[str], None] = _ignore,
+    ) -> None:
+        """Open with an empty map and all segments clean; recovery fills both in."""
+        self.device = device
+        self.superblock = superblock
+        self.options = options
+        self.report = report
+        self.read_only = options.read_only or device.read_only
+        self.failed = False
+        self.block_bytes = superblock.block_bytes
+        self.filesystem_id = superblock.filesystem_id
+        self.window_blocks = window_blocks(self.block_bytes)
+        self.inline_bytes_max = inline_bytes_max(self.block_bytes)
+        self.usage = UsageTable(
+            superblock.first_segment_block,
+            superblock.segment_blocks,
+            superblock.segment_count,
+            self.block_bytes,
+        )
+        self.usage_pages: list[Pointer] = [NO_BLOCK] * self.usage.page_count
+        self.log = LogWriter(device, superblock, self.usage)
+        self.reader = LogReader(device, superblock)
+        node_count_max = max(64, options.node_cache_bytes // (4 * self.block_bytes))
+        cache = NodeCache(self.read_verified, self.filesystem_id, node_count_max)
+        self.imap = Imap(cache, NO_BLOCK, 0, 0)
+        self.next_ino = 1
+        self.inode_count = 0
+        self.checkpoint_number = 0
+
+    # ------------------------------------------------------------------ reading
+
+    def read_verified(self, pointer: Pointer) -> bytes:
+        """Return the block in use at ``pointer``; raises DamageError."""
+        if not self.usage.holds(pointer.address, 1):
+            raise DamageError(f"block {pointer.address}: not in a segment in use")
+        return self.read_block(pointer)
+
+    def read_block(self, pointer: Pointer) -> bytes:
+        """Return the block at ``pointer``; raises DamageError when its checksum differs."""
+        raw = self.device.read(pointer.address * self.block_bytes, self.block_bytes)
+        found = checksum(raw)
+        if found != pointer.checksum:
+            raise DamageError(
+                f"block {pointer.address}: expected checksum {pointer.checksum:08x}, "
+                f"found {found:08x}"
+            )
+        return raw
+
+    def read_data(self, address: int, checksums: Sequence[int]) -> bytes:
+        """Return ``len(checksums)`` data blocks at ``address``, each verified.
+
+        Raises DamageError naming the first block that differs.
+        """
+        block_bytes = self.block_bytes
+        count = len(checksums)
+        if not self.usage.holds(address, count):
+            raise DamageError(f"data blocks {address}+{count}: not in a segment in use")
+        raw = self.device.read(address * block_bytes, count * block_bytes)
+        if count == 1:
+            if checksum(raw) != checksums[0]:
+                raise DamageError(f"data block {address}: checksum differs")
+            return raw
+        start = 0
+        for index, expected in enumerate(checksums):
+            end = start + block_bytes
+            if checksum(raw[start:end]) != expected:
+                raise DamageError(f"data block {address + index}: checksum differs")
+            start = end
+        return raw
+
+    # ------------------------------------------------------------------ writing
+
+    def check_writable(self) -> None:
+        """Raise FilesystemError(EROFS) on a read-only or failed volume."""
+        if self.read_only or self.failed:
+            raise FilesystemError(errno.EROFS)
+
+    def emit(
+        self,
+        placement: Placement,
+        entries: Sequence[Entry],
+        buffers: Sequence[bytes],
+        records: Sequence[Record],
+        flags: int,
+        time_ns: int,
+    ) -> None:
+        """Write a log write; a failure of the device makes the volume fail."""
+        try:
+            self.log.emit(placement, entries, buffers, records, flags, time_ns)
+        except DeviceError as error:
+            self.fail(error)
+            raise
+
+    def flush(self) -> None:
+        """Flush the device; a failure makes the volume fail."""
+        try:
+            self.device.flush()
+        except DeviceError as error:
+            self.fail(error)
+            raise
+
+    def fail(self, error: Exception) -> None:
+        """Refuse all changes from now on, and say why once."""
+        if not self.failed:
+            self.failed = True
+            self.report(f"writing the log failed, read-only from now on: {error}")

@@ -1,0 +1,205 @@
+"""Giving dirty data its place on disk.
+
+This is the end of delayed allocation: until here a file's dirty blocks were
+numbers and bytes in memory.  ``WriteOut`` takes them in file order, asks the log
+for a place, writes them with their owners and checksums, and points the file's
+windows there.  After a crash the data is there only if a later commit logged
+those windows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lfs.alloc.dirty import DirtyExtents
+from lfs.checksum import checksum
+from lfs.inodes import Inode, InodeTable, Window
+from lfs.ondisk import BLOCK_DATA, RECORD_OVERHEAD_BYTES, RUN_BYTES, Entry
+from lfs.segments.writer import BULK_BLOCKS, HEAD_BULK, HEAD_MAIN, Placement
+from lfs.space import SpaceRules
+from lfs.volume import Volume
+
+EXTENT_WRITE_OUT_BYTES = 8 << 20
+"""A file's dirty data is written out early when it has grown to this."""
+
+_NEIGHBOUR_RUNS_MIN = 4
+
+
+@dataclass(slots=True)
+class Extent:
+    """Adjacent dirty blocks of one file and their bytes, padded to whole blocks."""
+
+    inode: Inode
+    first: int
+    buffers: list[bytes]
+
+
+class WriteOut:
+    """Writes dirty data to the log and maps it."""
+
+    def __init__(self, volume: Volume, inodes: InodeTable, space: SpaceRules) -> None:
+        """Serve the inodes of one volume."""
+        self._volume = volume
+        self._inodes = inodes
+        self._space = space
+
+    # --------------------------------------------------------------- collecting
+
+    def take_dirty(self, inode: Inode) -> list[Extent]:
+        """Return the dirty data of ``inode`` in file order; it counts as clean from now on."""
+        self._take_neighbours(inode)
+        blocks = inode.dirty_blocks
+        extents = [
+            Extent(inode, first, [self._whole(blocks[first + i]) for i in range(count)])
+            for first, count in inode.dirty_extents
+        ]
+        self._space.reservations.release(inode.dirty_extents.count)
+        inode.dirty_blocks = {}
+        inode.dirty_extents = DirtyExtents()
+        self._inodes.with_dirty_blocks.pop(inode.ino, None)
+        self._inodes.mark_dirty(inode)
+        return extents
+
+    def _whole(self, block: bytes | bytearray) -> bytes:
+        raw = bytes(block)
+        if len(raw) < self._volume.block_bytes:
+            return raw.ljust(self._volume.block_bytes, b"\0")
+        return raw
+
+    def _take_neighbours(self, inode: Inode) -> None:
+        """Make the unchanged blocks of fragmented windows dirty when that is cheap.
+
+        A window that will lie in several pieces is written whole if its unchanged
+        blocks are no more than the dirty ones, or, once it has many pieces, than
+        four times as many.  Reading them must not make a commit fail, so damaged
+        ones stay where they are.
+        """
+        size = self._volume.window_blocks
+        by_window: dict[int, int] = {}
+        for first, count in inode.dirty_extents:
+            for index in range(first // size, (first + count - 1) // size + 1):
+                low, high = max(first, index * size), min(first + count, (index + 1) * size)
+                by_window[index] = by_window.get(index, 0) + high - low
+        for index, dirty in by_window.items():
+            window = self._inodes.window(inode, index)
+            if window is None or dirty == size:
+                continue
+            runs = len(window.runs)
+            mapped = sum(count for _, count, _ in window.runs)
+            worth = 4 * dirty if runs >= 2 * _NEIGHBOUR_RUNS_MIN else dirty
+            if runs >= _NEIGHBOUR_RUNS_MIN and mapped - dirty <= worth:
+                self._dirty_whole(inode, index, window)
+
+    def _dirty_whole(self, inode: Inode, index: int, window: Window) -> None:
+        """Read what is mapped and not dirty of a window and make it dirty."""
+        base = index * self._volume.window_blocks
+        block_bytes = self._volume.block_bytes
+        for first, count, address in window.runs:
+            wanted = [b for b in range(first, first + count) if base + b not in inode.dirty_blocks]
+            if not wanted:
+                continue
+            if self._space.shortage_blocks(len(wanted)) > 0:
+                return
+            try:
+                raw = self._volume.read_data(address, window.checksums[first : first + count])
+            except OSError:
+                continue
+            for block in wanted:
+                start = (block - first) * block_bytes
+                inode.dirty_blocks[base + block] = raw[start : start + block_bytes]
+                self._space.reservations.reserve(inode.dirty_extents.add(base + block, 1))
+
+    # ----------------------------------------------------------------- placing
+
+    def place_all(self, extents: Sequence[Extent], time_ns: int, flags: int = 0) -> None:
+        """Write extents without records: large ones to the bulk head, the others to main."""
+        large = [extent for extent in extents if len(extent.buffers) >= BULK_BLOCKS]
+        small = [extent for extent in extents if len(extent.buffers) < BULK_BLOCKS]
+        self.place(large, HEAD_BULK, time_ns, flags)
+        self.place(small, HEAD_MAIN, time_ns, flags)
+
+    def place(self, extents: Sequence[Extent], head: int, time_ns: int, flags: int) -> None:
+        """Write extents to log head ``head`` in as many log writes as it takes."""
+        rest = [extent for extent in extents if extent.buffers]
+        while rest:
+            wanted = sum(len(extent.buffers) for extent in rest)
+            # A large file is likely to grow further: expect as much again as it has.
+            expected = sum({e.inode.ino: e.inode.blocks for e in rest}.values())
+            placement = self._volume.log.reserve(
+                head,
+                wanted,
+                0,
+                len(rest),
+                whole=False,
+                expected_blocks=expected if head == HEAD_BULK else 0,
+            )
+            now, rest = _split(rest, placement.payload_blocks)
+            entries, buffers = self.map(now, placement)
+            self._volume.emit(placement, entries, buffers, (), flags, time_ns)
+
+    def map(
+        self, extents: Sequence[Extent], placement: Placement
+    ) -> tuple[list[Entry], list[bytes]]:
+        """Point the windows of ``extents`` to a placement.
+
+        Returns the entries and buffers that the log write there must have.
+        """
+        address = placement.payload_address
+        entries: list[Entry] = []
+        buffers: list[bytes] = []
+        for extent in extents:
+            checksums = [checksum(buffer) for buffer in extent.buffers]
+            inode = extent.inode
+            entries.append(Entry(BLOCK_DATA, inode.ino, inode.version, extent.first, checksums))
+            buffers += extent.buffers
+            self._map_extent(inode, extent.first, checksums, address)
+            address += len(checksums)
+        return entries, buffers
+
+    def _map_extent(self, inode: Inode, first: int, checksums: list[int], address: int) -> None:
+        volume = self._volume
+        size = volume.window_blocks
+        position = 0
+        while position < len(checksums):
+            index, offset = divmod(first + position, size)
+            count = min(size - offset, len(checksums) - position)
+            window = self._inodes.window(inode, index) or Window(size)
+            part = checksums[position : position + count]
+            inode.blocks += count
+            for old_address, old_count in window.map(offset, part, address + position):
+                volume.usage.drop_live(old_address, old_count)
+                inode.blocks -= old_count
+            self._inodes.store_window(inode, index, window)
+            position += count
+        self._inodes.mark_dirty(inode)
+
+    def window_record_bytes(self, extents: Sequence[Extent]) -> int:
+        """Return an upper bound of the window records that placing ``extents`` will add."""
+        size = self._volume.window_blocks
+        total = 0
+        for extent in extents:
+            last = extent.first + len(extent.buffers) - 1
+            for index in range(extent.first // size, last // size + 1):
+                window = self._inodes.window(extent.inode, index)
+                runs = len(window.runs) if window else 0
+                mapped = sum(count for _, count, _ in window.runs) if window else 0
+                added = min(len(extent.buffers), size)
+                total += RECORD_OVERHEAD_BYTES + 2 + RUN_BYTES * (runs + 2)
+                total += 4 * min(size, mapped + added)
+        return total
+
+
+def _split(extents: list[Extent], blocks: int) -> tuple[list[Extent], list[Extent]]:
+    """Return the extents that make up the first ``blocks`` blocks, and the rest."""
+    taken: list[Extent] = []
+    for position, extent in enumerate(extents):
+        count = len(extent.buffers)
+        if count > blocks:
+            rest = [Extent(extent.inode, extent.first + blocks, extent.buffers[blocks:])]
+            if blocks:
+                taken.append(Extent(extent.inode, extent.first, extent.buffers[:blocks]))
+            return taken, rest + extents[position + 1 :]
+        taken.append(extent)
+        blocks -= count
+    return taken, []
