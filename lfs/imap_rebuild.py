@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import cast
 
 from lfs.imap import Imap
 from lfs.ondisk import (
@@ -35,19 +37,21 @@ class NewNode:
 
     level: int
     keys: list[bytes]
-    contents: list[bytes] | list[Child]
+    contents: list[Content]
     pointer: Pointer = NO_BLOCK
 
     def finished(self) -> Node:
         """Return the node with its children's pointers; they must be set."""
         if self.level == 0:
-            return Leaf(self.keys, self.contents)  # type: ignore[arg-type]  # level 0 holds values
+            return Leaf(self.keys, cast("list[bytes]", self.contents))
         children = [c.pointer if isinstance(c, NewNode) else c for c in self.contents]
-        return Branch(self.level, self.keys, children)  # type: ignore[arg-type]  # level > 0 holds children
+        return Branch(self.level, self.keys, cast("list[Pointer]", children))
 
 
 Child = Pointer | NewNode
-Slots = list[tuple[bytes, bytes]] | list[tuple[bytes, Child]]
+Content = bytes | Child
+"""What a slot holds: a value in a leaf, a child in a branch."""
+Slots = list[tuple[bytes, Content]]
 
 
 @dataclass(slots=True)
@@ -82,23 +86,26 @@ class Rebuild:
             slots: Slots = self._merge([], [], 0, len(self._keys))
         else:
             slots = self._contents(imap.root, level, 0, len(self._keys))
+        result.root_level = level
         nodes = self._cut(slots, level)
         while len(nodes) > 1:
-            level += 1
-            nodes = self._cut(nodes, level)
-        while nodes and level > 0 and len(nodes[0][1].keys) == 1:
-            node = result.new_nodes.pop()
-            assert node is nodes[0][1]
-            child = node.contents[0]
-            level -= 1
-            if not isinstance(child, NewNode):
-                assert isinstance(child, Pointer)
-                result.root, result.root_level = child, level
-                return result
-            nodes = [(child.keys[0], child)]
-        result.root = nodes[0][1] if nodes else NO_BLOCK
-        result.root_level = level if nodes else 0
+            result.root_level += 1
+            nodes = self._cut(nodes, result.root_level)
+        if nodes:
+            result.root = cast("Child", nodes[0][1])
+            self._drop_single_roots()
+        else:
+            result.root_level = 0
         return result
+
+    def _drop_single_roots(self) -> None:
+        """Let a root with a single child give way to it."""
+        result = self._result
+        while isinstance(result.root, NewNode) and result.root_level and len(result.root.keys) == 1:
+            last = result.new_nodes.pop()
+            assert last is result.root
+            result.root = cast("Child", last.contents[0])
+            result.root_level -= 1
 
     def _contents(self, pointer: Pointer, level: int, low: int, high: int) -> Slots:
         """Return the new slots of the node at ``pointer`` for changes ``low`` to ``high``."""
@@ -106,7 +113,7 @@ class Rebuild:
         self._result.freed_addresses.append(pointer.address)
         if isinstance(node, Leaf):
             return self._merge(node.keys, node.values, low, high)
-        slots: list[tuple[bytes, Child]] = []
+        slots: Slots = []
         children = self._changed_children(node, low, high)
         index = 0
         while index < len(children):
@@ -116,13 +123,13 @@ class Rebuild:
                 continue
             joined: Slots = []
             while index < len(children) and self._joins(children[index], joined, level - 1):
-                joined += self._contents(node.children[index], level - 1, *children[index])  # type: ignore[operator]  # one level, one kind
+                joined += self._contents(node.children[index], level - 1, *children[index])
                 index += 1
             if joined and self._is_short(joined, level - 1) and slots:
-                key, neighbour = slots[-1]
+                neighbour = slots[-1][1]
                 if isinstance(neighbour, Pointer):
                     slots.pop()
-                    joined = self._contents(neighbour, level - 1, low, low) + joined  # type: ignore[operator]  # one level, one kind
+                    joined = self._contents(neighbour, level - 1, low, low) + joined
             slots += self._cut(joined, level - 1)
         return slots
 
@@ -135,12 +142,12 @@ class Rebuild:
         cuts = [low]
         cuts += [bisect_left(self._keys, key, low, high) for key in node.keys[1:]]
         cuts.append(high)
-        return list(zip(cuts, cuts[1:], strict=False))
+        return list(pairwise(cuts))
 
     def _merge(self, keys: list[bytes], values: list[bytes], low: int, high: int) -> Slots:
         """Return the items of a leaf with changes ``low`` to ``high`` applied."""
         changes = self._imap.changes
-        merged = dict(zip(keys, values, strict=True))
+        merged: dict[bytes, Content] = dict(zip(keys, values, strict=True))
         for key in self._keys[low:high]:
             if key not in changes:
                 continue
@@ -154,17 +161,19 @@ class Rebuild:
     def _sizes(self, slots: Slots, level: int) -> list[int]:
         if level:
             return [BRANCH_SLOT_BYTES] * len(slots)
-        return [LEAF_SLOT_BYTES + len(value) for _, value in slots]  # type: ignore[arg-type]  # level 0 holds values
+        return [
+            LEAF_SLOT_BYTES + len(value) for _, value in cast("list[tuple[bytes, bytes]]", slots)
+        ]
 
     def _is_short(self, slots: Slots, level: int) -> bool:
         return sum(self._sizes(slots, level)) < self._capacity_bytes // 3
 
-    def _cut(self, slots: Slots, level: int) -> list[tuple[bytes, NewNode]]:
+    def _cut(self, slots: Slots, level: int) -> Slots:
         """Cut slots into new nodes of about even fill; returns them with their first keys."""
         sizes = self._sizes(slots, level)
         total = sum(sizes)
         node_count = -(-total // self._capacity_bytes)
-        nodes: list[tuple[bytes, NewNode]] = []
+        nodes: Slots = []
         start = used = 0
         target = total / node_count if node_count else 0
         for index, size in enumerate(sizes):
@@ -177,7 +186,7 @@ class Rebuild:
             nodes.append(self._new(slots[start:], level))
         return nodes
 
-    def _new(self, slots: Slots, level: int) -> tuple[bytes, NewNode]:
-        node = NewNode(level, [key for key, _ in slots], [content for _, content in slots])  # type: ignore[arg-type]  # one kind
+    def _new(self, slots: Slots, level: int) -> tuple[bytes, Content]:
+        node = NewNode(level, [key for key, _ in slots], [content for _, content in slots])
         self._result.new_nodes.append(node)
         return node.keys[0], node

@@ -33,7 +33,6 @@ from lfs.ondisk import (
     SUPERBLOCK_BYTES,
     SUPERBLOCK_OFFSET_BYTES,
     Checkpoint,
-    Pointer,
     Record,
     Summary,
     Superblock,

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from lfs.checksum import checksum
 from lfs.device.base import BlockDevice
 from lfs.errors import DamageError
-from lfs.ondisk import Superblock, Summary
+from lfs.ondisk import Summary, Superblock
 
 VERIFY_BLOCKS = 1024
 

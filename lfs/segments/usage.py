@@ -27,7 +27,6 @@ from lfs.alloc.buddy import BuddyAllocator
 from lfs.errors import DamageError
 from lfs.ondisk import SEGMENT_CLEAN, SEGMENT_CONTINUED, SEGMENT_RUN, Usage, usage_per_page
 
-
 _SLACK_SEGMENTS_MIN = 8
 _SLACK_SHARE = 20
 _RUN_BYTES_MAX = 128 << 20

@@ -200,7 +200,8 @@ class LogWriter:
     def _jump(self, target: Head) -> None:
         """Lead the chain from the promised place to where ``target`` goes on."""
         head = self._promised
-        assert head is not None and head.summary_next == self.next_address
+        assert head is not None
+        assert head.summary_next == self.next_address
         placement = Placement(head, self.next_sequence, head.summary_next, 1, head.summary_next, 0)
         head.summary_next += 1
         self._write(placement, (), (), (), SUMMARY_JUMP, 0, target.summary_next)
