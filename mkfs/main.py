@@ -1,0 +1,253 @@
+"""The command mkfs.lfs.
+
+Exit codes: 0 done, 1 refused or failed (one line on standard error says why),
+2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from lfs.device.file import FileDevice
+from lfs.device.lock import ImageLock
+from lfs.errors import FilesystemError, FormatError, UsageError
+from lfs.format import format_device
+from lfs.ondisk import FORMAT_VERSION, Superblock, backup_superblock_offset_bytes
+from mkfs.geometry import RESERVED_PERCENT_MAX, format_size, parse_size, plan
+from mkfs.signatures import find_signature, wipe_signatures
+from mkfs.target import create_image, final_size_bytes, refuse_used, resize_image
+
+LABEL_BYTES_MAX = 64
+LOCK_WAIT_SECONDS = 10.0
+ROOT_MODE = 0o755
+_DISCARD_STEP_BYTES = 1 << 30
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that complains in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print ``message`` and exit with code 2."""
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def _size(text: str) -> int:
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _label(text: str) -> bytes:
+    label = os.fsencode(text)
+    if len(label) > LABEL_BYTES_MAX:
+        raise argparse.ArgumentTypeError(f"a label has at most {LABEL_BYTES_MAX} bytes")
+    return label
+
+
+def _uuid(text: str) -> bytes:
+    try:
+        return uuid.UUID(text).bytes
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a UUID") from error
+
+
+def _basis_points(text: str) -> int:
+    try:
+        percent = float(text.removesuffix("%"))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a percentage") from error
+    if not 0 <= percent <= RESERVED_PERCENT_MAX:
+        raise argparse.ArgumentTypeError(f"{text!r} is not from 0 to {RESERVED_PERCENT_MAX}")
+    return round(percent * 100)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="mkfs.lfs",
+        description="Make an empty lfs filesystem on an image file or a block device.",
+        epilog="Sizes are in bytes, or with a suffix: 64K, 8M, 10G, 1T.",
+    )
+    option = parser.add_argument
+    option(
+        "-b",
+        dest="block_bytes",
+        metavar="BLOCK",
+        type=_size,
+        default=4096,
+        help="block size: a power of two from 1K to 64K (default: 4K)",
+    )
+    option(
+        "-s",
+        dest="segment_bytes",
+        metavar="SEGMENT",
+        type=_size,
+        help="segment size: a power of two, at least 64 blocks (default: by device size)",
+    )
+    option(
+        "-L",
+        dest="label",
+        metavar="LABEL",
+        type=_label,
+        default=b"",
+        help="label of at most 64 bytes",
+    )
+    option("-U", dest="uuid", metavar="UUID", type=_uuid, help="UUID (default: random)")
+    option(
+        "-m",
+        dest="reserved_basis_points",
+        metavar="RESERVED%",
+        type=_basis_points,
+        default=500,
+        help="share kept for root, in percent (default: 5)",
+    )
+    option("-n", dest="dry_run", action="store_true", help="print the layout and change nothing")
+    option("-q", dest="quiet", action="store_true", help="print nothing but errors")
+    option(
+        "-f",
+        dest="force",
+        action="store_true",
+        help="overwrite another filesystem, and cut a longer image off at SIZE",
+    )
+    option("target", metavar="TARGET", type=Path, help="image file or block device")
+    option(
+        "size_bytes",
+        metavar="SIZE",
+        type=_size,
+        nargs="?",
+        help="size of the image; a missing one is created, sparse",
+    )
+    return parser
+
+
+def _plan(options: argparse.Namespace, device_bytes: int) -> Superblock:
+    return plan(
+        device_bytes,
+        block_bytes=options.block_bytes,
+        segment_bytes=options.segment_bytes,
+        reserved_basis_points=options.reserved_basis_points,
+        uuid=options.uuid or uuid.uuid4().bytes,
+        label=options.label,
+        hash_seed=os.urandom(16),
+        created_ns=time.time_ns(),
+    )
+
+
+def _write(device: FileDevice, superblock: Superblock) -> None:
+    """Make the filesystem; until its end there is none."""
+    wipe_signatures(device)
+    for offset_bytes in range(0, device.size_bytes, _DISCARD_STEP_BYTES):
+        left_bytes = device.size_bytes - offset_bytes
+        device.discard(offset_bytes, min(left_bytes, _DISCARD_STEP_BYTES))
+    # Whoever makes the image is to be able to use it, root or not.
+    format_device(device, superblock, superblock.created_ns, ROOT_MODE, os.getuid(), os.getgid())
+
+
+def _make_new(options: argparse.Namespace) -> tuple[Superblock, int]:
+    """Create an image file with a filesystem; a failure leaves no file.
+
+    Returns the superblock and the size of the image in bytes.
+    """
+    path: Path = options.target
+    if options.size_bytes is None:
+        raise UsageError(f"{path} does not exist: give a SIZE to create an image file")
+    size_bytes = options.size_bytes - options.size_bytes % FileDevice.align_bytes
+    superblock = _plan(options, size_bytes)
+    if options.dry_run:
+        return superblock, size_bytes
+    create_image(path, size_bytes)
+    try:
+        with ImageLock(path), contextlib.closing(FileDevice(path)) as device:
+            _write(device, superblock)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    return superblock, size_bytes
+
+
+def _make_on_existing(options: argparse.Namespace) -> tuple[Superblock, int]:
+    """Make a filesystem on a file or block device that is there, unless that would do harm.
+
+    Returns the superblock and the size of the target in bytes.
+    """
+    path: Path = options.target
+    refuse_used(path)
+    with ImageLock(path, wait_seconds=LOCK_WAIT_SECONDS):
+        with contextlib.closing(FileDevice(path, read_only=True)) as device:
+            found = None if options.force else find_signature(device)
+            if found is not None:
+                raise UsageError(f"{path} holds {found}: use -f to overwrite it")
+            size_bytes = final_size_bytes(device, options.size_bytes, options.force)
+            resized = size_bytes != device.size_bytes
+        superblock = _plan(options, size_bytes)
+        if options.dry_run:
+            return superblock, size_bytes
+        # First the claim, which the kernel refuses for a disk in use, then the change.
+        with contextlib.closing(FileDevice(path)) as device:
+            if resized:
+                resize_image(path, size_bytes)
+                device.size_bytes = size_bytes
+            _write(device, superblock)
+    return superblock, size_bytes
+
+
+def layout_lines(path: Path, superblock: Superblock, device_bytes: int) -> Iterator[str]:
+    """Yield the lines that describe a filesystem on ``path``."""
+    block_bytes = superblock.block_bytes
+    copy_offset_bytes = backup_superblock_offset_bytes(device_bytes)
+    first_bytes = superblock.first_segment_block * block_bytes
+    segment_bytes = superblock.segment_blocks * block_bytes
+    checkpoints = " and ".join(map(str, superblock.checkpoint_offset_bytes))
+    # Names and labels need not be text.
+    shown = os.fsencode(path).decode(errors="replace")
+    label = superblock.label.decode(errors="replace")
+    yield f"{shown}: lfs filesystem, format {FORMAT_VERSION}"
+    yield f"  uuid         {uuid.UUID(bytes=superblock.uuid)}"
+    yield f"  label        {label or '(none)'}"
+    yield f"  size         {format_size(device_bytes)}"
+    yield f"  blocks       {superblock.device_blocks} of {format_size(block_bytes)}"
+    yield (
+        f"  segments     {superblock.segment_count} of {format_size(segment_bytes)}, "
+        f"from byte {first_bytes}"
+    )
+    yield f"  superblock   at byte {superblock.offset_bytes}, copy at byte {copy_offset_bytes}"
+    yield f"  checkpoints  at bytes {checkpoints}"
+    yield f"  reserved     {superblock.reserved_basis_points / 100:g} % for root"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run mkfs.lfs with ``arguments`` (default: the command line) and return its exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        if options.target.exists():
+            superblock, device_bytes = _make_on_existing(options)
+        else:
+            superblock, device_bytes = _make_new(options)
+    except (UsageError, FormatError) as error:
+        return _fail(str(error))
+    except FilesystemError as error:
+        return _fail(f"{options.target}: {error.strerror}")
+    except OSError as error:
+        return _fail(f"{error.filename or options.target}: {error.strerror}")
+    except KeyboardInterrupt:
+        return _fail("interrupted")
+    if not options.quiet:
+        print("\n".join(layout_lines(options.target, superblock, device_bytes)))
+    return 0
+
+
+def _fail(message: str) -> int:
+    print(f"mkfs.lfs: {message}", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
