@@ -31,11 +31,10 @@ LAYERS: list[tuple[str, tuple[str, ...]]] = [
             "lfs.checkpoint",
             "lfs.recovery",
             "lfs.cleaner",
-            "lfs.format",
         ),
     ),
-    ("operations", ("lfs.namespace", "lfs.file_data", "lfs.attributes")),
-    ("filesystem", ("lfs.filesystem",)),
+    ("operations", ("lfs.directory", "lfs.namespace", "lfs.file_data", "lfs.attributes")),
+    ("filesystem", ("lfs.filesystem", "lfs.format")),
     ("tools", ("mkfs.*", "fsck.*", "lfs.cli.*")),
     ("fuse", ("lfs.fuse.*",)),
 ]
