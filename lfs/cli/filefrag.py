@@ -1,0 +1,135 @@
+"""``lfs filefrag``: the extents of a file, in the form of filefrag(8)."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from lfs.cli.extents import Extent, read_extents
+from lfs.device.file import FileDevice
+from lfs.device.lock import ImageLock
+from lfs.errors import UsageError
+from lfs.filesystem import Filesystem, Options
+from lfs.ondisk import ROOT_INO
+
+_LOCK_WAIT_SECONDS = 2.0
+
+
+class FileMap(NamedTuple):
+    """What is printed of one file; sizes in bytes, addresses in blocks."""
+
+    name: str
+    size_bytes: int
+    block_bytes: int
+    extents: Sequence[Extent]
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Describe the command."""
+    parser = commands.add_parser(
+        "filefrag",
+        help="show the extents of a file",
+        description="Show where the blocks of a file are, one line for each extent.",
+    )
+    parser.add_argument(
+        "--image",
+        metavar="IMAGE",
+        help="read an image that is not mounted; FILE is then a path inside it",
+    )
+    parser.add_argument("files", metavar="FILE", nargs="+")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the extents of every file; raises UsageError, FilesystemError or OSError."""
+    if arguments.image is None:
+        maps = [mounted_file_map(name) for name in arguments.files]
+    else:
+        maps = image_file_maps(arguments.image, arguments.files)
+    for file_map in maps:
+        print(describe(file_map))
+    return 0
+
+
+def mounted_file_map(path: str) -> FileMap:
+    """Return the map of a file on a mounted lfs, after its dirty blocks got their places.
+
+    Raises UsageError when it is on another filesystem, OSError.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+        size_bytes = os.fstat(descriptor).st_size
+        block_bytes = os.fstatvfs(descriptor).f_bsize
+    finally:
+        os.close(descriptor)
+    try:
+        extents = read_extents(path)
+    except OSError as error:
+        if error.errno in (errno.EOPNOTSUPP, errno.ENODATA):
+            raise UsageError(f"{path} is not on a mounted lfs (see --image)") from error
+        raise
+    return FileMap(path, size_bytes, block_bytes, extents)
+
+
+def image_file_maps(image: str, paths: Sequence[str]) -> list[FileMap]:
+    """Return the maps of files by their paths inside an image.
+
+    Raises UsageError, FormatError, FilesystemError.
+    """
+    with ImageLock(image, exclusive=False, wait_seconds=_LOCK_WAIT_SECONDS):
+        device = FileDevice(image, read_only=True)
+        try:
+            filesystem = Filesystem.mount(device, 0, Options(read_only=True, atime="noatime"))
+            return [_image_file_map(filesystem, path) for path in paths]
+        finally:
+            device.close()
+
+
+def _image_file_map(filesystem: Filesystem, path: str) -> FileMap:
+    inode = filesystem.getattr(ROOT_INO)
+    for name in os.fsencode(path).split(b"/"):
+        if name:
+            inode = filesystem.lookup(inode.ino, name)
+    block_bytes = filesystem.statfs().block_bytes
+    return FileMap(path, inode.size, block_bytes, list(filesystem.extents(inode.ino)))
+
+
+def describe(file_map: FileMap) -> str:
+    """Return the table of a file's extents.
+
+    ``expected`` is the address at which the extent would have gone on from the
+    one before it, where it does not.
+    """
+    extents = file_map.extents
+    file_blocks = -(-file_map.size_bytes // file_map.block_bytes)
+    blocks = f"{file_blocks} block{_s(file_blocks)} of {file_map.block_bytes} bytes"
+    lines = [f"File size of {file_map.name} is {file_map.size_bytes} ({blocks})"]
+    if extents:
+        lines.append(" ext:     logical_offset:        physical_offset: length:   expected: flags:")
+    expected = None
+    for index, (first, address, count) in enumerate(extents):
+        jump = f"{expected}:" if expected not in (None, address) else ""
+        flag = "last" if index == len(extents) - 1 else ""
+        line = (
+            f"{index:4}: {first:8}..{first + count - 1:8}: "
+            f"{address:10}..{address + count - 1:10}: {count:6}: {jump:>11} {flag}"
+        )
+        lines.append(line.rstrip())
+        expected = address + count
+    piece_count = fragment_count(extents)
+    lines.append(f"{file_map.name}: {piece_count} extent{_s(piece_count)} found")
+    return "\n".join(lines)
+
+
+def fragment_count(extents: Sequence[Extent]) -> int:
+    """Return how many places on disk a reader has to go to."""
+    ends = [address + count for _, address, count in extents]
+    return sum(1 for extent, end in zip(extents, [0, *ends], strict=False) if extent[1] != end)
+
+
+def _s(count: int) -> str:
+    return "" if count == 1 else "s"

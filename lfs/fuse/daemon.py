@@ -1,0 +1,116 @@
+"""Running in the background, and telling the caller how the start went.
+
+The parent waits on a pipe: one zero byte says that the filesystem answers,
+anything else is an exit code and the line to print.  The child keeps the
+parent's standard error until then and nothing of it afterwards.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import logging.handlers
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from lfs.fuse.mountpoint import MountError
+
+_READY = b"\0"
+
+log = logging.getLogger(__name__)
+
+Start = Callable[[Callable[[], None]], None]
+"""Starts, calls its argument once the filesystem answers, returns after unmounting."""
+
+
+def run_in_background(start: Start) -> None:
+    """Return once ``start``, run in a child, is ready; raises MountError as it did."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reader)
+        os._exit(_run_child(start, writer))
+    os.close(writer)
+    _await(reader, child)
+
+
+def _await(reader: int, child: int) -> None:
+    try:
+        with open(reader, "rb") as pipe:
+            answer = pipe.read()
+    except KeyboardInterrupt:
+        os.kill(child, signal.SIGTERM)
+        raise
+    if answer.startswith(_READY):
+        return
+    if not answer:
+        raise MountError("the daemon ended before the filesystem answered; see the system log")
+    raise MountError(answer[1:].decode(errors="replace"), answer[0])
+
+
+def _run_child(start: Start, writer: int) -> int:
+    """Run ``start`` with the pipe's end ``writer``; return the exit code."""
+    os.setsid()
+    announced = False
+
+    def announce() -> None:
+        nonlocal announced
+        announced = True
+        _leave_terminal()
+        # The parent may have been killed: that is no reason to end.
+        with contextlib.suppress(BrokenPipeError):
+            os.write(writer, _READY)
+        os.close(writer)
+
+    try:
+        start(announce)
+    except BaseException as error:
+        exit_code = error.exit_code if isinstance(error, MountError) else 2
+        if not announced:
+            os.write(writer, bytes([exit_code]) + str(error).encode(errors="replace"))
+        _log_end(error)
+        return exit_code
+    return 0
+
+
+def _log_end(error: BaseException) -> None:
+    if isinstance(error, MountError):
+        log.error("%s", error)
+    else:
+        log.error("the daemon failed", exc_info=error)
+
+
+def _leave_terminal() -> None:
+    os.chdir("/")
+    null = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(null, standard)
+    os.close(null)
+
+
+def configure_logging(foreground: bool, debug: bool) -> None:
+    """Log to the terminal, or to syslog where there is one."""
+    if foreground:
+        handler: logging.Handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("mount.lfs: %(message)s"))
+    else:
+        handler = _syslog_handler()
+    logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[handler])
+    # A line that cannot be logged must not disturb the filesystem.
+    logging.raiseExceptions = False
+
+
+def _syslog_handler() -> logging.Handler:
+    if not Path("/dev/log").exists():
+        return logging.NullHandler()
+    try:
+        handler = logging.handlers.SysLogHandler(
+            "/dev/log", facility=logging.handlers.SysLogHandler.LOG_DAEMON
+        )
+    except OSError:
+        return logging.NullHandler()
+    handler.ident = f"mount.lfs[{os.getpid()}]: "
+    return handler

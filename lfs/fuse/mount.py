@@ -1,0 +1,137 @@
+"""The command ``mount.lfs TARGET DIR [-o OPTIONS] [-f]``.
+
+It returns when the filesystem answers, and follows the conventions of mount(8),
+which calls it as ``mount -t lfs``: exit code 0, 1 for a wrong call or lacking
+permission, 2 for an error of the system, 32 for a mount that failed; errors are
+one line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from lfs import __version__
+from lfs.fuse.daemon import configure_logging, run_in_background
+from lfs.fuse.mountpoint import MountError, prepare_mount_point
+from lfs.fuse.options import MountOptions, OptionError, parse_options
+
+_FUSE_DEVICE = "/dev/fuse"
+_OPTIONS_HELP = """\
+options of -o, separated by commas:
+  ro, rw                    read-only or not
+  relatime, noatime, strictatime
+                            when reading changes the access time (default relatime)
+  commit=SECONDS            how often changes become durable by themselves (default 5)
+  cleaner=cost-benefit|greedy
+                            which segments are cleaned first
+  norecovery                show the last checkpoint without the log after it; needs ro
+  writeback_cache           let the kernel collect writes: faster, but writes may fail late
+                            and files may be reordered by a crash
+  allow_other, allow_root   who may enter a mount of an ordinary user (root: everybody)
+  debug                     log every request; of use with -f
+and suid, dev, exec, sync, dirsync, auto_unmount, max_read=, fsname=, subtype=
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports a wrong call with the exit code of mount(8)."""
+
+    def error(self, message: str) -> NoReturn:
+        raise MountError(f"{message} (see mount.lfs -h)", 1)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="mount.lfs",
+        description="Mount an lfs image or disk.",
+        epilog=_OPTIONS_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("target", metavar="TARGET", help="image file or block device")
+    parser.add_argument("directory", metavar="DIR", help="mount point")
+    parser.add_argument(
+        "-o", dest="options", metavar="OPTIONS", action="append", default=[], help="see below"
+    )
+    parser.add_argument(
+        "-f", dest="foreground", action="store_true", help="stay in the foreground and log there"
+    )
+    parser.add_argument("-r", dest="read_only", action="store_true", help="the same as -o ro")
+    parser.add_argument("-w", dest="writable", action="store_true", help="the same as -o rw")
+    parser.add_argument("-v", dest="verbose", action="store_true", help="say what was mounted")
+    parser.add_argument("-n", dest="no_mtab", action="store_true", help="ignored")
+    parser.add_argument("-s", dest="sloppy", action="store_true", help="ignore unknown options")
+    parser.add_argument("-t", dest="type", help="ignored: the type that mount(8) was given")
+    parser.add_argument("-V", action="version", version=f"mount.lfs {__version__}")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command with ``arguments``; return its exit code."""
+    try:
+        _mount(_parser().parse_args(arguments))
+    except MountError as error:
+        print(f"mount.lfs: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("mount.lfs: interrupted", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _mount(arguments: argparse.Namespace) -> None:
+    options = _options(arguments)
+    _check_fuse()
+    target = os.path.abspath(arguments.target)
+    mount_point = prepare_mount_point(arguments.directory)
+
+    def start(ready: Callable[[], None]) -> None:
+        # Imported here, in the process that serves: the libraries below start
+        # threads, which do not survive a fork, and cost the parent time.
+        from lfs.fuse.session import MountRequest, serve
+
+        configure_logging(arguments.foreground, options.debug)
+        serve(MountRequest(target, mount_point, options), ready)
+
+    if arguments.foreground:
+        start(lambda: None)
+        return
+    run_in_background(start)
+    if arguments.verbose:
+        print(f"mount.lfs: {target} mounted on {mount_point}")
+
+
+def _options(arguments: argparse.Namespace) -> MountOptions:
+    switches = [*(["ro"] if arguments.read_only else []), *(["rw"] if arguments.writable else [])]
+    try:
+        options = parse_options(arguments.options + switches, arguments.sloppy)
+    except OptionError as error:
+        raise MountError(str(error), 1) from error
+    if not options.recovery and not options.read_only:
+        raise MountError("norecovery needs ro: what the log holds would be lost", 1)
+    return options
+
+
+def _check_fuse() -> None:
+    """Raise MountError unless this process can open /dev/fuse and, if it must, get help."""
+    try:
+        os.close(os.open(_FUSE_DEVICE, os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
+            raise MountError(
+                f"{_FUSE_DEVICE} is missing: load the module with modprobe fuse, or give the"
+                " container the device",
+                2,
+            ) from error
+        raise MountError(f"no permission on {_FUSE_DEVICE}: {error.strerror}", 1) from error
+    if os.geteuid() != 0 and shutil.which("fusermount3") is None:
+        raise MountError("fusermount3 is missing: install the package fuse3", 2)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

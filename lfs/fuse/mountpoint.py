@@ -1,0 +1,140 @@
+"""Mount points: what is mounted where, and how to undo it.
+
+Root unmounts by umount2(2), other users by ``fusermount3``, which may do it for
+whoever mounted.  A mount whose daemon has died answers everything with
+``ENOTCONN``; a lazy unmount clears it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import re
+import shutil
+import stat
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+FILESYSTEM_TYPE = "fuse.lfs"
+_MNT_DETACH = 2
+_UMOUNT_NOFOLLOW = 8
+
+
+class MountError(Exception):
+    """Why something cannot be mounted or unmounted, in a line for the user.
+
+    ``exit_code`` is that of mount(8): 1 for a wrong call or lacking permission,
+    2 for the system, 32 for a mount that failed.
+    """
+
+    def __init__(self, text: str, exit_code: int = 32) -> None:
+        """Take the line and the exit code."""
+        super().__init__(text)
+        self.exit_code = exit_code
+
+
+class Mount(NamedTuple):
+    """One line of /proc/self/mountinfo."""
+
+    path: str
+    filesystem_type: str
+    source: str
+    read_only: bool
+
+
+def mounts() -> list[Mount]:
+    """Return what is mounted in this process's namespace, oldest first."""
+    found = []
+    for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
+        fields = line.split(b" ")
+        separator = fields.index(b"-", 6)
+        kind, source, options = fields[separator + 1 : separator + 4]
+        read_only = b"ro" in options.split(b",")
+        found.append(Mount(_unescaped(fields[4]), _unescaped(kind), _unescaped(source), read_only))
+    return found
+
+
+def find_mount(directory: str) -> Mount | None:
+    """Return what is mounted on ``directory`` itself, the uppermost of several."""
+    path = os.path.realpath(directory)
+    return next((mount for mount in reversed(mounts()) if mount.path == path), None)
+
+
+def prepare_mount_point(directory: str) -> str:
+    """Return the absolute path of a directory that can be mounted on.
+
+    Clears a mount of ours whose daemon has died.  Raises MountError.
+    """
+    path = os.path.realpath(directory)
+    if _is_dead(path):
+        _clear_dead(path)
+    try:
+        is_directory = stat.S_ISDIR(os.stat(path).st_mode)
+    except OSError as error:
+        code = error.errno
+        if code == errno.ENOENT:
+            raise MountError(f"mount point {directory} does not exist") from error
+        raise MountError(f"mount point {directory}: {error.strerror}") from error
+    if not is_directory:
+        raise MountError(f"mount point {directory} is not a directory")
+    mount = find_mount(path)
+    if mount is not None:
+        raise MountError(f"mount point {directory} is busy: {mount.source} is mounted there")
+    return path
+
+
+def _is_dead(path: str) -> bool:
+    try:
+        os.stat(path)
+    except OSError as error:
+        return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
+    return False
+
+
+def _clear_dead(path: str) -> None:
+    mount = find_mount(path)
+    if mount is None or mount.filesystem_type != FILESYSTEM_TYPE:
+        raise MountError(f"the daemon of what is mounted on {path} has died: run umount -l {path}")
+    try:
+        unmount(path, lazily=True)
+    except MountError as error:
+        raise MountError(
+            f"the daemon of the earlier mount on {path} has died: run fusermount3 -uz {path}"
+            f" as the user who mounted it, or umount -l {path} as root"
+        ) from error
+
+
+def unmount(path: str, lazily: bool = False) -> None:
+    """Unmount ``path``; ``lazily`` takes it from the tree even while it is in use.
+
+    Raises MountError.
+    """
+    if os.geteuid() == 0:
+        _unmount_as_root(path, lazily)
+        return
+    command = shutil.which("fusermount3")
+    if command is None:
+        raise MountError("fusermount3 is missing: install the package fuse3", 2)
+    arguments = [command, "-u", *(["-z"] if lazily else []), "--", path]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise MountError(f"cannot unmount {path}: {lines[-1]}")
+
+
+def _unmount_as_root(path: str, lazily: bool) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    flags = _UMOUNT_NOFOLLOW | (_MNT_DETACH if lazily else 0)
+    if libc.umount2(os.fsencode(path), flags) != 0:
+        code = ctypes.get_errno()
+        if code == errno.EBUSY:
+            raise MountError(f"{path} is busy: a process has a file or its directory there")
+        raise MountError(f"cannot unmount {path}: {os.strerror(code)}")
+
+
+def _unescaped(field: bytes) -> str:
+    """Undo the octal escapes of /proc/self/mountinfo."""
+    raw = re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), field)
+    return os.fsdecode(raw)

@@ -1,0 +1,178 @@
+"""The options of ``mount.lfs -o``, and what mount(8) and fstab add to them.
+
+An option either means something to lfs, or to the kernel, or is a note of
+mount(8) to itself that is ignored, or is refused by name.  What the kernel may
+know of a mount is chosen here too: permissions are checked by the kernel always
+(``default_permissions``; the core checks none), and a mount by root behaves as
+that of any disk filesystem does, open to all users and with set-id bits and
+device nodes, unless options say otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+COMMIT_SECONDS_DEFAULT = 5.0
+ATIME_MODES = ("relatime", "noatime", "strictatime")
+CLEANER_POLICIES = ("cost-benefit", "greedy")
+
+# Pairs that the kernel knows; the last one of a pair counts.
+_SWITCHES = {
+    "suid": "suid",
+    "nosuid": "suid",
+    "dev": "dev",
+    "nodev": "dev",
+    "exec": "exec",
+    "noexec": "exec",
+    "sync": "sync",
+    "async": "sync",
+    "dirsync": "dirsync",
+    "diratime": "diratime",
+    "nodiratime": "diratime",
+    "symfollow": "symfollow",
+    "nosymfollow": "symfollow",
+}
+_KERNEL_FLAGS = ("allow_other", "allow_root", "auto_unmount", "blkdev")
+_KERNEL_VALUES = ("max_read", "fsname", "subtype")
+_NEGLIGIBLE = {
+    *("defaults", "auto", "noauto", "nouser", "nofail", "_netdev", "default_permissions"),
+    *("silent", "loud", "nomand", "noiversion", "nolazytime", "norelatime"),
+}
+_NEGLIGIBLE_VALUES = ("comment", "uhelper", "helper")
+# What mount(8) says these imply.
+_IMPLIED = {
+    "user": ("nosuid", "nodev", "noexec"),
+    "users": ("nosuid", "nodev", "noexec"),
+    "owner": ("nosuid", "nodev"),
+    "group": ("nosuid", "nodev"),
+}
+
+
+class OptionError(Exception):
+    """An option that is refused; the text names it."""
+
+
+@dataclass
+class MountOptions:
+    """What a mount was asked for."""
+
+    read_only: bool = False
+    atime: str = "relatime"
+    commit_seconds: float = COMMIT_SECONDS_DEFAULT
+    recovery: bool = True
+    cleaner: str = "cost-benefit"
+    debug: bool = False
+    writeback_cache: bool = False
+    kernel: dict[str, str] = field(default_factory=dict)
+    """Options for the kernel by what they are about, so that the last of a kind counts."""
+
+    def kernel_options(self, target: str, privileged: bool) -> set[str]:
+        """Return what goes to libfuse; ``privileged`` mounts get what only root may have."""
+        chosen = {
+            "fsname": f"fsname={_escaped(target)}",
+            "subtype": "subtype=lfs",
+            "permissions": "default_permissions",
+        }
+        if privileged:
+            chosen |= {"suid": "suid", "dev": "dev"}
+            if "allow_root" not in self.kernel:
+                chosen["allow_other"] = "allow_other"
+        chosen |= self.kernel
+        chosen["mode"] = "ro" if self.read_only else "rw"
+        if self.atime == "noatime":
+            chosen["atime"] = "noatime"
+        if self.debug:
+            chosen["debug"] = "debug"
+        return set(chosen.values())
+
+
+def parse_options(texts: list[str], sloppy: bool = False) -> MountOptions:
+    """Read the values of every ``-o``; ``sloppy`` ignores unknown options as mount -s does.
+
+    Raises OptionError naming the first option that is refused.
+    """
+    options = MountOptions()
+    for text in texts:
+        for option in _split(text):
+            if not _apply(options, option) and not sloppy:
+                raise OptionError(f"unknown option {option}")
+    return options
+
+
+def _split(text: str) -> list[str]:
+    """Split at commas that no backslash precedes, and drop what is empty."""
+    parts = text.replace("\\,", "\0").split(",")
+    return [part.replace("\0", ",") for part in parts if part]
+
+
+def _apply(options: MountOptions, option: str) -> bool:
+    """Let ``option`` take effect; tell whether it is known."""
+    name, has_value, value = option.partition("=")
+    if has_value:
+        return _apply_value(options, option, name, value)
+    own = _OWN_FLAGS.get(name)
+    if own is not None:
+        own(options)
+    elif name in ATIME_MODES:
+        options.atime = name
+    elif name in _SWITCHES:
+        options.kernel[_SWITCHES[name]] = name
+    elif name in _KERNEL_FLAGS:
+        options.kernel[name] = name
+    elif name in _IMPLIED:
+        options.kernel |= {_SWITCHES[implied]: implied for implied in _IMPLIED[name]}
+    elif name == "remount":
+        raise OptionError("remount: unmount and mount again instead")
+    else:
+        return name in _NEGLIGIBLE or _is_comment(name)
+    return True
+
+
+def _apply_value(options: MountOptions, option: str, name: str, value: str) -> bool:
+    if name == "commit":
+        options.commit_seconds = _seconds(option, value)
+    elif name == "cleaner":
+        if value not in CLEANER_POLICIES:
+            raise OptionError(f"{option}: a cleaner is one of {', '.join(CLEANER_POLICIES)}")
+        options.cleaner = value
+    elif name in _KERNEL_VALUES:
+        options.kernel[name] = f"{name}={_escaped(value)}"
+    else:
+        return name in _NEGLIGIBLE_VALUES or name in _IMPLIED or _is_comment(name)
+    return True
+
+
+def _set_flag(field_name: str, value: bool) -> Callable[[MountOptions], None]:
+    return lambda options: setattr(options, field_name, value)
+
+
+_OWN_FLAGS: dict[str, Callable[[MountOptions], None]] = {
+    "ro": _set_flag("read_only", True),
+    "rw": _set_flag("read_only", False),
+    "norecovery": _set_flag("recovery", False),
+    "debug": _set_flag("debug", True),
+    "writeback_cache": _set_flag("writeback_cache", True),
+}
+
+
+def _seconds(option: str, value: str) -> float:
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds <= 86400:
+        raise OptionError(f"{option}: a number of seconds above 0, at most 86400")
+    return seconds
+
+
+def _is_comment(name: str) -> bool:
+    """Tell whether an option is one that every mount helper must ignore."""
+    return name.lower().startswith("x-")
+
+
+def _escaped(value: str) -> str:
+    """Return ``value`` as libfuse and pyfuse3 take it: ASCII, commas and backslashes escaped."""
+    ascii_only = value.encode("ascii", "backslashreplace").decode("ascii")
+    return ascii_only.replace("\\", "\\\\").replace(",", "\\,")

@@ -1,0 +1,214 @@
+"""One mounted filesystem, from taking the lock on its image to giving it back.
+
+Order matters at both ends.  The lock is taken first and given back last, after
+the last checkpoint, so that whoever gets it next finds a clean image.  The
+image is opened before anything is mounted, so that a refused image leaves the
+mount point as it was; and when mounting fails, nothing more is written.
+
+A signal unmounts lazily while requests are still served: the kernel then writes
+back what programs had changed through mapped memory.  Where something keeps
+files open, serving ends after ``GRACE_SECONDS`` all the same.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from time import time_ns
+
+import pyfuse3
+import trio
+
+from lfs.device.base import BlockDevice
+from lfs.device.file import FileDevice
+from lfs.device.lock import ImageLock
+from lfs.errors import FilesystemError, FormatError, UsageError
+from lfs.filesystem import Filesystem, Options
+from lfs.fuse import loop
+from lfs.fuse.background import INTERVAL_SECONDS_MAX, Background
+from lfs.fuse.committer import Committer
+from lfs.fuse.mountpoint import MountError, unmount
+from lfs.fuse.operations import LfsOperations
+from lfs.fuse.options import MountOptions
+
+LOCK_WAIT_SECONDS = 10.0
+GRACE_SECONDS = 2.0
+_SECOND_NS = 1_000_000_000
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class MountRequest:
+    """What to mount, where and how; both paths are absolute."""
+
+    target: str
+    mount_point: str
+    options: MountOptions
+
+
+def serve(request: MountRequest, ready: Callable[[], None]) -> None:
+    """Mount, call ``ready`` once the filesystem answers, and return when it is unmounted.
+
+    Raises MountError when it could not be mounted (nothing has changed then) or
+    when the last checkpoint could not be written (what was committed is safe).
+    """
+    options = request.options
+    try:
+        with ImageLock(
+            request.target, exclusive=not options.read_only, wait_seconds=LOCK_WAIT_SECONDS
+        ):
+            device = FileDevice(request.target, options.read_only)
+            try:
+                _serve_device(request, device, ready)
+            finally:
+                device.close()
+    except (UsageError, FormatError) as error:
+        raise MountError(str(error)) from error
+
+
+def _serve_device(request: MountRequest, device: BlockDevice, ready: Callable[[], None]) -> None:
+    try:
+        filesystem = Filesystem.mount(
+            device, time_ns(), _core_options(request.options), report=log.warning
+        )
+    except FilesystemError as error:
+        raise MountError(f"{request.target}: {error.strerror}") from error
+    session = Session(request, filesystem, device)
+    session.attach()
+    log.info("%s mounted on %s", request.target, request.mount_point)
+    try:
+        trio.run(session.run, ready)
+    finally:
+        session.detach()
+        _finish(request, filesystem)
+
+
+def _finish(request: MountRequest, filesystem: Filesystem) -> None:
+    try:
+        filesystem.unmount(time_ns())
+    except FilesystemError as error:
+        raise MountError(
+            f"{request.target}: the last checkpoint failed, the next mount will recover: "
+            f"{error.strerror}",
+            2,
+        ) from error
+    log.info("%s unmounted", request.target)
+
+
+def _core_options(options: MountOptions) -> Options:
+    return Options(
+        read_only=options.read_only,
+        atime=options.atime,
+        commit_interval_ns=int(options.commit_seconds * _SECOND_NS),
+        cleaner_policy=options.cleaner,
+        roll_forward=options.recovery,
+    )
+
+
+class Session:
+    """The connection to the kernel and the tasks that serve it."""
+
+    def __init__(self, request: MountRequest, filesystem: Filesystem, device: BlockDevice) -> None:
+        """Serve ``filesystem``, which lies on ``device``."""
+        self._request = request
+        self._connected = trio.Event()
+        self._over = trio.Event()
+        self._detached = False
+        self._waiter: loop.RequestWaiter | None = None
+        self._committer = Committer(filesystem, device)
+        self._operations = LfsOperations(
+            filesystem,
+            self._committer,
+            request.target,
+            self._connected.set,
+            request.options.writeback_cache,
+        )
+        self._background = Background(
+            filesystem,
+            lambda: self._operations.request_count,
+            lambda: self._committer.flushing,
+            min(INTERVAL_SECONDS_MAX, request.options.commit_seconds / 4),
+        )
+
+    def attach(self) -> None:
+        """Mount; raises MountError."""
+        options = self._request.options.kernel_options(self._request.target, os.geteuid() == 0)
+        before = loop.fuse_descriptors()
+        with _captured_stderr() as said:
+            try:
+                pyfuse3.init(self._operations, self._request.mount_point, options)
+            except RuntimeError as error:
+                reason = said() or str(error)
+                raise MountError(
+                    f"cannot mount on {self._request.mount_point}: {reason}"
+                ) from error
+        opened = loop.fuse_descriptors() - before
+        if len(opened) == 1:
+            self._waiter = loop.RequestWaiter(opened.pop(), lambda: self._committer.flushing)
+            loop.install(self._waiter)
+
+    async def run(self, ready: Callable[[], None]) -> None:
+        """Serve until unmounted."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._announce, ready)
+            nursery.start_soon(self._background.run)
+            await nursery.start(self._await_signal)
+            await pyfuse3.main(max_tasks=loop.TASK_COUNT_MAX)
+            self._over.set()
+            nursery.cancel_scope.cancel()
+
+    def detach(self) -> None:
+        """Close the connection, and unmount unless that has been done."""
+        # A lazy unmount has freed the mount point: what is there now is not ours.
+        pyfuse3.close(unmount=not self._detached)
+
+    async def _announce(self, ready: Callable[[], None]) -> None:
+        await self._connected.wait()
+        ready()
+
+    async def _await_signal(
+        self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as received:
+            task_status.started()
+            async with trio.open_nursery() as nursery:
+                async for number in received:
+                    log.info("unmounting by %s", signal.Signals(number).name)
+                    nursery.start_soon(self._leave)
+
+    async def _leave(self) -> None:
+        """Unmount while serving; stop serving when that takes too long."""
+        with trio.move_on_after(GRACE_SECONDS), suppress(MountError):
+            await trio.to_thread.run_sync(
+                unmount, self._request.mount_point, True, abandon_on_cancel=True
+            )
+            self._detached = True
+            await self._over.wait()
+        if self._waiter is not None:
+            self._waiter.close()
+        pyfuse3.terminate()
+
+
+@contextmanager
+def _captured_stderr() -> Iterator[Callable[[], str]]:
+    """Keep what libfuse prints from the terminal; yields a function that returns its last line."""
+    with tempfile.TemporaryFile() as kept:
+
+        def said() -> str:
+            kept.seek(0)
+            lines = kept.read().decode(errors="replace").split("\n")
+            return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+        saved = os.dup(2)
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield said
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)

@@ -1,0 +1,135 @@
+"""The command ``umount.lfs DIR``: unmount, and return when the image is clean.
+
+umount(8) and ``fusermount3 -u`` return when the kernel has let go, which with
+FUSE is before the daemon has written its last checkpoint.  This command then
+waits for the lock on the image, which the daemon gives back last, and looks at
+the image.  Linked as ``/sbin/umount.fuse.lfs`` it is what umount(8) runs, hence
+the options that it would pass.
+
+Exit codes are those of mount(8): 1 wrong call, 2 unmounted but not clean, 32 not
+unmounted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from lfs import __version__
+from lfs.cli.target import mounted_target
+from lfs.device.base import BlockDevice
+from lfs.device.file import FileDevice
+from lfs.device.lock import ImageLock
+from lfs.errors import DamageError, FormatError, UsageError
+from lfs.fuse.mountpoint import FILESYSTEM_TYPE, Mount, MountError, find_mount, unmount
+from lfs.recovery import read_checkpoints, read_superblock
+from lfs.segments.reader import LogReader
+
+WAIT_SECONDS_DEFAULT = 60.0
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports a wrong call with the exit code of mount(8)."""
+
+    def error(self, message: str) -> NoReturn:
+        raise MountError(f"{message} (see umount.lfs -h)", 1)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="umount.lfs", description="Unmount an lfs and wait until its image is clean."
+    )
+    parser.add_argument("directory", metavar="DIR", help="mount point")
+    parser.add_argument(
+        "-t",
+        dest="wait",
+        metavar="SECONDS",
+        default=str(WAIT_SECONDS_DEFAULT),
+        help="how long to wait for the daemon (default 60)",
+    )
+    parser.add_argument("-l", dest="lazy", action="store_true", help="refused: see umount(8)")
+    for ignored in ("-n", "-v", "-f", "-r"):
+        parser.add_argument(ignored, action="store_true", help="ignored")
+    parser.add_argument("-V", action="version", version=f"umount.lfs {__version__}")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command with ``arguments``; return its exit code."""
+    try:
+        parsed = _parser().parse_args(arguments)
+        if parsed.lazy:
+            raise MountError("a lazy unmount cannot wait for a clean image: run umount -i -l", 1)
+        _unmount_and_wait(parsed.directory, _wait_seconds(parsed.wait))
+    except MountError as error:
+        print(f"umount.lfs: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def _wait_seconds(text: str) -> float:
+    """Read the value of ``-t``; umount(8) passes the type of the filesystem by the same name."""
+    if text.startswith("fuse"):
+        return WAIT_SECONDS_DEFAULT
+    try:
+        return max(0.0, float(text))
+    except ValueError as error:
+        raise MountError(f"-t {text}: a number of seconds", 1) from error
+
+
+def _unmount_and_wait(directory: str, wait_seconds: float) -> None:
+    """Unmount and return when the image is clean; raises MountError."""
+    mount = find_mount(directory)
+    if mount is None or mount.filesystem_type != FILESYSTEM_TYPE:
+        raise MountError(f"{directory} is not the mount point of an lfs")
+    target = _target(mount)
+    unmount(mount.path)
+    if target is None:
+        raise MountError(
+            f"{directory} is unmounted; its daemon had died, the next mount recovers", 2
+        )
+    try:
+        with (
+            ImageLock(target, exclusive=False, wait_seconds=wait_seconds),
+            contextlib.closing(FileDevice(target, read_only=True)) as device,
+        ):
+            clean = mount.read_only or is_clean(device)
+    except (UsageError, FormatError, DamageError) as error:
+        raise MountError(f"{directory} is unmounted, but: {error}", 2) from error
+    if not clean:
+        raise MountError(
+            f"{directory} is unmounted, but the last checkpoint of {target} is missing:"
+            " the next mount recovers; the system log says why",
+            2,
+        )
+
+
+def _target(mount: Mount) -> str | None:
+    """Return the path of what is mounted, or None when its daemon has died."""
+    try:
+        return mounted_target(mount.path)
+    except OSError:
+        return None
+
+
+def is_clean(device: BlockDevice) -> bool:
+    """Tell whether the newest checkpoint was written by an unmount and nothing came after it.
+
+    Raises FormatError when there is no lfs, DamageError when it has no checkpoint.
+    """
+    superblock = read_superblock(device)
+    checkpoints = read_checkpoints(device, superblock)
+    if not checkpoints:
+        raise DamageError("both checkpoint regions are damaged")
+    newest = checkpoints[0]
+    log = LogReader(device, superblock).follow(
+        newest.next_address, newest.next_sequence, newest.previous_checksum
+    )
+    return newest.clean and next(log, None) is None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
