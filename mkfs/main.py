@@ -16,13 +16,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from lfs.device.base import BlockDevice
 from lfs.device.file import FileDevice
 from lfs.device.lock import ImageLock
 from lfs.errors import FilesystemError, FormatError, UsageError
 from lfs.format import format_device
 from lfs.ondisk import FORMAT_VERSION, Superblock, backup_superblock_offset_bytes
 from mkfs.geometry import RESERVED_PERCENT_MAX, format_size, parse_size, plan
-from mkfs.signatures import find_signature, wipe_signatures
+from mkfs.signatures import HEAD_BYTES, TAIL_BYTES, find_signature, wipe_signatures
 from mkfs.target import create_image, final_size_bytes, refuse_used, resize_image
 
 LABEL_BYTES_MAX = 64
@@ -141,12 +142,17 @@ def _plan(options: argparse.Namespace, device_bytes: int) -> Superblock:
     )
 
 
-def _write(device: FileDevice, superblock: Superblock) -> None:
-    """Make the filesystem; until its end there is none."""
+def write_filesystem(device: BlockDevice, superblock: Superblock) -> None:
+    """Make the filesystem that ``superblock`` describes; raises DeviceError.
+
+    A crash before the end leaves either nothing that looks like a filesystem or,
+    when it comes at the very start, damaged remains of what was there.
+    """
     wipe_signatures(device)
-    for offset_bytes in range(0, device.size_bytes, _DISCARD_STEP_BYTES):
-        left_bytes = device.size_bytes - offset_bytes
-        device.discard(offset_bytes, min(left_bytes, _DISCARD_STEP_BYTES))
+    # What was wiped stays: nobody promises that discarded ranges read as zeros.
+    end_bytes = device.size_bytes - TAIL_BYTES
+    for offset_bytes in range(HEAD_BYTES, end_bytes, _DISCARD_STEP_BYTES):
+        device.discard(offset_bytes, min(end_bytes - offset_bytes, _DISCARD_STEP_BYTES))
     # Whoever makes the image is to be able to use it, root or not.
     format_device(device, superblock, superblock.created_ns, ROOT_MODE, os.getuid(), os.getgid())
 
@@ -166,7 +172,7 @@ def _make_new(options: argparse.Namespace) -> tuple[Superblock, int]:
     create_image(path, size_bytes)
     try:
         with ImageLock(path), contextlib.closing(FileDevice(path)) as device:
-            _write(device, superblock)
+            write_filesystem(device, superblock)
     except BaseException:
         path.unlink(missing_ok=True)
         raise
@@ -195,7 +201,7 @@ def _make_on_existing(options: argparse.Namespace) -> tuple[Superblock, int]:
             if resized:
                 resize_image(path, size_bytes)
                 device.size_bytes = size_bytes
-            _write(device, superblock)
+            write_filesystem(device, superblock)
     return superblock, size_bytes
 
 

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import pytest
+
+from lfs.device.memory import MemoryDevice
+from lfs.device.recording import Flush, RecordingDevice, crash_states
+from lfs.errors import FormatError
+from lfs.filesystem import Filesystem
+from lfs.ondisk import ROOT_INO
+from mkfs.geometry import choose_segment_bytes, plan, smallest_device_bytes
+from mkfs.main import write_filesystem
+from mkfs.signatures import find_signature
+
+TIB = 1 << 40
+
+
+def _make(device: MemoryDevice | RecordingDevice, block_bytes: int, label: bytes = b"") -> None:
+    superblock = plan(
+        device.size_bytes,
+        block_bytes=block_bytes,
+        segment_bytes=None,
+        reserved_basis_points=500,
+        uuid=label.ljust(16, b"\1"),
+        label=label,
+        hash_seed=bytes(16),
+        created_ns=0,
+    )
+    write_filesystem(device, superblock)
+
+
+def _mount(device: MemoryDevice) -> Filesystem:
+    return Filesystem.mount(device, 1, report=lambda line: None)
+
+
+@pytest.mark.parametrize("block_bytes", [1024 << shift for shift in range(7)])
+@pytest.mark.parametrize("device_bytes", [None, 1 << 30, TIB, 16 * TIB])
+def test_format_any_size_can_be_mounted_and_written(
+    block_bytes: int, device_bytes: int | None
+) -> None:
+    least_bytes = smallest_device_bytes(block_bytes, choose_segment_bytes(0, block_bytes))
+    device = MemoryDevice(device_bytes or least_bytes)
+    _make(device, block_bytes)
+    filesystem = _mount(device)
+    ino = filesystem.create(ROOT_INO, b"file", 0o100644, 0, 0, 2).ino
+    filesystem.write(ino, 0, b"x" * 100_000, 3)
+    filesystem.unmount(4)
+    filesystem = _mount(device)
+    assert filesystem.read(ino, 0, 200_000, 5) == b"x" * 100_000
+    filesystem.unmount(6)
+
+
+def test_format_crash_leaves_the_new_filesystem_or_none() -> None:
+    start = MemoryDevice(16 << 20)
+    _make(start, 4096, b"old")
+    recording = RecordingDevice(start.copy())
+    _make(recording, 4096, b"new")
+    wiped = recording.events.index(Flush())
+    seen = set()
+    for count, state in crash_states(start, recording.events):
+        if count <= wiped:
+            continue
+        found = find_signature(state)
+        seen.add(found)
+        if found is None:
+            with pytest.raises(FormatError):
+                _mount(state)
+        else:
+            assert "new" in found
+            _mount(state).unmount(2)
+    assert seen == {None, "an lfs filesystem labelled 'new'"}
