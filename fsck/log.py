@@ -1,0 +1,321 @@
+"""The log after the checkpoint: its chain, its end or its damage, its commits.
+
+FORMAT.md, "Log write" and "Commit and roll-forward".  The chain is followed as
+far as every summary holds.  Where it ends, a later log write may prove that
+what is missing had been flushed: then this is damage, not the end.  Of the log
+writes that nobody knows to be flushed, only those with intact payload count,
+and of all only those up to the last commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from fsck.image import Image, Run, RunTable
+from fsck.report import Report
+from fsck.space import IN_CHECKPOINT, Extents, Owner
+from lfs.checksum import checksum
+from lfs.errors import DamageError, DeviceError
+from lfs.ondisk import SUMMARY_COMMIT, SUMMARY_JUMP, SUMMARY_MAGIC, Checkpoint, Summary
+
+SCAN_SEGMENTS_MAX = 4096
+SCAN_READ_BYTES = 1 << 20
+
+
+@dataclass
+class Log:
+    """What the log after a checkpoint adds to it.
+
+    ``writes`` are the log writes of complete commits, ``overlay`` maps the keys
+    they changed to their last values (None: deleted).
+    """
+
+    writes: list[Summary] = field(default_factory=list)
+    commit_count: int = 0
+    overlay: dict[bytes, bytes | None] = field(default_factory=dict)
+
+
+@dataclass
+class _Chain:
+    """The summaries found, and what was expected behind the last of them."""
+
+    writes: list[Summary]
+    next_sequence: int
+    next_address: int
+    previous_checksum: int
+    flushed_sequence: int
+
+
+def read_log(
+    image: Image, checkpoint: Checkpoint, runs: RunTable | None, extents: Extents, report: Report
+) -> Log:
+    """Return the commits after ``checkpoint`` and report damage of the log.
+
+    ``runs`` is the usage table; the blocks of the log writes join ``extents``,
+    because nothing of the checkpoint may lie there.
+    """
+    chain = _follow_chain(image, checkpoint, report)
+    _look_for_damage(image, chain, runs, report)
+    for write in chain.writes:
+        if runs is not None:
+            _check_run(image, write, checkpoint, runs, report)
+        _add_blocks(write, extents)
+    report.count("log_writes", len(chain.writes))
+    return _complete_commits(_with_payload(image, chain, report))
+
+
+def probe_log(image: Image, checkpoint: Checkpoint) -> bool:
+    """Tell whether anything was logged after ``checkpoint``."""
+    return bool(_follow_chain(image, checkpoint, Report(), limit=1).writes)
+
+
+# ---------------------------------------------------------------------- the chain
+
+
+def _follow_chain(
+    image: Image, checkpoint: Checkpoint, report: Report, limit: int | None = None
+) -> _Chain:
+    """Return the summaries from ``checkpoint`` on, at most ``limit``, while every one holds."""
+    chain = _Chain(
+        writes=[],
+        next_sequence=checkpoint.next_sequence,
+        next_address=checkpoint.next_address,
+        previous_checksum=checkpoint.previous_checksum,
+        flushed_sequence=checkpoint.next_sequence - 1,
+    )
+    while limit is None or len(chain.writes) < limit:
+        address = chain.next_address
+        if not image.is_in_segments(address):
+            report.add(
+                "log-next-address",
+                f"log write {chain.next_sequence} was promised at address {address}, expected "
+                f"within {image.first_block} to {image.end_block - 1}",
+                address,
+            )
+            return chain
+        try:
+            write = image.read_summary(address)
+        except DamageError:
+            return chain
+        except DeviceError as error:
+            message = f"log write {chain.next_sequence}: {error.strerror}"
+            report.add("log-unreadable", message, address)
+            return chain
+        if (write.sequence, write.previous_checksum) != (
+            chain.next_sequence,
+            chain.previous_checksum,
+        ):
+            return chain
+        if not _is_sound(image, write, report):
+            return chain
+        chain.writes.append(write)
+        chain.next_sequence += 1
+        chain.next_address = write.next_address
+        chain.previous_checksum = write.checksum
+        chain.flushed_sequence = max(chain.flushed_sequence, write.flushed_sequence)
+    return chain
+
+
+def _is_sound(image: Image, write: Summary, report: Report) -> bool:
+    """Tell whether ``write`` says nothing impossible; what it says is a problem otherwise."""
+    error = geometry_error(image, write)
+    if error is None and write.flushed_sequence >= write.sequence:
+        error = f"expected flushed below {write.sequence}, found {write.flushed_sequence}"
+    if error is not None:
+        report.add("log-write", f"log write {write.sequence}: {error}", write.address)
+    return error is None
+
+
+def geometry_error(image: Image, write: Summary) -> str | None:
+    """Return what is wrong with the places ``write`` names, or None."""
+    segment_count, partial = divmod(write.run_blocks, image.segment_blocks)
+    start, end = write.run_address, write.run_address + write.run_blocks
+    if partial or segment_count == 0 or segment_count & (segment_count - 1):
+        return f"impossible run of {write.run_blocks} blocks"
+    if not image.is_in_segments(start, write.run_blocks):
+        return f"its run of {write.run_blocks} blocks at {start} is outside the segments"
+    if (start - image.first_block) % write.run_blocks:
+        return f"its run of {write.run_blocks} blocks at {start} is not aligned"
+    summary_end = write.address + write.summary_blocks
+    if not start <= write.address < summary_end <= end:
+        return f"its summary at {write.address} is outside its run at {start}"
+    if write.flags & SUMMARY_JUMP and write.payload_blocks:
+        return f"a jump with {write.payload_blocks} payload blocks"
+    if write.payload_blocks == 0:
+        return None
+    payload_end = write.payload_address + write.payload_blocks
+    if not start <= write.payload_address < payload_end <= end:
+        return f"its payload at {write.payload_address} is outside its run at {start}"
+    if write.payload_address < summary_end and write.address < payload_end:
+        return f"its payload at {write.payload_address} overlaps its summary"
+    return None
+
+
+def _check_run(
+    image: Image, write: Summary, checkpoint: Checkpoint, runs: RunTable, report: Report
+) -> None:
+    """Report ``write`` unless its run was in use and goes on, or was free and begins."""
+    segment = image.segment(write.run_address)
+    segment_count = write.run_blocks // image.segment_blocks
+    index = runs.find(segment)
+    if write.run_sequence < checkpoint.next_sequence:
+        found = None if index is None else runs[index]
+        if found is None or (found.first_segment, found.segment_count) != (segment, segment_count):
+            report.add(
+                "log-run",
+                f"log write {write.sequence}: continues a run of {segment_count} segments from "
+                f"segment {segment}, which is not in the usage table",
+                write.address,
+            )
+        return
+    for other in range(segment, segment + segment_count):
+        index = runs.find(other)
+        if index is not None and runs.live_blocks[index]:
+            report.add(
+                "log-run",
+                f"log write {write.sequence}: its run began after the checkpoint in segment "
+                f"{other}, which has {runs.live_blocks[index]} live blocks there",
+                write.address,
+            )
+            return
+
+
+def _add_blocks(write: Summary, extents: Extents) -> None:
+    extents.add(Owner.LOG, write.address, write.summary_blocks, 0, 0, b"", IN_CHECKPOINT)
+    if write.payload_blocks:
+        count = write.payload_blocks
+        extents.add(Owner.LOG, write.payload_address, count, 0, 0, b"", IN_CHECKPOINT)
+
+
+# ------------------------------------------------------------------ end or damage
+
+
+def _look_for_damage(image: Image, chain: _Chain, runs: RunTable | None, report: Report) -> None:
+    """Report damage when a log write behind the end of ``chain`` says the end was flushed."""
+    for address in _likely_summaries(image, chain, runs):
+        try:
+            write = image.read_summary(address)
+        except (DamageError, DeviceError):
+            continue
+        if write.sequence <= chain.next_sequence:
+            continue
+        if write.flushed_sequence >= chain.next_sequence:
+            report.add(
+                "log-damaged",
+                f"the log ends at address {chain.next_address} before log write "
+                f"{chain.next_sequence}, but log write {write.sequence} at {address} says that "
+                f"up to {write.flushed_sequence} all had been flushed",
+                chain.next_address,
+            )
+            return
+
+
+def _likely_summaries(image: Image, chain: _Chain, runs: RunTable | None) -> Iterator[int]:
+    """Yield addresses where the log may go on: behind its end, and in segments without use."""
+    touched = {write.run_address: write for write in chain.writes}
+    yield from (write.run_next_address for write in touched.values())
+    if image.is_in_segments(chain.next_address):
+        start, end = _rest_of_run(image, chain, runs)
+        yield from _marked_blocks(image, start, end)
+    begun = {image.segment(address) for address in touched}
+    looked = 0
+    for segment in range(image.superblock.segment_count):
+        index = None if runs is None else runs.find(segment)
+        if segment in begun or (index is not None and runs is not None and runs.live_blocks[index]):
+            continue
+        looked += 1
+        if looked > SCAN_SEGMENTS_MAX:
+            return
+        yield image.segment_address(segment)
+
+
+def _rest_of_run(image: Image, chain: _Chain, runs: RunTable | None) -> tuple[int, int]:
+    """Return the blocks behind the promised place up to the end of its run or segment."""
+    address = chain.next_address
+    for write in reversed(chain.writes):
+        if write.run_address <= address < write.run_address + write.run_blocks:
+            return address + 1, write.run_address + write.run_blocks
+    segment = image.segment(address)
+    index = None if runs is None else runs.find(segment)
+    if index is not None and runs is not None:
+        run = runs[index]
+        return address + 1, image.segment_address(run.first_segment + run.segment_count)
+    return address + 1, image.segment_address(segment + 1)
+
+
+def _marked_blocks(image: Image, start: int, end: int) -> Iterator[int]:
+    """Yield the addresses from ``start`` to ``end`` whose block begins like a summary."""
+    step = max(1, SCAN_READ_BYTES // image.block_bytes)
+    for address in range(start, end, step):
+        count = min(step, end - address)
+        try:
+            raw = image.read(address, count)
+        except (DamageError, DeviceError):
+            continue
+        for index in range(count):
+            if raw.startswith(SUMMARY_MAGIC, index * image.block_bytes):
+                yield address + index
+
+
+# ------------------------------------------------------------------------ commits
+
+
+def _with_payload(image: Image, chain: _Chain, report: Report) -> list[Summary]:
+    """Return the log writes up to the first that was not flushed and lacks its payload."""
+    for index, write in enumerate(chain.writes):
+        if write.sequence > chain.flushed_sequence and not _payload_holds(image, write):
+            report.note(f"the log ends before log write {write.sequence}, whose payload was torn")
+            return chain.writes[:index]
+    return chain.writes
+
+
+def _payload_holds(image: Image, write: Summary) -> bool:
+    if write.payload_blocks == 0:
+        return True
+    try:
+        raw = image.read(write.payload_address, write.payload_blocks)
+    except (DamageError, DeviceError):
+        return False
+    expected = (value for entry in write.entries for value in entry.checksums)
+    size = image.block_bytes
+    return all(
+        checksum(raw[index * size : (index + 1) * size]) == value
+        for index, value in enumerate(expected)
+    )
+
+
+def _complete_commits(writes: list[Summary]) -> Log:
+    """Return the log of those ``writes`` that belong to a complete commit."""
+    log = Log()
+    pending: list[Summary] = []
+    for write in writes:
+        pending.append(write)
+        if write.flags & SUMMARY_COMMIT:
+            log.commit_count += 1
+            log.writes += pending
+            for part in pending:
+                log.overlay.update(part.records)
+            pending = []
+    return log
+
+
+def runs_with_log(image: Image, runs: RunTable, log: Log) -> RunTable:
+    """Return ``runs`` as they are after ``log``: new ones added, old ones grown."""
+    if not log.writes:
+        return runs
+    known = {runs.first_segments[index]: runs[index] for index in range(len(runs))}
+    for write in log.writes:
+        segment = image.segment(write.run_address)
+        segment_count = write.run_blocks // image.segment_blocks
+        before = known.get(segment)
+        if before is None or before.segment_count != segment_count:
+            # A run that begins here takes the place of dead ones.
+            for other in range(segment, segment + segment_count):
+                known.pop(other, None)
+            before = Run(segment, segment_count, 0, write.sequence)
+        known[segment] = before._replace(last_sequence=write.sequence)
+    table = RunTable()
+    for segment in sorted(known):
+        table.append(known[segment])
+    return table

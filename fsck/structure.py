@@ -1,0 +1,264 @@
+"""The fixed places: superblocks, checkpoint regions, and the usage table they lead to.
+
+FORMAT.md, "The device", "Superblock", "Checkpoint region", "Usage page".  What
+makes a target no usable filesystem at all is a ``FormatError``: there is then
+nothing to check.  A checkpoint region that does not hold is no problem while
+the other one does, because a crash may tear the one being written.
+"""
+
+from __future__ import annotations
+
+from fsck.image import Image, Run, RunTable
+from fsck.report import Report
+from fsck.space import Extents, Owner
+from lfs.device.base import BlockDevice
+from lfs.errors import DamageError, DeviceError, FormatError
+from lfs.ondisk import (
+    CHECKPOINT_REGION_BYTES,
+    CHECKPOINT_REGION_COUNT,
+    COMPATIBLE_KNOWN,
+    FORMAT_VERSION,
+    INCOMPATIBLE_KNOWN,
+    READ_ONLY_COMPATIBLE_KNOWN,
+    SEGMENT_CLEAN,
+    SEGMENT_CONTINUED,
+    SEGMENT_RUN,
+    SUPERBLOCK_BYTES,
+    SUPERBLOCK_OFFSET_BYTES,
+    Checkpoint,
+    Superblock,
+    Usage,
+    backup_superblock_offset_bytes,
+    block_seal_holds,
+    block_sequence,
+    unpack_usage_page,
+    usage_per_page,
+)
+
+_CLEAN = Usage(0, 0, SEGMENT_CLEAN, 0)
+
+
+# -------------------------------------------------------------------- superblocks
+
+
+def read_superblock(device: BlockDevice, report: Report) -> Superblock:
+    """Return the superblock that counts and report what is wrong with the copies.
+
+    Raises FormatError when ``device`` holds no lfs filesystem that can be
+    checked: no superblock, an unknown version or feature, a truncated device.
+    """
+    backup_offset_bytes = backup_superblock_offset_bytes(device.size_bytes)
+    if backup_offset_bytes <= SUPERBLOCK_OFFSET_BYTES:
+        raise FormatError(f"not an lfs filesystem: only {device.size_bytes} bytes")
+    copies: list[Superblock] = []
+    failures: list[tuple[str, str]] = []
+    places = (("primary", SUPERBLOCK_OFFSET_BYTES), ("copy", backup_offset_bytes))
+    for name, offset_bytes in places:
+        try:
+            raw = device.read(offset_bytes, SUPERBLOCK_BYTES)
+            copies.append(Superblock.unpack(raw, offset_bytes))
+        except (DamageError, DeviceError) as error:
+            failures.append((name, str(error.strerror)))
+    if not copies:
+        raise FormatError(f"not an lfs filesystem: {failures[0][1]}")
+    chosen = max(copies, key=lambda copy: copy.generation)
+    _require_usable(chosen, device)
+    for name, failure in failures:
+        report.add(f"superblock-{name}", f"superblock {name} does not hold: {failure}")
+    if not failures:
+        _compare_copies(copies[0], copies[1], report)
+    if chosen.end_block * chosen.block_bytes > backup_offset_bytes:
+        report.add(
+            "superblock-geometry",
+            f"segments end at byte {chosen.end_block * chosen.block_bytes}, "
+            f"expected at most {backup_offset_bytes}, where the superblock's copy is",
+        )
+    return chosen
+
+
+def _require_usable(superblock: Superblock, device: BlockDevice) -> None:
+    """Raise FormatError unless this check understands ``superblock`` and it fits ``device``."""
+    if superblock.format_version != FORMAT_VERSION:
+        raise FormatError(
+            f"format version {superblock.format_version} is not supported "
+            f"(this fsck.lfs knows version {FORMAT_VERSION})"
+        )
+    unknown = superblock.incompatible & ~INCOMPATIBLE_KNOWN
+    if unknown:
+        raise FormatError(f"unknown incompatible features {unknown:#x}: use a newer fsck.lfs")
+    needed_bytes = superblock.device_blocks * superblock.block_bytes
+    if device.size_bytes < needed_bytes:
+        raise FormatError(
+            f"truncated: the filesystem was made for {needed_bytes} bytes, "
+            f"the device has {device.size_bytes}"
+        )
+
+
+def _compare_copies(primary: Superblock, copy: Superblock, report: Report) -> None:
+    if primary.generation != copy.generation:
+        report.note(
+            f"superblock generations differ: primary {primary.generation}, "
+            f"copy {copy.generation}; the higher one counts"
+        )
+    elif primary.at(copy.offset_bytes) != copy:
+        report.add(
+            "superblock-differ",
+            f"superblock primary and copy differ but have the same generation {copy.generation}",
+        )
+    for word, known in (
+        ("compatible", COMPATIBLE_KNOWN),
+        ("read_only_compatible", READ_ONLY_COMPATIBLE_KNOWN),
+    ):
+        unknown = getattr(primary, word) & ~known
+        if unknown:
+            report.note(f"unknown {word} features {unknown:#x}: what they add is not checked")
+
+
+# -------------------------------------------------------------------- checkpoints
+
+
+def read_checkpoint(image: Image, report: Report) -> Checkpoint | None:
+    """Return the valid checkpoint with the higher number; None, and a problem, without one."""
+    valid: list[Checkpoint] = []
+    failures: list[str] = []
+    for region, offset_bytes in enumerate(image.superblock.checkpoint_offset_bytes):
+        try:
+            raw = image.device.read(offset_bytes, CHECKPOINT_REGION_BYTES)
+            if not raw.strip(b"\0"):
+                failures.append(f"checkpoint region {region} was never written")
+                continue
+            checkpoint = Checkpoint.unpack(raw, image.filesystem_id, offset_bytes)
+        except (DamageError, DeviceError) as error:
+            failures.append(f"checkpoint region {region} does not hold: {error.strerror}")
+            continue
+        valid.append(checkpoint)
+        if checkpoint.number % CHECKPOINT_REGION_COUNT != region:
+            report.add(
+                "checkpoint-region",
+                f"checkpoint {checkpoint.number}: expected in region "
+                f"{checkpoint.number % CHECKPOINT_REGION_COUNT}, found in region {region}",
+            )
+    if not valid:
+        report.add("checkpoint-none", f"no valid checkpoint: {'; '.join(failures)}")
+        return None
+    for failure in failures:
+        report.note(f"{failure} (torn by a crash, or never used); the other region counts")
+    return max(valid, key=lambda checkpoint: checkpoint.number)
+
+
+# -------------------------------------------------------------------- usage table
+
+
+def read_usage(
+    image: Image, checkpoint: Checkpoint, extents: Extents, report: Report
+) -> RunTable | None:
+    """Return the runs of ``checkpoint``'s usage table, whose pages join ``extents``.
+
+    Reports pages that do not hold and impossible runs; None when a page is lost.
+    """
+    reader = _RunReader(image, checkpoint, report)
+    per_page = usage_per_page(image.block_bytes)
+    segment_count = image.superblock.segment_count
+    page_count = -(-segment_count // per_page)
+    if len(checkpoint.usage_pages) > page_count:
+        report.add(
+            "usage-page",
+            f"usage table: expected at most {page_count} pages, "
+            f"found {len(checkpoint.usage_pages)}",
+        )
+    complete = True
+    for index in range(min(page_count, len(checkpoint.usage_pages))):
+        entries_expected = min(per_page, segment_count - index * per_page)
+        entries = _read_usage_page(image, checkpoint, index, extents, report)
+        complete = complete and entries is not None
+        reader.take_page(index * per_page, entries_expected, entries)
+    reader.end(min(segment_count, len(checkpoint.usage_pages) * per_page))
+    return reader.runs if complete else None
+
+
+def _read_usage_page(
+    image: Image, checkpoint: Checkpoint, index: int, extents: Extents, report: Report
+) -> list[Usage] | None:
+    """Return the entries of usage page ``index``, none if all are clean, None if it is lost."""
+    pointer = checkpoint.usage_pages[index]
+    if pointer.address == 0:
+        return []
+    try:
+        raw = image.read_verified(pointer)
+        entries = unpack_usage_page(raw, index, image.filesystem_id, pointer.address)
+    except (DamageError, DeviceError) as error:
+        report.add("usage-page", f"usage page {index}: {error.strerror}", pointer.address)
+        return None
+    extents.add_block(Owner.USAGE, pointer, index)
+    if not block_seal_holds(raw):
+        report.add("usage-page", f"usage page {index}: own checksum is wrong", pointer.address)
+    if block_sequence(raw) >= checkpoint.next_sequence:
+        report.add(
+            "usage-page",
+            f"usage page {index}: expected a sequence number below "
+            f"{checkpoint.next_sequence}, found {block_sequence(raw)}",
+            pointer.address,
+        )
+    return entries
+
+
+class _RunReader:
+    """Turns the usage of one segment after the other into runs.
+
+    Invariant: every segment below ``_position`` was taken; those up to
+    ``_run_end`` belong to the last run and must be continued.
+    """
+
+    def __init__(self, image: Image, checkpoint: Checkpoint, report: Report) -> None:
+        self.runs = RunTable()
+        self._segment_count = image.superblock.segment_count
+        self._next_sequence = checkpoint.next_sequence
+        self._report = report
+        self._run_end = 0
+
+    def take_page(self, first: int, count: int, entries: list[Usage] | None) -> None:
+        """Take ``count`` segments from ``first`` on; ``entries`` is None when they are unknown."""
+        if entries is None:
+            self._run_end = 0
+            return
+        if not entries and self._run_end <= first:
+            return
+        if len(entries) > count:
+            self._bad(first, f"expected at most {count} entries in the page, found {len(entries)}")
+        for offset in range(count):
+            entry = entries[offset] if offset < len(entries) else _CLEAN
+            self._take(first + offset, entry)
+
+    def end(self, segment: int) -> None:
+        """Take the end of the table: ``segment`` and those behind it are clean."""
+        if self._run_end > segment:
+            self._bad(segment, f"expected continued up to segment {self._run_end - 1}, found clean")
+
+    def _take(self, segment: int, entry: Usage) -> None:
+        if segment < self._run_end:
+            if entry.state == SEGMENT_CONTINUED and entry.live_blocks == 0:
+                return
+            self._bad(segment, f"expected the run to continue without a count, found {entry}")
+            if entry.state != SEGMENT_RUN:
+                return
+        if entry.state == SEGMENT_RUN:
+            self._begin(segment, entry)
+        elif entry.state != SEGMENT_CLEAN or entry.live_blocks != 0:
+            self._bad(segment, f"expected a clean segment or the head of a run, found {entry}")
+
+    def _begin(self, segment: int, entry: Usage) -> None:
+        segment_count = 1 << min(entry.order, 63)
+        if segment % segment_count or segment + segment_count > self._segment_count:
+            self._bad(segment, f"a run of order {entry.order} cannot begin here")
+            segment_count = 1
+        if entry.last_sequence >= self._next_sequence:
+            self._bad(
+                segment,
+                f"expected a last sequence number below {self._next_sequence}, "
+                f"found {entry.last_sequence}",
+            )
+        self._run_end = segment + segment_count
+        self.runs.append(Run(segment, segment_count, entry.live_blocks, entry.last_sequence))
+
+    def _bad(self, segment: int, text: str) -> None:
+        self._report.add("usage-state", f"usage of segment {segment}: {text}")
