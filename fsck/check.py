@@ -59,9 +59,13 @@ def check_marks(device: BlockDevice) -> Report:
     read_usage(image, checkpoint, Extents(image, report), report)
     report.is_clean_unmount = checkpoint.clean and not probe_log(image, checkpoint)
     report.count("inodes", checkpoint.inode_count)
+    _count_blocks(image, checkpoint, report)
+    return report
+
+
+def _count_blocks(image: Image, checkpoint: Checkpoint, report: Report) -> None:
     report.count("live_blocks", checkpoint.live_block_count)
     report.count("segment_blocks", image.end_block - image.first_block)
-    return report
 
 
 class _Check:
@@ -76,6 +80,7 @@ class _Check:
     def run(self, data: bool) -> None:
         report, checkpoint = self.report, self.checkpoint
         runs = read_usage(self.image, checkpoint, self.extents, report)
+        _count_blocks(self.image, checkpoint, report)
         report.progress("log")
         log = read_log(self.image, checkpoint, runs, self.extents, report)
         report.log_commits = log.commit_count

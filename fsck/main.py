@@ -1,0 +1,162 @@
+"""The command fsck.lfs.
+
+Exit codes are those of fsck(8): 0 clean, 4 problems found and left as they are,
+8 no check was possible, 16 wrong usage, 32 cancelled, 128 a library is missing.
+Nothing on the target is ever changed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from fsck.report import Report
+
+EXIT_CLEAN = 0
+EXIT_PROBLEMS = 4
+EXIT_FAILED = 8
+EXIT_USAGE = 16
+EXIT_CANCELLED = 32
+EXIT_LIBRARY = 128
+
+LOCK_WAIT_SECONDS = 10.0
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that complains in one line, with the exit code of fsck(8)."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print ``message`` and exit."""
+        self.exit(EXIT_USAGE, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+class _Refused(argparse.Action):
+    """An option for repair, which this version does not have."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        """Say so and exit."""
+        option = "/".join(self.option_strings)
+        text = f"{option}: this version checks but does not repair; use -n or no option"
+        parser.exit(EXIT_USAGE, f"{parser.prog}: {text}\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="fsck.lfs",
+        description="Check an lfs filesystem; nothing is changed.",
+        epilog="Exit codes: 0 clean, 4 problems found, 8 no check was possible, 16 wrong usage, "
+        "32 cancelled, 128 a library is missing.",
+    )
+    option = parser.add_argument
+    option("-n", dest="no_change", action="store_true", help="change nothing (always so)")
+    option(
+        "-f",
+        dest="force",
+        action="store_true",
+        help="check everything even when the filesystem was unmounted cleanly",
+    )
+    option("-v", dest="verbose", action="store_true", help="print phases, notes and statistics")
+    option("-V", dest="version", action="store_true", help="print the version")
+    for letter in "ypa":
+        option(f"-{letter}", action=_Refused, nargs=0, help="repair: not available yet")
+    # fsck(8) passes these two; what they ask for does not apply here.
+    option("-C", dest="progress_descriptor", metavar="FD", help=argparse.SUPPRESS)
+    option("-T", dest="no_title", action="store_true", help=argparse.SUPPRESS)
+    option("target", metavar="TARGET", type=Path, nargs="?", help="image file or block device")
+    return parser
+
+
+def _check(options: argparse.Namespace) -> int:
+    """Check the target, print what was found, return the exit code.
+
+    Raises UsageError, FormatError or FilesystemError when no check is possible.
+    """
+    from fsck.check import check_device, check_marks
+    from lfs.device.file import FileDevice
+    from lfs.device.lock import ImageLock
+
+    with ImageLock(options.target, exclusive=False, wait_seconds=LOCK_WAIT_SECONDS):
+        device = FileDevice(options.target, read_only=True)
+        try:
+            if not options.force:
+                marks = check_marks(device)
+                if marks.is_clean and marks.is_clean_unmount:
+                    print(f"{options.target}: clean, {_contents(marks)}")
+                    return EXIT_CLEAN
+            report = check_device(device, _print_progress if options.verbose else None)
+        finally:
+            device.close()
+    _print_report(report, options.verbose)
+    print(f"{options.target}: {_verdict(report.problem_count)}, {_contents(report)}")
+    return EXIT_CLEAN if report.is_clean else EXIT_PROBLEMS
+
+
+def _print_report(report: Report, verbose: bool) -> None:
+    for problem in report.problems:
+        print(problem)
+    hidden_count = report.problem_count - len(report.problems)
+    if hidden_count:
+        print(f"and {hidden_count} more problems")
+    if verbose:
+        for note in report.notes:
+            print(f"note: {note}")
+        for name, value in report.statistics.items():
+            print(f"{name.replace('_', ' ')}: {value}")
+
+
+def _print_progress(line: str) -> None:
+    print(line, flush=True)
+
+
+def _verdict(problem_count: int) -> str:
+    if problem_count == 0:
+        return "clean"
+    return f"{problem_count} problem{'s' if problem_count > 1 else ''} found, nothing changed"
+
+
+def _contents(report: Report) -> str:
+    numbers = report.statistics
+    inodes, live = numbers.get("inodes", 0), numbers.get("live_blocks", 0)
+    return f"{inodes} inodes, {live}/{numbers.get('segment_blocks', 0)} blocks"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command with ``arguments`` and return its exit code."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        from lfs import __version__
+        from lfs.errors import FilesystemError, FormatError, UsageError
+
+        if options.version:
+            print(f"fsck.lfs {__version__}")
+            return EXIT_CLEAN
+        if options.target is None:
+            parser.error("which image or device?")
+        return _check(options)
+    except ImportError as error:
+        print(f"fsck.lfs: {error}", file=sys.stderr)
+        return EXIT_LIBRARY
+    except KeyboardInterrupt:
+        print("fsck.lfs: cancelled", file=sys.stderr)
+        return EXIT_CANCELLED
+    except UsageError as error:
+        print(f"fsck.lfs: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    except (FormatError, FilesystemError) as error:
+        text = error.strerror if isinstance(error, FilesystemError) else error
+        print(f"fsck.lfs: {options.target}: {text}", file=sys.stderr)
+        return EXIT_FAILED
+    except Exception:
+        # A bug of this program; Python's own exit code 1 would mean "corrected" to fsck(8).
+        traceback.print_exc()
+        return EXIT_FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,593 @@
+"""Writes small valid images by hand, straight from FORMAT.md, and damages them.
+
+Nothing of the filesystem's own code is used but ``lfs.ondisk``, so that a test
+of the check does not depend on what it is meant to check.  A test changes what
+the builder knows before ``build`` (an inode, a count, a field of a summary) to
+get an image that is wrong in that one thing and has right checksums, or flips
+bytes of the finished device.
+
+The image has 4 KiB blocks and segments of 16 blocks.  The builder holds one
+state of the filesystem; ``commit`` logs what changed since the last call, and
+``checkpoint`` writes the imap and the usage table of the state as it is.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
+from typing import Any
+
+from fsck.check import check_device
+from lfs.checksum import checksum
+from lfs.device.memory import MemoryDevice
+from lfs.ondisk import (
+    BLOCK_DATA,
+    BLOCK_NODE,
+    BLOCK_USAGE,
+    CHECKPOINT_REGION_BYTES,
+    INODE_INLINE,
+    KIND_ENTRY,
+    KIND_INODE,
+    KIND_ORPHAN,
+    KIND_WINDOW,
+    KIND_XATTR,
+    LEAF_SLOT_BYTES,
+    NO_BLOCK,
+    NODE_HEADER_BYTES,
+    ROOT_INO,
+    SEGMENT_CLEAN,
+    SEGMENT_CONTINUED,
+    SEGMENT_RUN,
+    SUMMARY_CHECKPOINT,
+    SUMMARY_COMMIT,
+    SUMMARY_JUMP,
+    SUPERBLOCK_OFFSET_BYTES,
+    Branch,
+    Checkpoint,
+    Entry,
+    EntryItem,
+    InodeItem,
+    Leaf,
+    Node,
+    Pointer,
+    Record,
+    Run,
+    Summary,
+    Superblock,
+    Usage,
+    WindowItem,
+    XattrItem,
+    backup_superblock_offset_bytes,
+    chunk_bytes,
+    entry_offset,
+    pack_key,
+    pack_node,
+    pack_usage_page,
+    summary_checksum,
+    window_blocks,
+    xattr_offset,
+)
+
+BLOCK_BYTES = 4096
+SEGMENT_BLOCKS = 16
+SEGMENT_COUNT = 32
+FIRST_BLOCK = 64
+DEVICE_BLOCKS = FIRST_BLOCK + SEGMENT_COUNT * SEGMENT_BLOCKS + 1
+UUID = bytes(range(16))
+FILESYSTEM_ID = UUID[:8]
+HASH_SEED = b"seed of the hash"
+WINDOW_BLOCKS = window_blocks(BLOCK_BYTES)
+BACKUP_OFFSET_BYTES = backup_superblock_offset_bytes(DEVICE_BLOCKS * BLOCK_BYTES)
+TIME_NS = 1_700_000_000_000_000_000
+
+FILE_MODE = stat.S_IFREG | 0o644
+DIRECTORY_MODE = stat.S_IFDIR | 0o755
+SYMLINK_MODE = stat.S_IFLNK | 0o777
+
+
+def name_hash(name: bytes) -> int:
+    digest = blake2b(name, digest_size=8, key=HASH_SEED).digest()
+    return int.from_bytes(digest, "little")
+
+
+def block(text: bytes) -> bytes:
+    """Return a block that begins with ``text`` and ends in zeros."""
+    return text.ljust(BLOCK_BYTES, b"\0")
+
+
+@dataclass
+class RunPlan:
+    """A run being filled; with ``area`` > 0 its summaries share that many first blocks."""
+
+    segment: int
+    order: int
+    area: int = 0
+    sequence: int = 0
+    used: int = 0
+    summaries: int = 0
+
+    @property
+    def address(self) -> int:
+        return FIRST_BLOCK + self.segment * SEGMENT_BLOCKS
+
+    @property
+    def blocks(self) -> int:
+        return SEGMENT_BLOCKS << self.order
+
+    @property
+    def next_summary(self) -> int:
+        return self.address + (self.summaries if self.area else self.used)
+
+    def place(self, payload: int) -> tuple[int, int]:
+        """Return the addresses of a summary of one block and of its payload."""
+        if self.area:
+            self.used = max(self.used, self.area)
+            summary = self.address + self.summaries
+            at = self.address + self.used
+            self.used += payload
+        else:
+            summary = self.address + self.used
+            at = summary + 1
+            self.used += 1 + payload
+        self.summaries += 1
+        return summary, at
+
+
+@dataclass
+class Block:
+    """A payload block and what its entry says."""
+
+    kind: int
+    content: bytes
+    owner: int = 0
+    key: int = 0
+    version: int = 0
+    address: int = 0
+
+    @property
+    def pointer(self) -> Pointer:
+        return Pointer(self.address, checksum(self.content))
+
+
+@dataclass
+class Write:
+    """A planned log write; ``changes`` replace fields of its summary."""
+
+    summary: Summary
+    payload: list[Block]
+    changes: dict[str, Any] = field(default_factory=dict)
+
+
+class ImageBuilder:
+    """A filesystem in the making; the root directory exists from the start."""
+
+    def __init__(self) -> None:
+        self.inodes: dict[int, InodeItem] = {}
+        self.entries: dict[int, list[tuple[int, EntryItem]]] = {}
+        self.extra: dict[bytes, bytes] = {}
+        self.blocks: dict[int, dict[int, Block]] = {}
+        self.pending: list[Block] = []
+        self.logged: dict[bytes, bytes] = {}
+        self.writes: list[Write] = []
+        self.runs = [RunPlan(0, 0)]
+        self.current = self.runs[0]
+        self.flushed_sequence = 0
+        self.checkpoint_value: Checkpoint | None = None
+        self.checkpoint_after = 0
+        self.items_per_leaf = 12
+        self.checkpoint_changes: dict[str, Any] = {}
+        self.usage_changes: dict[int, Usage] = {}
+        self.superblock_changes: dict[str, Any] = {}
+        self.add_inode(ROOT_INO, DIRECTORY_MODE, parent=ROOT_INO, nlink=2)
+
+    # ------------------------------------------------------------------ the state
+
+    def add_inode(
+        self, ino: int, mode: int, nlink: int = 1, parent: int = 0, size: int = 0
+    ) -> None:
+        self.inodes[ino] = InodeItem(
+            mode=mode,
+            uid=0,
+            gid=0,
+            nlink=nlink,
+            size=size,
+            blocks=0,
+            atime_ns=TIME_NS,
+            mtime_ns=TIME_NS,
+            ctime_ns=TIME_NS,
+            btime_ns=TIME_NS,
+            rdev=0,
+            flags=0,
+            version=0,
+            generation=0,
+            parent_ino=parent,
+            inline=b"",
+        )
+
+    def change(self, ino: int, **fields: Any) -> None:
+        self.inodes[ino] = self.inodes[ino]._replace(**fields)
+
+    def link(self, parent: int, name: bytes, ino: int, index: int = 0) -> None:
+        """Add an entry and count it in the size of ``parent``."""
+        entry = EntryItem(ino, self.inodes[ino].mode >> 12, name)
+        self.entries.setdefault(parent, []).append((entry_offset(name_hash(name)) + index, entry))
+        self.change(parent, size=self.inodes[parent].size + 1)
+
+    def add_directory(self, ino: int, parent: int, name: bytes) -> None:
+        self.add_inode(ino, DIRECTORY_MODE, nlink=2, parent=parent)
+        self.link(parent, name, ino)
+        self.change(parent, nlink=self.inodes[parent].nlink + 1)
+
+    def add_file(self, ino: int, parent: int, name: bytes, content: bytes = b"") -> None:
+        """Add a file with inline content."""
+        self.add_inode(ino, FILE_MODE)
+        self.change(ino, size=len(content), flags=INODE_INLINE, inline=content)
+        self.link(parent, name, ino)
+
+    def add_symlink(self, ino: int, parent: int, name: bytes, target: bytes) -> None:
+        self.add_inode(ino, SYMLINK_MODE)
+        self.change(ino, size=len(target), flags=INODE_INLINE, inline=target)
+        self.link(parent, name, ino)
+
+    def write_blocks(self, ino: int, first: int, contents: list[bytes]) -> None:
+        """Map file blocks from ``first`` on; the size grows to their end."""
+        version = self.inodes[ino].version
+        mapped = self.blocks.setdefault(ino, {})
+        for file_block, content in enumerate(contents, first):
+            assert len(content) == BLOCK_BYTES
+            mapped[file_block] = Block(BLOCK_DATA, content, ino, file_block, version)
+            self.pending.append(mapped[file_block])
+        size = max(self.inodes[ino].size, (first + len(contents)) * BLOCK_BYTES)
+        self.change(ino, flags=0, inline=b"", size=size, blocks=len(mapped))
+
+    def set_xattr(self, ino: int, name: bytes, value: bytes, index: int = 0) -> None:
+        limit = chunk_bytes(BLOCK_BYTES)
+        base = xattr_offset(name_hash(name)) + 256 * index
+        first = XattrItem(name, len(value), value[:limit]).pack()
+        self.extra[pack_key(ino, KIND_XATTR, base)] = first
+        for chunk, start in enumerate(range(limit, len(value), limit), 1):
+            key = pack_key(ino, KIND_XATTR, base + chunk)
+            self.extra[key] = value[start : start + limit]
+
+    def add_orphan(self, ino: int) -> None:
+        self.extra[pack_key(0, KIND_ORPHAN, ino)] = b""
+
+    def items(self) -> dict[bytes, bytes]:
+        """Return every item of the imap for the state as it is."""
+        items = dict(self.extra)
+        for ino, inode in self.inodes.items():
+            items[pack_key(ino, KIND_INODE, 0)] = inode.pack()
+        for directory, entries in self.entries.items():
+            for offset, entry in entries:
+                items[pack_key(directory, KIND_ENTRY, offset)] = entry.pack()
+        for ino, mapped in self.blocks.items():
+            for index in {file_block // WINDOW_BLOCKS for file_block in mapped}:
+                value = _window(index, mapped).pack()
+                items.setdefault(pack_key(ino, KIND_WINDOW, index), value)
+        return items
+
+    # -------------------------------------------------------------------- the log
+
+    @property
+    def next_sequence(self) -> int:
+        return len(self.writes) + 1
+
+    def commit(self, flags: int = SUMMARY_COMMIT, flushed: bool = True) -> Write:
+        """Log what changed since the last call; ``flushed``: later writes know it durable."""
+        payload, self.pending = self.pending, []
+        address, at = self.current.place(len(payload))
+        for index, each in enumerate(payload):
+            each.address = at + index
+        items = self.items()
+        changed = [
+            Record(key, items.get(key))
+            for key in sorted(items.keys() | self.logged.keys())
+            if items.get(key) != self.logged.get(key)
+        ]
+        self.logged = items
+        return self._write(address, at, payload, tuple(changed), flags, flushed)
+
+    def open_run(self, segment: int, order: int = 0, area: int = 0, jump: bool = True) -> None:
+        """Go on in a new run; the jump to it is written at the promised place."""
+        if jump:
+            address, _ = self.current.place(0)
+            self._write(address, 0, [], (), SUMMARY_JUMP, False)
+        self.current = RunPlan(segment, order, area)
+        self.runs.append(self.current)
+
+    def _write(
+        self,
+        address: int,
+        at: int,
+        payload: list[Block],
+        records: tuple[Record, ...],
+        flags: int,
+        flushed: bool,
+    ) -> Write:
+        run = self.current
+        run.sequence = run.sequence or self.next_sequence
+        summary = Summary(
+            sequence=self.next_sequence,
+            address=address,
+            next_address=0,
+            run_address=run.address,
+            run_blocks=run.blocks,
+            run_sequence=run.sequence,
+            run_next_address=run.next_summary,
+            payload_address=at if payload else 0,
+            payload_blocks=len(payload),
+            summary_blocks=1,
+            previous_checksum=0,
+            flushed_sequence=self.flushed_sequence,
+            head=1 if run.area else 0,
+            flags=flags,
+            time_ns=TIME_NS,
+            records=records,
+        )
+        self.writes.append(Write(summary, payload))
+        if flushed:
+            self.flushed_sequence = summary.sequence
+        return self.writes[-1]
+
+    def checkpoint(self) -> None:
+        """Commit, then write the imap and the usage table."""
+        self.commit()
+        levels = self._plan_nodes(self.items())
+        nodes = [Block(BLOCK_NODE, b"") for level in levels for _ in level]
+        page = Block(BLOCK_USAGE, b"")
+        payload = [*nodes, page]
+        address, at = self.current.place(len(payload))
+        for index, each in enumerate(payload):
+            each.address = at + index
+        sequence = self.next_sequence
+        root = self._fill_nodes(levels, nodes, sequence)
+        self._write(address, at, payload, (), SUMMARY_CHECKPOINT, True)
+        usages = self._usages(nodes, page)
+        page.content = pack_usage_page(
+            usages, 0, FILESYSTEM_ID, page.address, sequence, BLOCK_BYTES
+        )
+        self.checkpoint_after = len(self.writes)
+        self.checkpoint_value = Checkpoint(
+            number=1,
+            next_sequence=self.next_sequence,
+            next_address=self.current.next_summary,
+            previous_checksum=0,
+            imap_root=root,
+            imap_root_level=len(levels) - 1,
+            next_ino=max(self.inodes, default=0) + 1,
+            inode_count=len(self.inodes),
+            live_block_count=sum(usage.live_blocks for usage in usages),
+            node_count=len(nodes),
+            time_ns=TIME_NS,
+            clean=False,
+            usage_pages=(page.pointer,),
+        )
+
+    def _plan_nodes(self, items: dict[bytes, bytes]) -> list[list[Node]]:
+        """Return the nodes by level, leaves first, with empty pointers."""
+        groups: list[list[bytes]] = [[]]
+        room = BLOCK_BYTES - NODE_HEADER_BYTES
+        for key in sorted(items):
+            size = LEAF_SLOT_BYTES + len(items[key])
+            if len(groups[-1]) == self.items_per_leaf or size > room:
+                groups.append([])
+                room = BLOCK_BYTES - NODE_HEADER_BYTES
+            groups[-1].append(key)
+            room -= size
+        levels: list[list[Node]] = [[Leaf(group, [items[k] for k in group]) for group in groups]]
+        while len(levels[-1]) > 1:
+            below = levels[-1]
+            parts = [below[start : start + 4] for start in range(0, len(below), 4)]
+            levels.append(
+                [
+                    Branch(len(levels), [node.keys[0] for node in part], [NO_BLOCK] * len(part))
+                    for part in parts
+                ]
+            )
+        return levels
+
+    def _fill_nodes(self, levels: list[list[Node]], blocks: list[Block], sequence: int) -> Pointer:
+        """Give ``blocks`` the contents of the nodes; return the pointer to the root."""
+        remaining = iter(blocks)
+        below: list[Pointer] = []
+        for level in levels:
+            pointers = []
+            taken = iter(below)
+            for node, each in zip(level, remaining, strict=False):
+                if isinstance(node, Branch):
+                    node.children[:] = [next(taken) for _ in node.keys]
+                each.content = pack_node(node, FILESYSTEM_ID, each.address, sequence, BLOCK_BYTES)
+                pointers.append(each.pointer)
+                if len(pointers) == len(level):
+                    break
+            below = pointers
+        return below[0]
+
+    def _usages(self, nodes: list[Block], page: Block) -> list[Usage]:
+        usages = [Usage(0, 0, SEGMENT_CLEAN, 0)] * SEGMENT_COUNT
+        mapped = [each for blocks in self.blocks.values() for each in blocks.values()]
+        live = [each.address for each in (*mapped, *nodes, page)]
+        for run in self.runs:
+            end = run.address + run.blocks
+            count = sum(run.address <= address < end for address in live)
+            inside = [write for write in self.writes if write.summary.run_address == run.address]
+            last = max(write.summary.sequence for write in inside)
+            for offset in range(1, 1 << run.order):
+                usages[run.segment + offset] = Usage(0, 0, SEGMENT_CONTINUED, 0)
+            usages[run.segment] = Usage(count, run.order, SEGMENT_RUN, last)
+        for segment, usage in self.usage_changes.items():
+            usages[segment] = usage
+        return usages
+
+    # ----------------------------------------------------------------- the device
+
+    def superblock(self) -> Superblock:
+        value = Superblock(
+            uuid=UUID,
+            label=b"test",
+            block_bytes=BLOCK_BYTES,
+            segment_blocks=SEGMENT_BLOCKS,
+            device_blocks=DEVICE_BLOCKS,
+            first_segment_block=FIRST_BLOCK,
+            segment_count=SEGMENT_COUNT,
+            checkpoint_offset_bytes=(65536, 131072),
+            reserved_basis_points=0,
+            created_ns=TIME_NS,
+            hash_seed=HASH_SEED,
+        )
+        return replace(value, **self.superblock_changes)
+
+    def build(self) -> MemoryDevice:
+        """Return a device with the image."""
+        device = MemoryDevice(DEVICE_BLOCKS * BLOCK_BYTES)
+        assert self.checkpoint_value is not None
+        value = replace(self.checkpoint_value, previous_checksum=self._write_log(device))
+        value = replace(value, **self.checkpoint_changes)
+        write_checkpoint(device, value)
+        superblock = self.superblock()
+        for offset in (SUPERBLOCK_OFFSET_BYTES, backup_superblock_offset_bytes(device.size_bytes)):
+            device.write(offset, [superblock.at(offset).pack()])
+        return device
+
+    def _write_log(self, device: MemoryDevice) -> int:
+        """Write the log; return the checksum of the last summary before the checkpoint."""
+        previous = before_checkpoint = 0
+        following = [write.summary.address for write in self.writes[1:]]
+        following.append(self.current.next_summary)
+        for index, write in enumerate(self.writes):
+            summary = replace(
+                write.summary,
+                next_address=following[index],
+                previous_checksum=previous,
+                entries=tuple(_entries(write.payload)),
+            )
+            raw = replace(summary, **write.changes).pack(FILESYSTEM_ID)
+            device.write(summary.address * BLOCK_BYTES, [raw.ljust(BLOCK_BYTES, b"\0")])
+            for each in write.payload:
+                device.write(each.address * BLOCK_BYTES, [each.content])
+            previous = summary_checksum(raw)
+            if index + 1 == self.checkpoint_after:
+                before_checkpoint = previous
+        return before_checkpoint
+
+
+def write_checkpoint(device: MemoryDevice, value: Checkpoint) -> None:
+    """Write ``value`` to its region, and nothing else."""
+    offset = 65536 * (1 + value.number % 2)
+    raw = value.pack(FILESYSTEM_ID, offset)
+    device.write(offset, [raw.ljust(CHECKPOINT_REGION_BYTES, b"\0")])
+
+
+def flip(device: MemoryDevice, offset_bytes: int) -> None:
+    """Change one bit of the byte at ``offset_bytes``."""
+    sector = offset_bytes - offset_bytes % 512
+    raw = bytearray(device.read(sector, 512))
+    raw[offset_bytes - sector] ^= 1
+    device.write(sector, [bytes(raw)])
+
+
+def flip_block(device: MemoryDevice, address: int, offset_bytes: int = 0) -> None:
+    """Change one bit in block ``address``."""
+    flip(device, address * BLOCK_BYTES + offset_bytes)
+
+
+def _window(index: int, mapped: dict[int, Block]) -> WindowItem:
+    base = index * WINDOW_BLOCKS
+    inside = [number for number in sorted(mapped) if base <= number < base + WINDOW_BLOCKS]
+    runs: list[Run] = []
+    for number in inside:
+        address = mapped[number].address
+        if runs:
+            last = runs[-1]
+            if (last.first + last.count, last.address + last.count) == (number - base, address):
+                runs[-1] = last._replace(count=last.count + 1)
+                continue
+        runs.append(Run(number - base, 1, 0, address))
+    return WindowItem(tuple(runs), tuple(checksum(mapped[number].content) for number in inside))
+
+
+def _entries(payload: list[Block]) -> list[Entry]:
+    entries: list[Entry] = []
+    for each in payload:
+        value = checksum(each.content)
+        if entries and each.kind == BLOCK_DATA:
+            kind, owner, version, key, checksums = entries[-1]
+            end = key + len(checksums)
+            if (kind, owner, version, end) == (each.kind, each.owner, each.version, each.key):
+                entries[-1] = Entry(kind, owner, version, key, (*checksums, value))
+                continue
+        entries.append(Entry(each.kind, each.owner, each.version, each.key, (value,)))
+    return entries
+
+
+def sample() -> ImageBuilder:
+    """Return a builder with one of everything in a checkpoint and two commits after it."""
+    builder = ImageBuilder()
+    builder.add_directory(2, ROOT_INO, b"directory")
+    builder.add_directory(3, 2, b"below")
+    builder.add_file(4, ROOT_INO, b"inline", b"content of a small file")
+    builder.add_symlink(5, 2, b"symlink", b"../inline")
+    builder.add_file(6, 3, b"large")
+    builder.write_blocks(6, 0, [block(b"first"), block(b"second")])
+    builder.write_blocks(6, 5, [block(b"after a hole")])
+    builder.change(6, size=5 * BLOCK_BYTES + 12)
+    builder.link(ROOT_INO, b"second name", 6)
+    builder.change(6, nlink=2)
+    builder.set_xattr(4, b"user.short", b"value")
+    builder.set_xattr(4, b"user.long", bytes(range(256)) * 9)
+    builder.add_inode(7, FILE_MODE, nlink=0)
+    builder.add_orphan(7)
+    builder.commit()
+    builder.open_run(2, order=1, area=3)
+    builder.add_file(8, ROOT_INO, b"bulk")
+    builder.write_blocks(8, 0, [block(b"bulk %d" % number) for number in range(20)])
+    builder.commit()
+    builder.open_run(1)
+    builder.checkpoint()
+    builder.add_file(9, 2, b"after the checkpoint")
+    builder.write_blocks(9, 200, [block(b"logged")])
+    builder.commit()
+    builder.open_run(5)
+    builder.write_blocks(6, 1, [block(b"second, rewritten")])
+    builder.commit()
+    return builder
+
+
+Change = Callable[[ImageBuilder], object]
+
+
+def before(change: Change) -> ImageBuilder:
+    """Return the sample's builder with ``change`` made before a checkpoint that ends the log."""
+    builder = sample()
+    change(builder)
+    builder.open_run(8)
+    builder.checkpoint()
+    return builder
+
+
+def after(change: Change) -> ImageBuilder:
+    """Return the sample's builder with ``change`` in a last commit."""
+    builder = sample()
+    change(builder)
+    builder.commit()
+    return builder
+
+
+def map_raw(builder: ImageBuilder, ino: int, address: int, value: int) -> None:
+    """Map the only file block of ``ino`` to any address, with any checksum."""
+    builder.change(ino, size=BLOCK_BYTES, blocks=1)
+    window = WindowItem((Run(0, 1, 0, address),), (value,))
+    builder.extra[pack_key(ino, KIND_WINDOW, 0)] = window.pack()
+
+
+def payload_address(builder: ImageBuilder, kind: int, position: int = 0) -> int:
+    """Return the address of payload block number ``position`` of ``kind`` in the log."""
+    blocks = [each for write in builder.writes for each in write.payload if each.kind == kind]
+    return blocks[position].address
+
+
+def codes(device: MemoryDevice, data: bool = True) -> list[str]:
+    """Return the codes of the problems on ``device``."""
+    return [problem.code for problem in check_device(device, data=data).problems]
