@@ -18,13 +18,16 @@ setup_fail() {
     exit 1
 }
 
-# run_logged WHAT COMMAND...: run it in silence; when it fails say its last line and where the rest is.
+# run_logged WHAT COMMAND...: run it in silence; when it fails say its last error and where the rest is.
 run_logged() {
-    local what="$1" log
+    local what="$1" log reason
     shift
     log="$(mktemp "${TMPDIR:-/tmp}/lfs-setup.XXXXXX")" || setup_fail "cannot write to ${TMPDIR:-/tmp}"
     if ! "$@" >"$log" 2>&1 </dev/null; then
-        setup_fail "$what failed: $(grep -v '^$' "$log" | tail -n 1) (log: $log)"
+        # pip and apt-get mark their errors so, and may say more after the last one.
+        reason="$(grep -E '^ *(ERROR|E): ' "$log" | tail -n 1)"
+        [ -n "$reason" ] || reason="$(grep -v '^$' "$log" | tail -n 1)"
+        setup_fail "$what failed: ${reason#"${reason%%[! ]*}"} (log: $log)"
     fi
     rm -f "$log"
 }
