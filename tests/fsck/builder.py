@@ -167,6 +167,7 @@ class ImageBuilder:
         self.inodes: dict[int, InodeItem] = {}
         self.entries: dict[int, list[tuple[int, EntryItem]]] = {}
         self.extra: dict[bytes, bytes] = {}
+        self.overrides: dict[bytes, bytes] = {}
         self.blocks: dict[int, dict[int, Block]] = {}
         self.pending: list[Block] = []
         self.logged: dict[bytes, bytes] = {}
@@ -266,7 +267,7 @@ class ImageBuilder:
             for index in {file_block // WINDOW_BLOCKS for file_block in mapped}:
                 value = _window(index, mapped).pack()
                 items.setdefault(pack_key(ino, KIND_WINDOW, index), value)
-        return items
+        return items | self.overrides
 
     # -------------------------------------------------------------------- the log
 
