@@ -24,7 +24,7 @@ from lfs.ondisk import (
     pack_node,
     pack_usage_page,
 )
-from lfs.segments.writer import HEAD_MAIN
+from lfs.segments.writer import HEAD_METADATA
 from lfs.volume import Volume
 
 _NODES_AT_ONCE = 256
@@ -53,11 +53,12 @@ class Checkpointer:
         self._write_nodes(now_ns)
         self._write_usage(now_ns)
         sequence = volume.log.written_sequence
-        volume.flush()
-        volume.log.flushed(sequence)
+        volume.flush(sequence)
         self._write_region(now_ns, clean)
-        volume.flush()
-        volume.usage.checkpoint_durable()
+        volume.flush(sequence)
+        volume.checkpoint_number += 1
+        volume.checkpoint_sequences = (volume.checkpoint_sequences[1], sequence + 1)
+        volume.flushed(sequence)
         volume.log.blocks_since_checkpoint = 0
         self.time_ns = now_ns
         self.last_clean = clean
@@ -72,7 +73,7 @@ class Checkpointer:
         for start in range(0, len(nodes), _NODES_AT_ONCE):
             self._place_nodes(nodes[start : start + _NODES_AT_ONCE], now_ns)
         for address in rebuilt.freed_addresses:
-            volume.usage.drop_live(address, 1)
+            volume.usage.drop_metadata(address, volume.checkpoint_number + 2)
             imap.nodes.drop(address)
         root = rebuilt.root.pointer if isinstance(rebuilt.root, NewNode) else rebuilt.root
         node_count = imap.node_count + len(nodes) - len(rebuilt.freed_addresses)
@@ -83,7 +84,7 @@ class Checkpointer:
         """Write nodes, children first, in as many log writes as it takes."""
         volume = self._volume
         while nodes:
-            placement = volume.log.reserve(HEAD_MAIN, len(nodes), 0, 1, whole=False)
+            placement = volume.log.reserve(HEAD_METADATA, len(nodes), 0, 1, whole=False)
             now, nodes = nodes[: placement.payload_blocks], nodes[placement.payload_blocks :]
             blocks: list[bytes] = []
             checksums: list[int] = []
@@ -114,7 +115,7 @@ class Checkpointer:
         slack = 4
         while True:
             wanted = len(usage.dirty_pages) + slack
-            placement = volume.log.reserve(HEAD_MAIN, wanted, 0, wanted, whole=True)
+            placement = volume.log.reserve(HEAD_METADATA, wanted, 0, wanted, whole=True)
             usage.dirty_pages.add(usage.run_of(placement.address) // usage.per_page)
             self._close_over_pages()
             if len(usage.dirty_pages) <= wanted:
@@ -123,11 +124,11 @@ class Checkpointer:
         indices = sorted(usage.dirty_pages)
         for index in indices:
             if volume.usage_pages[index] != NO_BLOCK:
-                usage.drop_live(volume.usage_pages[index].address, 1)
+                address = volume.usage_pages[index].address
+                usage.drop_metadata(address, volume.checkpoint_number + 2)
         run = usage.run_of(placement.address)
         usage.add_live(placement.payload_address, len(indices))
         usage.touch_run(run, placement.sequence)
-        usage.begin_checkpoint(volume.log.open_runs(), placement.sequence + 1)
         blocks = []
         entries = []
         for address, index in enumerate(indices, placement.payload_address):
@@ -146,6 +147,7 @@ class Checkpointer:
         usage.drop_live(placement.payload_address, len(indices))
         volume.emit(placement, entries, blocks, (), SUMMARY_CHECKPOINT, now_ns)
         usage.dirty_pages.clear()
+        usage.note_commit(placement.sequence, volume.log.open_runs())
 
     def _close_over_pages(self) -> None:
         """Add the pages that count the old copies of pages about to be written."""
@@ -190,4 +192,3 @@ class Checkpointer:
         except DeviceError as error:
             volume.fail(error)
             raise
-        volume.checkpoint_number = number

@@ -3,9 +3,8 @@
 Theory.  A victim's summaries tell who owned its blocks; the inode map tells
 which of them still do.  Live data is read, verified, and written to the cold
 head in file order, which also puts pieces of a file together.  Live nodes and
-usage pages are left to the checkpoint, which writes them anew anyway.  After
-that checkpoint the victim has no live block, and after the next one it is clean
-(``lfs.segments.usage``).
+usage pages are left to a checkpoint, which writes them anew.  A victim without
+them is clean once the commit that follows has been flushed (``lfs.segments.usage``).
 
 A block that can't be verified stays where it is, under the checksum that
 convicts it, and its run is not cleaned again while mounted.
@@ -19,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lfs.checkpoint import Checkpointer
+from lfs.commit import Committer
 from lfs.errors import DamageError, FilesystemError
 from lfs.inodes import Inode, InodeTable
 from lfs.ondisk import (
@@ -39,6 +39,8 @@ from lfs.write_out import Extent, WriteOut
 STEP_BLOCKS = 512
 _CLEAN_SHARE_LOW = 8
 _UTILISATION_WORTH = 0.8
+_IDLE_ROUNDS_MAX = 8
+_ROUND_SEGMENTS_MAX = 32
 
 Piece = tuple[int, int, int, int]
 """Live data: inode number, file block, address, count."""
@@ -53,6 +55,7 @@ class Cleaner:
         inodes: InodeTable,
         space: SpaceRules,
         write_out: WriteOut,
+        committer: Committer,
         checkpointer: Checkpointer,
     ) -> None:
         """Clean when asked to; nothing runs by itself."""
@@ -60,9 +63,11 @@ class Cleaner:
         self._inodes = inodes
         self._space = space
         self._write_out = write_out
+        self._committer = committer
         self._checkpointer = checkpointer
         self._avoided: dict[int, int] = {}
         self._work: Iterator[None] | None = None
+        self._touched_pages = False
         self.moved_blocks = 0
         self.cleaned_runs = 0
 
@@ -71,26 +76,34 @@ class Cleaner:
     def make_room(self, blocks: int, now_ns: int) -> None:
         """Clean until ``blocks`` more can be accepted, or until nothing is gained.
 
+        Space is wanted now, so victims are chosen by what they yield, not by age.
         Raises DeviceError when the log can't be written.
         """
         volume = self._volume
         if volume.failed or volume.read_only:
             return
         self._work = None
-        self._checkpointer.checkpoint(now_ns)
-        if volume.usage.dead_segments and self._space.shortage_blocks(blocks) > 0:
-            self._checkpointer.checkpoint(now_ns)
+        self._release(blocks, now_ns)
         idle_rounds = 0
-        while self._space.shortage_blocks(blocks) > 0 and idle_rounds < 3:
+        while self._space.shortage_blocks(blocks) > 0 and idle_rounds < _IDLE_ROUNDS_MAX:
             clean_before = volume.usage.clean_blocks
-            victims = self._victims(0.999)
+            victims = self._victims("greedy", 0.999)
             if not victims:
                 return
             for _ in self._clean(victims, now_ns):
                 pass
-            self._checkpointer.checkpoint(now_ns)
+            self._release(blocks, now_ns)
             gained = volume.usage.clean_blocks > clean_before
             idle_rounds = 0 if gained else idle_rounds + 1
+
+    def _release(self, blocks: int, now_ns: int) -> None:
+        """Make empty runs clean: a commit does it for most, two checkpoints for all."""
+        volume = self._volume
+        volume.flush(self._committer.commit(now_ns))
+        for _ in range(2):
+            if self._space.shortage_blocks(blocks) <= 0 or not volume.usage.unreleased_segments:
+                return
+            self._checkpointer.checkpoint(now_ns)
 
     # --------------------------------------------------------------- background
 
@@ -106,7 +119,7 @@ class Cleaner:
         total = volume.superblock.segment_count * volume.superblock.segment_blocks
         if clean * _CLEAN_SHARE_LOW > total:
             return False
-        return bool(self._victims(_UTILISATION_WORTH))
+        return bool(self._victims(volume.options.cleaner_policy, _UTILISATION_WORTH))
 
     def step(self, now_ns: int) -> bool:
         """Do a bounded piece of cleaning; returns whether there is more to do."""
@@ -115,7 +128,8 @@ class Cleaner:
         if self._work is None:
             if not self.wanted():
                 return False
-            self._work = self._clean(self._victims(_UTILISATION_WORTH), now_ns)
+            policy = self._volume.options.cleaner_policy
+            self._work = self._clean(self._victims(policy, _UTILISATION_WORTH), now_ns)
         try:
             next(self._work)
         except StopIteration:
@@ -124,13 +138,15 @@ class Cleaner:
 
     # -------------------------------------------------------------------- a round
 
-    def _victims(self, utilisation_max: float) -> list[int]:
-        """Choose victims whose live blocks fit into half of what is clean."""
+    def _victims(self, policy: str, utilisation_max: float) -> list[int]:
+        """Choose victims whose live blocks fit into what is clean, beside a checkpoint."""
         volume = self._volume
-        budget_blocks = volume.usage.clean_blocks // 2
+        segment_blocks = volume.superblock.segment_blocks
+        room_blocks = volume.usage.clean_blocks - self._space.pending_blocks() - segment_blocks
+        budget_blocks = min(room_blocks * 7 // 8, _ROUND_SEGMENTS_MAX * segment_blocks)
         return choose_victims(
             volume.usage,
-            volume.options.cleaner_policy,
+            policy,
             volume.log.next_sequence,
             {*self._avoided_runs(), *volume.log.open_runs()},
             budget_blocks,
@@ -138,7 +154,7 @@ class Cleaner:
         )
 
     def _clean(self, victims: list[int], now_ns: int) -> Iterator[None]:
-        """Move what lives in ``victims``; yields between steps, ends after a checkpoint."""
+        """Move what lives in ``victims``; yields between steps, ends with all of it durable."""
         pieces: list[Piece] = []
         for run in victims:
             pieces += self._survey(run)
@@ -154,7 +170,11 @@ class Cleaner:
                 batch, batch_blocks = [], 0
                 yield
         self._move(batch, now_ns)
-        self._checkpointer.checkpoint(now_ns)
+        if self._checkpointer.touched_keys or self._touched_pages:
+            self._touched_pages = False
+            self._checkpointer.checkpoint(now_ns)
+        else:
+            self._volume.flush(self._committer.commit(now_ns))
         usage = self._volume.usage
         for run in victims:
             if usage.live_blocks(run):
@@ -232,6 +252,7 @@ class Cleaner:
         pages = self._volume.usage_pages
         if index < len(pages) and pages[index].address == address:
             self._volume.usage.dirty_pages.add(index)
+            self._touched_pages = True
 
     # --------------------------------------------------------------------- moving
 

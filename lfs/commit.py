@@ -6,9 +6,8 @@ roll-forward"); so the tree after a crash is the tree at the last commit that
 reached the disk (P1).  Committing takes no flush; whoever promised durability
 flushes the device afterwards (P2).
 
-A small commit, the usual ``fsync``, is a single log write: the records in its
-summary already point to the data in its payload, because the place is reserved
-before the records are built.
+A small commit, the usual ``fsync``, is a single log write: the inode and the
+names among its records, the data in its payload, the extents told by its entries.
 """
 
 from __future__ import annotations
@@ -20,8 +19,7 @@ from lfs.space import SpaceRules
 from lfs.volume import Volume
 from lfs.write_out import Extent, WriteOut
 
-_TOGETHER_BLOCKS_MAX = 512
-_TOGETHER_RECORD_BLOCKS_MAX = 16
+_TOGETHER_BLOCKS_MAX = 256
 
 
 class Committer:
@@ -56,19 +54,18 @@ class Committer:
             for extent in self._write_out.take_dirty(inode)
         ]
         blocks = sum(len(extent.buffers) for extent in extents)
-        record_bytes = (
-            self._write_out.window_record_bytes(extents)
-            + self._inodes.dirty_record_bytes()
-            + volume.imap.unlogged_bytes
-        )
+        record_bytes = self._inodes.dirty_record_bytes() + volume.imap.unlogged_bytes
         large = any(len(extent.buffers) >= BULK_BLOCKS for extent in extents)
-        small_records = record_bytes <= _TOGETHER_RECORD_BLOCKS_MAX * volume.block_bytes
-        if blocks <= _TOGETHER_BLOCKS_MAX and small_records and not large:
+        # One log write has to fit into one segment, whatever else is in use.
+        room_blocks = min(_TOGETHER_BLOCKS_MAX, volume.superblock.segment_blocks // 2)
+        record_room_bytes = room_blocks // 4 * volume.block_bytes
+        if blocks <= room_blocks and record_bytes <= record_room_bytes and not large:
             self._commit_together(extents, blocks, record_bytes, now_ns, flags)
         else:
             self._write_out.place_all(extents, now_ns, flags)
             self._inodes.log_dirty()
             self._log_records(volume.imap.take_unlogged(), now_ns, flags)
+        volume.usage.note_commit(volume.log.written_sequence, volume.log.open_runs())
         return volume.log.written_sequence
 
     def _commit_together(

@@ -139,7 +139,11 @@ class FileData:
             new -= sum(1 for block in range(first, end) if block in inode.dirty_blocks)
         converting = inode.inline is not None
         if new or converting:
-            self._space.admit(new + converting, privileged)
+            self._space.admit(
+                new + converting,
+                privileged,
+                lambda: self._unmapped(inode, first, end) + converting,
+            )
         if converting:
             self._leave_inline(inode)
         head_cut = offset - first * block_bytes
@@ -149,6 +153,19 @@ class FileData:
         head = self._base(inode, first) if head_cut or (tail_cut and single) else None
         tail = self._base(inode, end - 1) if tail_cut and not single else None
         self._store(inode, first, end, offset, data, head, tail)
+
+    def _unmapped(self, inode: Inode, first: int, end: int) -> int:
+        """Count the blocks from ``first`` to ``end`` that have no place on disk."""
+        size = self._volume.window_blocks
+        unmapped = 0
+        while first < end:
+            index, offset = divmod(first, size)
+            stop = min(size, offset + end - first)
+            window = self._inodes.window(inode, index)
+            pieces = window.pieces(offset, stop) if window else [(offset, stop - offset, 0)]
+            unmapped += sum(count for _, count, address in pieces if address == 0)
+            first += stop - offset
+        return unmapped
 
     def _base(self, inode: Inode, block: int) -> bytearray:
         """Return a block that will be partly overwritten, ready to be changed in place."""
@@ -277,7 +294,7 @@ class FileData:
             for address, count in window.unmap(max(0, from_block - index * size), size):
                 volume.usage.drop_live(address, count)
                 inode.blocks -= count
-            self._inodes.store_window(inode, index, window)
+            self._inodes.store_unmapped(inode, index, window)
 
     def _extend(self, inode: Inode, size: int) -> None:
         self._space.admit(1)

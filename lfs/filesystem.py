@@ -62,7 +62,12 @@ class Filesystem:
         self._committer = Committer(volume, self._inodes, self._space, self._write_out)
         self._checkpointer = Checkpointer(volume, self._committer)
         self._cleaner = Cleaner(
-            volume, self._inodes, self._space, self._write_out, self._checkpointer
+            volume,
+            self._inodes,
+            self._space,
+            self._write_out,
+            self._committer,
+            self._checkpointer,
         )
         self._now_ns = 0
         self._commit_time_ns = 0
@@ -398,7 +403,7 @@ class Filesystem:
 
     def finish_commit(self, ticket: int) -> None:
         """Note that the device was flushed after ``begin_commit`` returned ``ticket``."""
-        self._volume.log.flushed(ticket)
+        self._volume.flushed(ticket)
 
     def flush_failed(self, error: Exception) -> None:
         """Note that a flush of the device failed: nothing may be written any more."""
@@ -408,8 +413,7 @@ class Filesystem:
         """Make everything up to now durable; raises DeviceError when that fails."""
         ticket = self.begin_commit(now_ns)
         if ticket > self._volume.log.flushed_sequence:
-            self._volume.flush()
-            self.finish_commit(ticket)
+            self._volume.flush(ticket)
 
     def checkpoint(self, now_ns: int) -> None:
         """Write a checkpoint: everything is durable, and a mount has no log to replay."""

@@ -104,25 +104,23 @@ class Imap:
         return None
 
     def put(self, key: bytes, value: bytes) -> None:
-        """Set ``key`` to ``value``."""
-        self.changes[key] = value
+        """Set ``key`` to ``value``; the next commit logs it."""
+        self.apply(key, value)
         self._unlogged[key] = None
-        added_bytes = len(value) + RECORD_OVERHEAD_BYTES
-        self.changed_bytes += added_bytes
-        self.unlogged_bytes += added_bytes
+        self.unlogged_bytes += len(value) + RECORD_OVERHEAD_BYTES
 
     def delete(self, key: bytes) -> None:
-        """Remove ``key``; it need not exist."""
-        self.changes[key] = None
+        """Remove ``key``, which need not exist; the next commit logs it."""
+        self.apply(key, None)
         self._unlogged[key] = None
-        self.changed_bytes += RECORD_OVERHEAD_BYTES
         self.unlogged_bytes += RECORD_OVERHEAD_BYTES
 
-    def replay(self, records: tuple[Record, ...]) -> None:
-        """Take over changes that the log already holds."""
-        for key, value in records:
-            self.changes[key] = value
-            self.changed_bytes += len(value or b"") + RECORD_OVERHEAD_BYTES
+    def apply(self, key: bytes, value: bytes | None) -> None:
+        """Set or delete ``key`` without a record: the log tells it in another way."""
+        changes = self.changes
+        before = changes.get(key, b"")
+        changes[key] = value
+        self.changed_bytes += len(value or b"") - len(before or b"") + RECORD_OVERHEAD_BYTES
 
     def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Yield the items with ``start <= key < end`` in key order.

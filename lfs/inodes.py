@@ -343,8 +343,13 @@ class InodeTable:
             inode.windows[index] = window
         return window
 
-    def store_window(self, inode: Inode, index: int, window: Window) -> None:
-        """Write a changed window through to the inode map."""
+    def store_mapped(self, inode: Inode, index: int, window: Window) -> None:
+        """Write a window that gained blocks through to the map; their log write tells it."""
+        inode.windows[index] = window
+        self._volume.imap.apply(window_key(inode.ino, index), window.pack())
+
+    def store_unmapped(self, inode: Inode, index: int, window: Window) -> None:
+        """Write a window that lost blocks through to the map; the next commit logs it."""
         key = window_key(inode.ino, index)
         if window.runs:
             inode.windows[index] = window

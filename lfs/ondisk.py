@@ -191,7 +191,7 @@ class Superblock:
             and self.segment_blocks >= 8
             and self.segment_count >= 1
             and self.end_block <= self.device_blocks
-            and self.device_blocks < 1 << 56
+            and self.device_blocks < 1 << 48
             and region_bytes == CHECKPOINT_REGION_BYTES
             and min(self.checkpoint_offset_bytes) >= HEAD_AREA_BYTES
             and abs(self.checkpoint_offset_bytes[0] - self.checkpoint_offset_bytes[1])
@@ -782,9 +782,11 @@ class InodeItem(NamedTuple):
         return cls._make((*_INODE.unpack_from(raw), raw[_INODE.size :]))
 
 
-_RUN = struct.Struct("<HHHHQ")
+_RUN = struct.Struct("<HHQ")
 _RUN_COUNT = struct.Struct("<H")
-assert _RUN.size == 16
+assert _RUN.size == 12
+ADDRESS_BITS = 48
+_ADDRESS_MASK = (1 << ADDRESS_BITS) - 1
 RUN_BYTES = _RUN.size
 
 
@@ -808,7 +810,10 @@ class WindowItem(NamedTuple):
         return b"".join(
             (
                 _RUN_COUNT.pack(len(self.runs)),
-                *(_RUN.pack(first, count, flags, 0, at) for first, count, flags, at in self.runs),
+                *(
+                    _RUN.pack(first, count, flags << ADDRESS_BITS | address)
+                    for first, count, flags, address in self.runs
+                ),
                 struct.pack(f"<{len(self.checksums)}I", *self.checksums),
             )
         )
@@ -821,8 +826,8 @@ class WindowItem(NamedTuple):
         end = _RUN_COUNT.size + count * _RUN.size
         _expect(end <= len(raw), "window runs", 0, end, len(raw))
         runs = tuple(
-            Run(first, blocks, flags, address)
-            for first, blocks, flags, _, address in _RUN.iter_unpack(raw[_RUN_COUNT.size : end])
+            Run(first, blocks, word >> ADDRESS_BITS, word & _ADDRESS_MASK)
+            for first, blocks, word in _RUN.iter_unpack(raw[_RUN_COUNT.size : end])
         )
         mapped = sum(run.count for run in runs)
         _expect(len(raw) == end + 4 * mapped, "window checksums", 0, end + 4 * mapped, len(raw))

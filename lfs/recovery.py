@@ -2,8 +2,9 @@
 
 Theory.  The newer valid checkpoint gives a complete tree.  Every whole commit
 in the log after it is applied in order, by putting its records where the
-operations had put them: over the tree, in memory.  Windows among the records
-move live blocks from one run to another in the usage table.
+operations had put them: over the tree, in memory.  The windows of the data it
+wrote follow from the entries of its log writes.  Windows that changed move live
+blocks from one run to another in the usage table.
 
 The log ends at the first log write that does not hold, or at the last commit
 before it.  What lies beyond is left untouched until the first checkpoint after
@@ -20,8 +21,9 @@ from collections.abc import Iterator
 
 from lfs.device.base import BlockDevice
 from lfs.errors import DamageError, FilesystemError, FormatError, LogDamageError
-from lfs.inodes import Window
+from lfs.inodes import Window, window_key
 from lfs.ondisk import (
+    BLOCK_DATA,
     CHECKPOINT_REGION_BYTES,
     FORMAT_VERSION,
     INCOMPATIBLE_KNOWN,
@@ -33,7 +35,6 @@ from lfs.ondisk import (
     SUPERBLOCK_BYTES,
     SUPERBLOCK_OFFSET_BYTES,
     Checkpoint,
-    Record,
     Summary,
     Superblock,
     backup_superblock_offset_bytes,
@@ -114,13 +115,14 @@ class Recovery:
             raise FormatError("both checkpoint regions are damaged")
         checkpoint = checkpoints[0]
         volume.checkpoint_number = checkpoint.number
+        volume.checkpoint_sequences = (checkpoints[-1].next_sequence, checkpoint.next_sequence)
         volume.next_ino = checkpoint.next_ino
         volume.inode_count = checkpoint.inode_count
         self._load_usage(checkpoint)
         volume.imap.adopt(checkpoint.imap_root, checkpoint.imap_root_level, checkpoint.node_count)
         if not volume.options.roll_forward:
             volume.log.start(checkpoint.next_sequence, 0, 0)
-            volume.usage.finish_loading(())
+            volume.usage.finish_loading((), checkpoint.number)
             return
         self._roll_forward(checkpoint)
 
@@ -148,9 +150,7 @@ class Recovery:
         committed = max(
             (index + 1 for index, one in enumerate(chain) if one.flags & SUMMARY_COMMIT), default=0
         )
-        for summary in chain:
-            volume.usage.claim_run(summary.run_address, summary.run_blocks, summary.sequence)
-        self._apply([record for summary in chain[:committed] for record in summary.records])
+        self._apply(chain[:committed], chain)
         self.commit_count = sum(
             1 for summary in chain[:committed] if summary.flags & SUMMARY_COMMIT
         )
@@ -158,7 +158,7 @@ class Recovery:
             self.needs_checkpoint = True
             volume.log.start(sequence, 0, 0)
             volume.log.flushed_sequence = checkpoint.next_sequence - 1
-            volume.usage.finish_loading(())
+            volume.usage.finish_loading((), checkpoint.number)
         else:
             self._continue_chain(checkpoint)
 
@@ -207,22 +207,54 @@ class Recovery:
                 if scanned >= _DAMAGE_SCAN_SEGMENTS:
                     return
 
-    def _apply(self, records: list[Record]) -> None:
-        """Take over the records of whole commits, and count what they change."""
+    def _apply(self, committed: list[Summary], chain: list[Summary]) -> None:
+        """Take over whole commits, and count what they change in the usage table.
+
+        What the log unmapped is dropped from the runs as they were at the
+        checkpoint; then come the runs that the log shows; then what it mapped.
+        """
         volume = self._volume
-        volume.imap.replay(tuple(records))
+        windows: dict[bytes, Window] = {}
+        for summary in committed:
+            for key, value in summary.records:
+                windows.pop(key, None)
+                volume.imap.apply(key, value)
+            self._map_data(summary, windows)
+        for key, window in windows.items():
+            volume.imap.apply(key, window.pack())
         for key in volume.imap.changes:
+            if unpack_key(key)[1] == KIND_WINDOW:
+                self._move_live(volume.imap.get_stored(key), -1)
+        for summary in chain:
+            volume.usage.claim_run(summary.run_address, summary.run_blocks, summary.sequence)
+        for key, value in volume.imap.changes.items():
             ino, kind, _ = unpack_key(key)
             if kind == KIND_WINDOW:
-                self._move_live(volume.imap.get_stored(key), -1)
+                self._move_live(value, 1)
             elif kind == KIND_INODE:
                 existed = volume.imap.get_stored(key) is not None
-                exists = volume.imap.changes[key] is not None
-                volume.inode_count += int(exists) - int(existed)
+                volume.inode_count += int(value is not None) - int(existed)
                 volume.next_ino = max(volume.next_ino, ino + 1)
-        for key, value in volume.imap.changes.items():
-            if unpack_key(key)[1] == KIND_WINDOW:
-                self._move_live(value, 1)
+
+    def _map_data(self, summary: Summary, windows: dict[bytes, Window]) -> None:
+        """Map the payload of a log write into the windows of its owners."""
+        size = self._volume.window_blocks
+        address = summary.payload_address
+        for entry in summary.entries:
+            count = len(entry.checksums)
+            position = 0
+            while entry.kind == BLOCK_DATA and position < count:
+                index, offset = divmod(entry.key + position, size)
+                part = entry.checksums[position : position + size - offset]
+                key = window_key(entry.owner, index)
+                window = windows.get(key)
+                if window is None:
+                    value = self._volume.imap.get(key)
+                    window = Window.unpack(value, size) if value else Window(size)
+                    windows[key] = window
+                window.map(offset, part, address + position)
+                position += len(part)
+            address += count
 
     def _move_live(self, value: bytes | None, sign: int) -> None:
         """Count the blocks of a window as live (1) or dead (-1)."""
@@ -245,7 +277,7 @@ class Recovery:
         run = usage.run_of(address)
         if run < 0:
             raise DamageError(f"the checkpoint promises a log write at {address}, in no run")
-        usage.finish_loading((run,))
+        usage.finish_loading((run,), checkpoint.number)
         volume.log.start(checkpoint.next_sequence, address, checkpoint.previous_checksum)
         run_address = usage.address_of(run)
         try:

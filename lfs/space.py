@@ -21,7 +21,6 @@ from lfs.inodes import InodeTable
 from lfs.segments.usage import slack_segments
 from lfs.volume import Volume
 
-_CLEANER_SEGMENTS_MIN = 4
 _INODE_ITEM_BYTES = 256
 
 
@@ -56,8 +55,7 @@ class SpaceRules:
         limit_blocks = usable - usable // 64
         privileged_blocks = limit_blocks * superblock.reserved_basis_points // 10_000
         self.reservations = Reservations(limit_blocks, privileged_blocks)
-        cleaner_segments = max(_CLEANER_SEGMENTS_MIN, 2 << volume.usage.order_max)
-        self._cleaner_blocks = cleaner_segments * superblock.segment_blocks
+        self._cleaner_blocks = slack_segments(segments) // 2 * superblock.segment_blocks
 
     # ---------------------------------------------------------------- accounting
 
@@ -93,26 +91,32 @@ class SpaceRules:
         paths = min(item_count, imap.node_count) + imap.root_level + 2
         nodes = paths + paths // 8 + growth_blocks
         records = imap.unlogged_bytes + self._inodes.dirty_record_bytes()
-        # A window item is logged and stored anew for blocks that only change place.
         dirty_blocks = self.reservations.dirty_blocks
-        windows = dirty_blocks * 32
-        data = dirty_blocks + dirty_blocks // 32
+        # Scattered blocks need an entry each, and a run in their window.
+        data = dirty_blocks + dirty_blocks // 16
         pages = min(volume.usage.page_count, item_count + dirty_blocks + 8)
-        return data + nodes + (records + windows) // block_bytes + pages + 16
+        return data + nodes + records // block_bytes + pages + 16
 
     # ----------------------------------------------------------------- admission
 
-    def admit(self, blocks: int, privileged: bool = False) -> None:
-        """Accept a request that will need ``blocks`` more blocks.
+    def admit(
+        self, blocks: int, privileged: bool = False, growth: Callable[[], int] | None = None
+    ) -> None:
+        """Accept a request that will write ``blocks`` blocks.
 
-        Raises FilesystemError(ENOSPC) when it can't be promised.
+        ``growth`` tells, when it comes to that, how many of them do not replace
+        others: a full filesystem can still be overwritten.  Raises
+        FilesystemError(ENOSPC) when the request can't be promised.
         """
         if self.available_blocks(privileged) < blocks:
-            if self.metadata_blocks > 1:
-                # The bound on pending metadata is generous: see what it comes to.
-                self.checkpoint()
-            if self.available_blocks(privileged) < blocks:
-                raise FilesystemError(errno.ENOSPC)
+            needed = growth() if growth else blocks
+            if needed and self.available_blocks(privileged) < needed:
+                # Dirty data may replace other blocks, and the bound on pending
+                # metadata is generous: see what they come to.
+                if self.reservations.dirty_blocks or self.metadata_blocks > 1:
+                    self.checkpoint()
+                if self.available_blocks(privileged) < needed:
+                    raise FilesystemError(errno.ENOSPC)
         if not self._covered(blocks):
             self.make_room(blocks)
             if not self._covered(blocks):

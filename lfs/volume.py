@@ -90,6 +90,8 @@ class Volume:
         self.next_ino = 1
         self.inode_count = 0
         self.checkpoint_number = 0
+        self.checkpoint_sequences = (1, 1)
+        """First log write after the older and after the newer of the two checkpoints."""
 
     # ------------------------------------------------------------------ reading
 
@@ -155,13 +157,24 @@ class Volume:
             self.fail(error)
             raise
 
-    def flush(self) -> None:
-        """Flush the device; a failure makes the volume fail."""
+    def flush(self, sequence: int) -> None:
+        """Flush the device, which makes the log up to ``sequence`` durable.
+
+        A failure makes the volume fail.
+        """
         try:
             self.device.flush()
         except DeviceError as error:
             self.fail(error)
             raise
+        self.flushed(sequence)
+
+    def flushed(self, sequence: int) -> None:
+        """Note that the log is durable up to ``sequence``; free what that frees."""
+        self.log.flushed(sequence)
+        self.usage.release(
+            self.log.flushed_sequence, self.checkpoint_sequences[0], self.checkpoint_number
+        )
 
     def fail(self, error: Exception) -> None:
         """Refuse all changes from now on, and say why once."""

@@ -3,8 +3,8 @@
 This is the end of delayed allocation: until here a file's dirty blocks were
 numbers and bytes in memory.  ``WriteOut`` takes them in file order, asks the log
 for a place, writes them with their owners and checksums, and points the file's
-windows there.  After a crash the data is there only if a later commit logged
-those windows.
+windows there.  Roll-forward derives the same windows from the owners in the log
+write; after a crash the data is there if a commit followed it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from lfs.alloc.dirty import DirtyExtents
 from lfs.checksum import checksum
 from lfs.inodes import Inode, InodeTable, Window
-from lfs.ondisk import BLOCK_DATA, RECORD_OVERHEAD_BYTES, RUN_BYTES, Entry
+from lfs.ondisk import BLOCK_DATA, Entry
 from lfs.segments.writer import BULK_BLOCKS, HEAD_BULK, HEAD_MAIN, Placement
 from lfs.space import SpaceRules
 from lfs.volume import Volume
@@ -170,24 +170,9 @@ class WriteOut:
             for old_address, old_count in window.map(offset, part, address + position):
                 volume.usage.drop_live(old_address, old_count)
                 inode.blocks -= old_count
-            self._inodes.store_window(inode, index, window)
+            self._inodes.store_mapped(inode, index, window)
             position += count
         self._inodes.mark_dirty(inode)
-
-    def window_record_bytes(self, extents: Sequence[Extent]) -> int:
-        """Return an upper bound of the window records that placing ``extents`` will add."""
-        size = self._volume.window_blocks
-        total = 0
-        for extent in extents:
-            last = extent.first + len(extent.buffers) - 1
-            for index in range(extent.first // size, last // size + 1):
-                window = self._inodes.window(extent.inode, index)
-                runs = len(window.runs) if window else 0
-                mapped = sum(count for _, count, _ in window.runs) if window else 0
-                added = min(len(extent.buffers), size)
-                total += RECORD_OVERHEAD_BYTES + 2 + RUN_BYTES * (runs + 2)
-                total += 4 * min(size, mapped + added)
-        return total
 
 
 def _split(extents: list[Extent], blocks: int) -> tuple[list[Extent], list[Extent]]:

@@ -89,8 +89,10 @@ class RequestWaiter:
         return await self._sleep()
 
     def close(self) -> None:
-        """Let every wait return False; call it before ``pyfuse3.terminate``."""
+        """Let every wait return False; ``pyfuse3.terminate`` then wakes the standby."""
         self._closed = True
+        while self._parked:
+            trio.lowlevel.reschedule(self._parked.pop())
 
     async def _sleep(self) -> bool:
         while not self._closed:
@@ -101,13 +103,13 @@ class RequestWaiter:
             try:
                 await trio.lowlevel.wait_readable(self._descriptor)
             except trio.ClosedResourceError:
-                self._closed = True
+                self.close()
             finally:
                 self._standby = False
                 if self._parked:
                     trio.lowlevel.reschedule(self._parked.pop())
-            if self._look(0):
-                return not self._closed
+            if self._look(0) and not self._closed:
+                return True
         return False
 
     async def _park(self) -> None:

@@ -68,34 +68,39 @@ def prepare_mount_point(directory: str) -> str:
     Clears a mount of ours whose daemon has died.  Raises MountError.
     """
     path = os.path.realpath(directory)
-    if _is_dead(path):
-        _clear_dead(path)
+    mount = find_mount(path)
+    if mount is not None and is_dead(path):
+        _clear_dead(mount)
+        mount = find_mount(path)
+    if mount is not None:
+        raise MountError(f"mount point {directory} is busy: {mount.source} is mounted there")
     try:
         is_directory = stat.S_ISDIR(os.stat(path).st_mode)
+    except FileNotFoundError as error:
+        raise MountError(f"mount point {directory} does not exist") from error
     except OSError as error:
-        code = error.errno
-        if code == errno.ENOENT:
-            raise MountError(f"mount point {directory} does not exist") from error
         raise MountError(f"mount point {directory}: {error.strerror}") from error
     if not is_directory:
         raise MountError(f"mount point {directory} is not a directory")
-    mount = find_mount(path)
-    if mount is not None:
-        raise MountError(f"mount point {directory} is busy: {mount.source} is mounted there")
     return path
 
 
-def _is_dead(path: str) -> bool:
+def is_dead(path: str) -> bool:
+    """Tell whether the daemon of what is mounted on ``path`` has died.
+
+    The kernel may still know the attributes of the root directory, but it asks
+    for free space each time.
+    """
     try:
-        os.stat(path)
+        os.statvfs(path)
     except OSError as error:
         return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
     return False
 
 
-def _clear_dead(path: str) -> None:
-    mount = find_mount(path)
-    if mount is None or mount.filesystem_type != FILESYSTEM_TYPE:
+def _clear_dead(mount: Mount) -> None:
+    path = mount.path
+    if mount.filesystem_type != FILESYSTEM_TYPE:
         raise MountError(f"the daemon of what is mounted on {path} has died: run umount -l {path}")
     try:
         unmount(path, lazily=True)

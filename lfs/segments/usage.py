@@ -1,24 +1,23 @@
 """The segment usage table in memory: live blocks, runs, and when a run is free again.
 
-Theory.  A run dies when its last live block does, but it is not free then: a
-checkpoint on disk, or the log after it, may still need what is in it.  Both
-checkpoint regions must stay usable, because a torn newer one sends recovery to
-the older.  So a run goes through three states:
-
-* in use: it is open, or has live blocks, or was written since the checkpoint;
-* dead: at checkpoint ``n`` it had no live block and no log write that follows
-  that checkpoint (``begin_checkpoint`` finds these);
-* clean: checkpoint ``n + 1`` is durable too (``checkpoint_durable``).
+Theory.  A run is *empty* when its last live block dies, but it is not free then:
+what a crash would bring back may still need it.  It becomes clean when a commit
+without those blocks has been flushed, when both checkpoints can roll forward
+without its log writes, and when neither of them refers to metadata in it
+(FORMAT.md, "Reuse").  ``note_commit`` collects the empty runs of a commit,
+``release`` frees those for which everything holds and keeps the others.
 
 Invariants: ``live_total`` is the sum of all live counts; the buddy allocator's
-free units are exactly the clean segments that are not withheld; only the first
-segment of a run carries counts.  Memory: 22 bytes a segment.
+free units are exactly the clean segments; only the first segment of a run
+carries counts; an empty run that is not open never gains live blocks.
+Memory: 30 bytes a segment.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Collection, Iterable, Iterator
+from collections import deque
+from collections.abc import Collection, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -65,8 +64,10 @@ class UsageTable:
         self._first = array("i", [-1]) * segment_count
         self._order = bytearray(segment_count)
         self._state = bytearray(segment_count)
-        self._dead: list[int] = []
-        self._dead_before: list[int] = []
+        self._metadata_until = array("q", bytes(8 * segment_count))
+        self._empty: set[int] = set()
+        self._committed: deque[tuple[int, list[int]]] = deque()
+        self._waiting: set[int] = set()
 
     # ------------------------------------------------------------ loading and storing
 
@@ -89,14 +90,17 @@ class UsageTable:
         if not fits or entry.live_blocks > count * self.segment_blocks:
             raise DamageError(f"usage of segment {segment} is impossible: {entry}")
 
-    def finish_loading(self, open_runs: Collection[int]) -> None:
-        """Find the dead runs and offer all clean segments to the allocator.
+    def finish_loading(self, open_runs: Collection[int], checkpoint_number: int) -> None:
+        """Find the empty runs and offer all clean segments to the allocator.
 
-        ``open_runs`` will be written further and are not dead.
+        ``open_runs`` will be written further.  Empty runs may hold metadata of the
+        checkpoint before ``checkpoint_number``, the one that was loaded.
         """
-        self._dead_before = [
-            run for run in self.runs() if self._live[run] == 0 and run not in open_runs
-        ]
+        empty = [run for run in self.runs() if self._live[run] == 0]
+        for run in empty:
+            self._metadata_until[run] = checkpoint_number + 1
+        self._empty = {run for run in empty if run in open_runs}
+        self._waiting = set(empty) - self._empty
         self.dirty_pages.clear()
         state = np.frombuffer(self._state, dtype=np.uint8)
         edges = np.flatnonzero(np.diff(state == SEGMENT_CLEAN, prepend=False, append=False))
@@ -152,6 +156,17 @@ class UsageTable:
         assert self._live[run] >= 0, (address, count)
         self.live_total -= count
         self.dirty_pages.add(run // self.per_page)
+        if self._live[run] == 0:
+            self._empty.add(run)
+
+    def drop_metadata(self, address: int, needed_until: int) -> None:
+        """Count a node or usage page as dead, which a checkpoint refers to.
+
+        Its run stays as it is until checkpoint ``needed_until`` is durable.
+        """
+        self.drop_live(address, 1)
+        run = self._first[self.segment_of(address)]
+        self._metadata_until[run] = max(self._metadata_until[run], needed_until)
 
     def live_blocks(self, run: int) -> int:
         """Return the live blocks of the run that starts at segment ``run``."""
@@ -194,13 +209,9 @@ class UsageTable:
             run = self.buddy.allocate(smaller)
             if run is not None:
                 self._set_run(run, smaller, sequence)
+                self._empty.add(run)
                 return run
         return None
-
-    def open_run_at(self, run: int, order: int, sequence: int) -> None:
-        """Allocate exactly the run at segment ``run``; its segments must be clean."""
-        self.buddy.reserve(run, order)
-        self._set_run(run, order, sequence)
 
     def touch_run(self, run: int, sequence: int) -> None:
         """Note that log write ``sequence`` went into ``run``."""
@@ -210,8 +221,9 @@ class UsageTable:
     def claim_run(self, address: int, blocks: int, sequence: int) -> None:
         """Roll-forward found a log write in the run at ``address``: the run is in use.
 
-        Runs that the checkpoint still lists there were dead; what the new run
-        leaves of them stays dead.  Called before ``finish_loading``.
+        Runs that the checkpoint still lists there have lost all live blocks to the
+        log; what the new run leaves of them stays empty.  Called after what the
+        log unmapped has been dropped, and before ``finish_loading``.
         """
         run = self.segment_of(address)
         order = (blocks // self.segment_blocks).bit_length() - 1
@@ -253,34 +265,46 @@ class UsageTable:
             self._order[segment] = 0
             self._first[segment] = -1
             self._last_sequence[segment] = 0
+            self._metadata_until[segment] = 0
             self.dirty_pages.add(segment // self.per_page)
         self.buddy.free(run, order)
 
     # ------------------------------------------------------------------------ reuse
 
-    def begin_checkpoint(self, open_runs: Iterable[int], next_sequence: int) -> None:
-        """Note the runs that are dead at the checkpoint whose counts now stand."""
-        excluded = set(open_runs)
-        self._dead = [
-            run
-            for run, live, _, last in zip(*(c.tolist() for c in self.columns()), strict=True)
-            if live == 0 and last < next_sequence and run not in excluded
-        ]
+    def note_commit(self, sequence: int, open_runs: Collection[int]) -> None:
+        """Collect the runs that are empty in the commit that ended with ``sequence``."""
+        if self._empty:
+            emptied = [
+                run
+                for run in sorted(self._empty.difference(open_runs))
+                if self._state[run] == SEGMENT_RUN and self._live[run] == 0
+            ]
+            self._empty.intersection_update(open_runs)
+            self._committed.append((sequence, emptied))
 
-    def checkpoint_durable(self) -> int:
-        """Free what was dead at the checkpoint before this one; return the segments freed."""
-        freed = 0
-        still_dead = set(self._dead)
-        for run in self._dead_before:
-            assert run in still_dead, run
-            freed += 1 << self._order[run]
+    def release(self, flushed_sequence: int, log_start: int, checkpoint_number: int) -> None:
+        """Free the empty runs that nothing needs any more.
+
+        The log was flushed up to ``flushed_sequence``; ``log_start`` is the first
+        log write that the older checkpoint's roll-forward needs, and
+        ``checkpoint_number`` the newest durable checkpoint.
+        """
+        while self._committed and self._committed[0][0] <= flushed_sequence:
+            self._waiting.update(self._committed.popleft()[1])
+        if not self._waiting:
+            return
+        free = [
+            run
+            for run in sorted(self._waiting)
+            if self._last_sequence[run] < log_start
+            and self._metadata_until[run] <= checkpoint_number
+        ]
+        for run in free:
+            self._waiting.discard(run)
             self._clear_run(run)
-        gone = set(self._dead_before)
-        self._dead_before = [run for run in self._dead if run not in gone]
-        self._dead = []
-        return freed
 
     @property
-    def dead_segments(self) -> int:
-        """Return how many segments the next checkpoint will make clean."""
-        return sum(1 << self._order[run] for run in self._dead_before)
+    def unreleased_segments(self) -> int:
+        """Return how many empty segments wait for a flush or a checkpoint."""
+        runs = self._waiting.union(*(runs for _, runs in self._committed), self._empty)
+        return sum(1 << self._order[run] for run in runs)

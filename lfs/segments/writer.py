@@ -36,7 +36,8 @@ from lfs.segments.usage import UsageTable
 HEAD_MAIN = 0
 HEAD_BULK = 1
 HEAD_COLD = 2
-HEAD_COUNT = 3
+HEAD_METADATA = 3
+HEAD_COUNT = 4
 
 BULK_BLOCKS = 256
 """Extents of at least this many blocks go to the bulk head."""
@@ -111,11 +112,11 @@ class LogWriter:
         self.flushed_sequence = next_sequence - 1
 
     def resume(self, head: Head) -> None:
-        """Tell which run the promised place lies in; main runs are filled further."""
+        """Tell which run the promised place lies in; interleaved ones are filled further."""
         assert head.summary_next == self.next_address
         self._promised = head
-        if head.number == HEAD_MAIN:
-            self._heads[HEAD_MAIN] = head
+        if head.number != HEAD_BULK:
+            self._heads[head.number] = head
 
     # ------------------------------------------------------------------- places
 
