@@ -8,7 +8,7 @@ A filesystem is in two places, the newer checkpoint and the log after it, and so
 are its rules.  Those of the checkpoint (usage table, counters) are held against
 the checkpoint's tree; those of files and names against the tree with the log's
 commits over it, which is what a mount will show.  Tree and log are merged in
-key order and read once; what must be known across inodes is kept in compact
+key order (``overlay``) and read once; what must be known across inodes is kept in compact
 columns.  The path of a check:
 
 1. ``structure``: superblocks, checkpoint regions, usage table.

@@ -14,12 +14,13 @@ from fsck.image import Image
 from fsck.inodes import InodeChecker
 from fsck.log import Log, probe_log, read_log, runs_with_log
 from fsck.names import Names
+from fsck.overlay import merged
 from fsck.paths import find_paths
 from fsck.report import Report
-from fsck.space import IN_BOTH, IN_CHECKPOINT, Extents, check_overlaps, check_places, check_usage
+from fsck.space import Extents, check_overlaps, check_places, check_usage
 from fsck.structure import read_checkpoint, read_superblock, read_usage
 from fsck.summaries import check_summaries
-from fsck.tree import TreeWalk, merged
+from fsck.tree import TreeWalk
 from lfs.device.base import BlockDevice
 from lfs.ondisk import Checkpoint
 
@@ -93,14 +94,10 @@ class _Check:
         if runs is None:
             report.note("usage and summaries are not checked: part of the usage table is lost")
         else:
-            live = extents.in_state(IN_CHECKPOINT).payload()
-            check_places(self.image, live, runs, report)
-            if is_whole:
-                check_usage(self.image, live, runs, checkpoint.live_block_count, report)
             grown = runs_with_log(self.image, runs, log)
-            added = extents.select((extents.states & IN_BOTH) != IN_BOTH).payload()
-            added = added.select((added.states & IN_CHECKPOINT) == 0)
-            check_places(self.image, added, grown, report)
+            check_places(self.image, extents, runs, grown, report)
+            if is_whole:
+                check_usage(self.image, extents, runs, checkpoint.live_block_count, report)
             check_summaries(self.image, extents, grown, report)
         self._add_paths(log)
 

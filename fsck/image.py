@@ -109,3 +109,8 @@ class RunTable:
         if index < 0 or segment >= self.first_segments[index] + self.segment_counts[index]:
             return None
         return index
+
+    def has_live_blocks(self, segment: int) -> bool:
+        """Tell whether ``segment`` is in a run that the usage table says has live blocks."""
+        index = self.find(segment)
+        return index is not None and self.live_blocks[index] > 0

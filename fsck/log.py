@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from fsck.image import Image, Run, RunTable
+from fsck.overlay import Overlay
 from fsck.report import Report
-from fsck.space import IN_CHECKPOINT, Extents, Owner
+from fsck.space import IN_MOUNTED, Extents, Owner
 from lfs.checksum import checksum
 from lfs.errors import DamageError, DeviceError
 from lfs.ondisk import SUMMARY_COMMIT, SUMMARY_JUMP, SUMMARY_MAGIC, Checkpoint, Summary
@@ -27,13 +28,13 @@ SCAN_READ_BYTES = 1 << 20
 class Log:
     """What the log after a checkpoint adds to it.
 
-    ``writes`` are the log writes of complete commits, ``overlay`` maps the keys
-    they changed to their last values (None: deleted).
+    ``writes`` are the log writes of complete commits, ``overlay`` holds what
+    they change in the imap.
     """
 
+    overlay: Overlay
     writes: list[Summary] = field(default_factory=list)
     commit_count: int = 0
-    overlay: dict[bytes, bytes | None] = field(default_factory=dict)
 
 
 @dataclass
@@ -52,17 +53,17 @@ def read_log(
 ) -> Log:
     """Return the commits after ``checkpoint`` and report damage of the log.
 
-    ``runs`` is the usage table; the blocks of the log writes join ``extents``,
-    because nothing of the checkpoint may lie there.
+    ``runs`` is the usage table; the summaries of the log join ``extents``,
+    because nothing that a mount will show may lie there.
     """
     chain = _follow_chain(image, checkpoint, report)
     _look_for_damage(image, chain, runs, report)
     for write in chain.writes:
         if runs is not None:
             _check_run(image, write, checkpoint, runs, report)
-        _add_blocks(write, extents)
+        extents.add(Owner.LOG, write.address, write.summary_blocks, 0, 0, b"", IN_MOUNTED)
     report.count("log_writes", len(chain.writes))
-    return _complete_commits(_with_payload(image, chain, report))
+    return _complete_commits(image, _with_payload(image, chain, report))
 
 
 def probe_log(image: Image, checkpoint: Checkpoint) -> bool:
@@ -155,37 +156,20 @@ def geometry_error(image: Image, write: Summary) -> str | None:
 def _check_run(
     image: Image, write: Summary, checkpoint: Checkpoint, runs: RunTable, report: Report
 ) -> None:
-    """Report ``write`` unless its run was in use and goes on, or was free and begins."""
+    """Report ``write`` when it goes on in a run of before the checkpoint that was not there."""
+    if write.run_sequence >= checkpoint.next_sequence:
+        return
     segment = image.segment(write.run_address)
     segment_count = write.run_blocks // image.segment_blocks
     index = runs.find(segment)
-    if write.run_sequence < checkpoint.next_sequence:
-        found = None if index is None else runs[index]
-        if found is None or (found.first_segment, found.segment_count) != (segment, segment_count):
-            report.add(
-                "log-run",
-                f"log write {write.sequence}: continues a run of {segment_count} segments from "
-                f"segment {segment}, which is not in the usage table",
-                write.address,
-            )
-        return
-    for other in range(segment, segment + segment_count):
-        index = runs.find(other)
-        if index is not None and runs.live_blocks[index]:
-            report.add(
-                "log-run",
-                f"log write {write.sequence}: its run began after the checkpoint in segment "
-                f"{other}, which has {runs.live_blocks[index]} live blocks there",
-                write.address,
-            )
-            return
-
-
-def _add_blocks(write: Summary, extents: Extents) -> None:
-    extents.add(Owner.LOG, write.address, write.summary_blocks, 0, 0, b"", IN_CHECKPOINT)
-    if write.payload_blocks:
-        count = write.payload_blocks
-        extents.add(Owner.LOG, write.payload_address, count, 0, 0, b"", IN_CHECKPOINT)
+    found = None if index is None else runs[index]
+    if found is None or (found.first_segment, found.segment_count) != (segment, segment_count):
+        report.add(
+            "log-run",
+            f"log write {write.sequence}: continues a run of {segment_count} segments from "
+            f"segment {segment}, which is not in the usage table",
+            write.address,
+        )
 
 
 # ------------------------------------------------------------------ end or damage
@@ -219,15 +203,10 @@ def _likely_summaries(image: Image, chain: _Chain, runs: RunTable | None) -> Ite
         start, end = _rest_of_run(image, chain, runs)
         yield from _marked_blocks(image, start, end)
     begun = {image.segment(address) for address in touched}
-    looked = 0
-    for segment in range(image.superblock.segment_count):
-        index = None if runs is None else runs.find(segment)
-        if segment in begun or (index is not None and runs is not None and runs.live_blocks[index]):
-            continue
-        looked += 1
-        if looked > SCAN_SEGMENTS_MAX:
-            return
-        yield image.segment_address(segment)
+    segments = [s for s in range(image.superblock.segment_count) if s not in begun]
+    # What the log freed may have been taken again, so no segment is beyond suspicion.
+    segments.sort(key=lambda segment: runs is not None and runs.has_live_blocks(segment))
+    yield from map(image.segment_address, segments[:SCAN_SEGMENTS_MAX])
 
 
 def _rest_of_run(image: Image, chain: _Chain, runs: RunTable | None) -> tuple[int, int]:
@@ -285,9 +264,9 @@ def _payload_holds(image: Image, write: Summary) -> bool:
     )
 
 
-def _complete_commits(writes: list[Summary]) -> Log:
+def _complete_commits(image: Image, writes: list[Summary]) -> Log:
     """Return the log of those ``writes`` that belong to a complete commit."""
-    log = Log()
+    log = Log(Overlay(image.block_bytes))
     pending: list[Summary] = []
     for write in writes:
         pending.append(write)
@@ -295,26 +274,24 @@ def _complete_commits(writes: list[Summary]) -> Log:
             log.commit_count += 1
             log.writes += pending
             for part in pending:
-                log.overlay.update(part.records)
+                log.overlay.apply(part)
             pending = []
     return log
 
 
 def runs_with_log(image: Image, runs: RunTable, log: Log) -> RunTable:
-    """Return ``runs`` as they are after ``log``: new ones added, old ones grown."""
+    """Return ``runs`` as they are after ``log``: old ones grown, new ones in place of dead ones."""
     if not log.writes:
         return runs
     known = {runs.first_segments[index]: runs[index] for index in range(len(runs))}
     for write in log.writes:
         segment = image.segment(write.run_address)
         segment_count = write.run_blocks // image.segment_blocks
-        before = known.get(segment)
-        if before is None or before.segment_count != segment_count:
-            # A run that begins here takes the place of dead ones.
-            for other in range(segment, segment + segment_count):
-                known.pop(other, None)
-            before = Run(segment, segment_count, 0, write.sequence)
-        known[segment] = before._replace(last_sequence=write.sequence)
+        if write.run_sequence == write.sequence:
+            for taken in range(segment, segment + segment_count):
+                index = runs.find(taken)
+                known.pop(taken if index is None else runs.first_segments[index], None)
+        known[segment] = Run(segment, segment_count, 0, write.sequence)
     table = RunTable()
     for segment in sorted(known):
         table.append(known[segment])

@@ -11,9 +11,10 @@ import stat
 from collections.abc import Iterable, Mapping
 
 from fsck.image import Image
+from fsck.overlay import Overlay, merged
 from fsck.report import Report
 from fsck.space import Extents
-from fsck.tree import TreeWalk, merged
+from fsck.tree import TreeWalk
 from lfs.errors import DamageError
 from lfs.ondisk import KIND_ENTRY, ROOT_INO, Checkpoint, EntryItem, unpack_key
 
@@ -24,7 +25,7 @@ _DEPTH_MAX = 4096
 def find_paths(
     image: Image,
     checkpoint: Checkpoint,
-    overlay: Mapping[bytes, bytes | None],
+    overlay: Overlay,
     inos: Iterable[int],
 ) -> dict[int, str]:
     """Return a printable path of each of ``inos`` that the root leads to."""

@@ -199,10 +199,16 @@ def _check_overlaps_in(extents: SortedExtents, known_state: int, report: Report)
         )
 
 
-def check_places(image: Image, extents: SortedExtents, runs: RunTable, report: Report) -> None:
-    """Report extents that do not lie inside one of ``runs``."""
-    for position in _positions(extents.run_indices(image, runs) < 0):
-        extent = extents[position]
+def check_places(
+    image: Image, extents: SortedExtents, runs: RunTable, grown: RunTable, report: Report
+) -> None:
+    """Report extents outside runs: ``runs`` at the checkpoint, ``grown`` after the log."""
+    live = extents.payload()
+    outside = (live.run_indices(image, runs) < 0) & ((live.states & IN_CHECKPOINT) != 0)
+    if grown is not runs:
+        outside |= (live.run_indices(image, grown) < 0) & ((live.states & IN_MOUNTED) != 0)
+    for position in _positions(outside):
+        extent = live[position]
         report.add(
             "extent-clean",
             f"{extent}: expected inside a run, found in clean segments",
@@ -214,13 +220,14 @@ def check_places(image: Image, extents: SortedExtents, runs: RunTable, report: R
 def check_usage(
     image: Image, extents: SortedExtents, runs: RunTable, live_block_count: int, report: Report
 ) -> None:
-    """Hold the usage table ``runs`` against the live ``extents`` of its checkpoint.
+    """Hold the usage table ``runs`` against those of ``extents`` that its checkpoint has.
 
     ``live_block_count`` is what the checkpoint says the table adds up to.
     """
-    indices = extents.run_indices(image, runs)
+    live = extents.in_state(IN_CHECKPOINT)
+    indices = live.run_indices(image, runs)
     # A block claimed twice counts once.
-    lengths = extents.ends - np.maximum(extents.starts, extents.taken_before())
+    lengths = live.ends - np.maximum(live.starts, live.taken_before())
     counted = (indices >= 0) & (lengths > 0)
     expected = np.bincount(indices[counted], weights=lengths[counted], minlength=len(runs)).astype(
         np.int64

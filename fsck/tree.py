@@ -8,7 +8,7 @@ the walk goes on behind it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from fsck.image import Image
@@ -156,27 +156,3 @@ def _children(node: Branch, step: _Step) -> list[_Step]:
         _Step(pointer, step.level - 1, low, high)
         for pointer, low, high in zip(node.children, lows, highs, strict=True)
     ]
-
-
-def merged(
-    items: Iterator[tuple[bytes, bytes]], overlay: Mapping[bytes, bytes | None]
-) -> Iterator[tuple[bytes, bytes | None, bytes | None]]:
-    """Yield ``(key, before, after)`` in key order for every key in ``items`` or ``overlay``.
-
-    ``before`` is the value in the tree and ``after`` the one a mount will show,
-    None where there is none.
-    """
-    changed = iter(sorted(overlay))
-    pending = next(changed, None)
-    for key, value in items:
-        while pending is not None and pending < key:
-            yield pending, None, overlay[pending]
-            pending = next(changed, None)
-        if pending == key:
-            yield key, value, overlay[key]
-            pending = next(changed, None)
-        else:
-            yield key, value, value
-    while pending is not None:
-        yield pending, None, overlay[pending]
-        pending = next(changed, None)

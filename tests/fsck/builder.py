@@ -66,6 +66,7 @@ from lfs.ondisk import (
     pack_node,
     pack_usage_page,
     summary_checksum,
+    unpack_key,
     window_blocks,
     xattr_offset,
 )
@@ -227,6 +228,12 @@ class ImageBuilder:
         self.change(ino, size=len(content), flags=INODE_INLINE, inline=content)
         self.link(parent, name, ino)
 
+    def remove_file(self, ino: int, parent: int, name: bytes) -> None:
+        del self.inodes[ino]
+        self.blocks.pop(ino, None)
+        self.entries[parent] = [each for each in self.entries[parent] if each[1].name != name]
+        self.change(parent, size=len(self.entries[parent]))
+
     def add_symlink(self, ino: int, parent: int, name: bytes, target: bytes) -> None:
         self.add_inode(ino, SYMLINK_MODE)
         self.change(ino, size=len(target), flags=INODE_INLINE, inline=target)
@@ -269,6 +276,11 @@ class ImageBuilder:
                 items.setdefault(pack_key(ino, KIND_WINDOW, index), value)
         return items | self.overrides
 
+    def _is_mapped(self, key: bytes) -> bool:
+        ino, kind, _ = unpack_key(key)
+        written = key not in self.extra and key not in self.overrides
+        return kind == KIND_WINDOW and written and ino in self.blocks
+
     # -------------------------------------------------------------------- the log
 
     @property
@@ -282,10 +294,11 @@ class ImageBuilder:
         for index, each in enumerate(payload):
             each.address = at + index
         items = self.items()
+        # Windows that only gained blocks follow from the data entries.
         changed = [
             Record(key, items.get(key))
             for key in sorted(items.keys() | self.logged.keys())
-            if items.get(key) != self.logged.get(key)
+            if items.get(key) != self.logged.get(key) and not self._is_mapped(key)
         ]
         self.logged = items
         return self._write(address, at, payload, tuple(changed), flags, flushed)

@@ -94,7 +94,8 @@ def test_check_summary_with_another_owner_is_found(field: str, value: int) -> No
     builder.add_file(10, ROOT_INO, b"late")
     builder.write_blocks(10, 0, [block(b"late")])
     late = builder.pending[0]
-    builder.commit()
+    builder.open_run(8)
+    builder.checkpoint()
     setattr(late, field, value)
     assert codes(builder.build()) == ["summary-mismatch"]
 

@@ -146,7 +146,7 @@ ITEM_DAMAGES: dict[str, tuple[Change, list[str]]] = {
         ["window-damaged"],
     ),
     "window outside the segments": (
-        lambda b: map_raw(b, 7, 1 << 50, 0),
+        lambda b: map_raw(b, 7, 1 << 40, 0),
         ["extent-range"],
     ),
     "inode too short": (

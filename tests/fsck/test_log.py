@@ -131,15 +131,57 @@ def test_log_write_with_impossible_places_is_found(changes: dict[str, int]) -> N
     assert report.log_commits == 2
 
 
-def test_log_run_that_was_in_use_is_found() -> None:
+def test_log_run_over_live_blocks_is_found() -> None:
     builder = sample()
     builder.open_run(2)
     builder.add_file(20, ROOT_INO, b"over live blocks")
     builder.write_blocks(20, 0, [block(b"over live blocks")] * 4)
     builder.commit()
     found = codes(builder.build())
-    assert "log-run" in found
-    assert "log-overlap" in found
+    assert "extent-overlap" in found
+    assert "extent-clean" in found
+
+
+def test_log_run_over_blocks_that_the_log_freed_is_clean() -> None:
+    builder = sample()
+    builder.remove_file(8, ROOT_INO, b"bulk")
+    builder.commit()
+    builder.open_run(2)
+    builder.add_file(20, ROOT_INO, b"over dead blocks")
+    builder.write_blocks(20, 0, [block(b"over dead blocks")] * 10)
+    builder.commit()
+    report = check_device(builder.build())
+    assert report.problems == []
+    assert report.log_commits == 4
+
+
+def test_log_summary_over_a_live_block_is_found() -> None:
+    builder = sample()
+    address = builder.blocks[8][0].address
+    builder.open_run(2)
+    builder.current.used = address - builder.current.address
+    builder.writes[-1].changes = {"next_address": address}
+    builder.add_file(20, ROOT_INO, b"over a live block")
+    builder.commit()
+    assert "log-overlap" in codes(builder.build())
+
+
+def test_log_write_that_continues_an_unknown_run_is_found() -> None:
+    builder = sample()
+    builder.open_run(9)
+    builder.current.sequence = 1
+    builder.commit()
+    assert codes(builder.build()) == ["log-run"]
+
+
+def test_log_window_gains_and_replaces_blocks() -> None:
+    builder = sample()
+    builder.write_blocks(8, 5, [block(b"replaced %d" % number) for number in range(3)])
+    builder.write_blocks(8, 126, [block(b"across windows %d" % number) for number in range(4)])
+    builder.commit()
+    report = check_device(builder.build())
+    assert report.problems == []
+    assert report.statistics["data_blocks"] == 28
 
 
 def test_log_chain_in_a_circle_ends() -> None:
