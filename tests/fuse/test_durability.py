@@ -1,0 +1,224 @@
+"""What survives the end of a daemon, by a crash, a signal or an unmount."""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from lfs.device.file import FileDevice
+from lfs.device.lock import ImageLock
+from lfs.fuse.unmount import is_clean
+from tests.fuse.conftest import Mounter
+from tests.fuse.mounting import run, wait_until
+
+pytestmark = pytest.mark.fuse
+
+
+def write_synced(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def clean(image: Path) -> bool:
+    with ImageLock(image, exclusive=False), contextlib.closing(FileDevice(image, True)) as device:
+        return is_clean(device)
+
+
+def test_unmount_keeps_everything(image: Path, mount: Mounter) -> None:
+    mounted = mount(image)
+    data = os.urandom(3 << 20)
+    (mounted.path / "sub").mkdir()
+    (mounted.path / "sub" / "f").write_bytes(data)
+    (mounted.path / "small").write_text("small")
+    mounted.stop()
+    assert clean(image)
+    again = mount(image)
+    assert (again.path / "sub" / "f").read_bytes() == data
+    assert (again.path / "small").read_text() == "small"
+
+
+def test_kill_after_fsync_keeps_what_came_before(image: Path, mount: Mounter) -> None:
+    mounted = mount(image, "-o", "commit=3600")
+    (mounted.path / "before").write_text("before")
+    (mounted.path / "sub").mkdir()
+    write_synced(mounted.path / "sub" / "f", b"x" * 300_000)
+    (mounted.path / "after").write_text("after")
+    mounted.kill()
+    assert not clean(image)
+    again = mount(image)
+    assert "recovered" in again.log
+    assert (again.path / "before").read_text() == "before"
+    assert (again.path / "sub" / "f").read_bytes() == b"x" * 300_000
+    assert not (again.path / "after").exists()
+
+
+@pytest.mark.parametrize("how", ["fsync-directory", "O_SYNC", "msync", "lfs-sync"])
+def test_kill_after_other_ways_to_sync_keeps_data(image: Path, mount: Mounter, how: str) -> None:
+    mounted = mount(image, "-o", "commit=3600")
+    path = mounted.path / "f"
+    path.write_bytes(bytes(10_000))
+    if how == "fsync-directory":
+        descriptor = os.open(mounted.path, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+    elif how == "O_SYNC":
+        descriptor = os.open(path, os.O_WRONLY | os.O_SYNC)
+        os.write(descriptor, b"synced")
+        os.close(descriptor)
+    elif how == "msync":
+        with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
+            mapped[:6] = b"synced"
+            mapped.flush()
+    else:
+        assert run("lfs.cli.main", "sync", mounted.path).returncode == 0
+    mounted.kill()
+    again = mount(image)
+    expected = b"synced" if how in ("O_SYNC", "msync") else bytes(6)
+    assert (again.path / "f").read_bytes()[:6] == expected
+
+
+def test_kill_after_the_commit_interval_keeps_data(image: Path, mount: Mounter) -> None:
+    mounted = mount(image, "-o", "commit=0.2")
+    (mounted.path / "f").write_text("content")
+    time.sleep(1.5)
+    mounted.kill()
+    assert (mount(image).path / "f").read_text() == "content"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_signal_unmounts_and_leaves_a_clean_image(
+    image: Path, mount: Mounter, number: signal.Signals
+) -> None:
+    mounted = mount(image, "-o", "commit=3600")
+    (mounted.path / "f").write_text("content")
+    assert mounted.signal(number) == 0, mounted.log
+    assert not os.path.ismount(mounted.path)
+    assert clean(image)
+    assert (mount(image).path / "f").read_text() == "content"
+
+
+def test_signal_while_files_are_open_leaves_a_clean_image(image: Path, mount: Mounter) -> None:
+    mounted = mount(image)
+    with (mounted.path / "f").open("w") as file:
+        file.write("content")
+        file.flush()
+        assert mounted.signal(signal.SIGTERM) == 0, mounted.log
+        assert not os.path.ismount(mounted.path)
+        with pytest.raises(OSError, match=r"connected|abort"):
+            os.fstat(os.open(f"/proc/self/fd/{file.fileno()}", os.O_RDONLY))
+        with contextlib.suppress(OSError):
+            file.close()
+    assert clean(image)
+    assert (mount(image).path / "f").read_text() == "content"
+
+
+def test_signal_writes_back_mapped_memory(image: Path, mount: Mounter) -> None:
+    mounted = mount(image, "-o", "commit=3600")
+    path = mounted.path / "f"
+    path.write_bytes(bytes(10_000))
+    with path.open("r+b") as file:
+        mapped = mmap.mmap(file.fileno(), 0)
+    mapped[:6] = b"mapped"
+    mapped.close()
+    assert mounted.signal(signal.SIGTERM) == 0, mounted.log
+    assert (mount(image).path / "f").read_bytes()[:6] == b"mapped"
+
+
+def test_umount_command_returns_when_the_image_is_clean(image: Path, mount: Mounter) -> None:
+    mounted = mount(image)
+    (mounted.path / "f").write_bytes(os.urandom(10 << 20))
+    done = run("lfs.fuse.unmount", mounted.path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert clean(image)
+    with ImageLock(image, wait_seconds=0):
+        pass
+    assert mounted.process.wait(10) == 0
+
+
+def test_umount_command_tells_of_a_busy_mount_point(image: Path, mount: Mounter) -> None:
+    mounted = mount(image)
+    with (mounted.path / "f").open("w"):
+        done = run("lfs.fuse.unmount", mounted.path)
+    assert done.returncode == 32
+    assert (
+        done.stderr
+        == f"umount.lfs: {mounted.path} is busy: a process has a file or its directory there\n"
+    )
+    assert os.path.ismount(mounted.path)
+
+
+def test_umount_command_tells_of_a_dead_daemon(image: Path, mount: Mounter) -> None:
+    mounted = mount(image)
+    mounted.signal(signal.SIGKILL)
+    done = run("lfs.fuse.unmount", mounted.path)
+    assert done.returncode == 2
+    assert "its daemon had died" in done.stderr
+    assert not os.path.ismount(mounted.path)
+
+
+def test_umount_command_waits_a_bounded_time(image: Path, mount: Mounter) -> None:
+    mounted = mount(image)
+    os.kill(mounted.process.pid, signal.SIGSTOP)
+    try:
+        # The kernel needs an answer to the unmount: a stopped daemon gives none.
+        timer = threading.Timer(0.5, os.kill, (mounted.process.pid, signal.SIGCONT))
+        timer.start()
+        assert run("lfs.fuse.unmount", "-t", "20", mounted.path).returncode == 0
+        timer.join()
+    finally:
+        os.kill(mounted.process.pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (["/"], 32, "is not the mount point of an lfs"),
+        (["/does/not/exist"], 32, "is not the mount point of an lfs"),
+        (["-l", "/"], 1, "a lazy unmount cannot wait"),
+        (["-t", "soon", "/"], 1, "-t soon: a number of seconds"),
+        ([], 1, "the following arguments are required: DIR"),
+    ],
+)
+def test_umount_command_refuses_in_one_line(arguments: list[str], code: int, text: str) -> None:
+    done = run("lfs.fuse.unmount", *arguments)
+    assert done.returncode == code
+    assert text in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_idle_daemon_uses_no_processor(image: Path, mount: Mounter) -> None:
+    mounted = mount(image)
+    (mounted.path / "f").write_text("content")
+    time.sleep(0.5)
+
+    def ticks() -> int:
+        fields = Path(f"/proc/{mounted.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return int(fields[11]) + int(fields[12])
+
+    before = ticks()
+    time.sleep(2)
+    # 2 s of a spinning processor are 200 ticks.
+    assert ticks() - before <= 20
+
+
+def test_daemon_memory_stays_within_bounds(image: Path, mount: Mounter) -> None:
+    mounted = mount(image)
+
+    def resident_bytes() -> int:
+        pages = Path(f"/proc/{mounted.process.pid}/statm").read_text().split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+    data = os.urandom(1 << 20)
+    for _ in range(5):
+        for number in range(20):
+            (mounted.path / str(number)).write_bytes(data)
+    wait_until(lambda: resident_bytes() < 200 << 20, "memory is below 200 MiB")
