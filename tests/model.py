@@ -135,9 +135,9 @@ class Model:
         node = self.getattr(ino)
         if stat.S_ISDIR(node.mode):
             raise FilesystemError(errno.EPERM)
+        directory = self._room_for(parent, name)
         if node.nlink == 0:
             raise FilesystemError(errno.ENOENT)
-        directory = self._room_for(parent, name)
         directory.entries[name] = ino
         directory.mtime_ns = now_ns
         node.nlink += 1
@@ -191,8 +191,8 @@ class Model:
         """Move ``name`` to ``new_name``, over what is there, not over it, or exchange both."""
         if flags not in (0, NO_REPLACE, EXCHANGE):
             raise FilesystemError(errno.EINVAL)
-        node = self.lookup(parent, name)
         _check_name(new_name)
+        node = self.lookup(parent, name)
         target_ino = self._living_directory(new_parent).entries.get(new_name)
         target = self.nodes[target_ino] if target_ino is not None else None
         self._check_rename(node, target, parent, new_parent, flags)
@@ -209,12 +209,12 @@ class Model:
     def _check_rename(
         self, node: Node, target: Node | None, parent: int, new_parent: int, flags: int
     ) -> None:
+        if self._is_inside(new_parent, node):
+            raise FilesystemError(errno.EINVAL)
         if flags == EXCHANGE and target is None:
             raise FilesystemError(errno.ENOENT)
         if flags == NO_REPLACE and target is not None:
             raise FilesystemError(errno.EEXIST)
-        if self._is_inside(new_parent, node):
-            raise FilesystemError(errno.EINVAL)
         if target is None or target is node:
             return
         if flags == EXCHANGE:

@@ -1,0 +1,327 @@
+"""A full filesystem keeps what it accepted, lets go of what is deleted, and goes on.
+
+What a write promised is there after ``sync`` and a remount, whatever was
+refused later (P4).  Deleting and truncating work on a full filesystem, and the
+space comes back.  A filesystem held at 85 % can be overwritten for ever.
+"""
+
+from __future__ import annotations
+
+import errno
+import random
+import stat
+from collections.abc import Callable, Iterator, Sequence
+
+import pytest
+
+from fsck.check import check_device
+from lfs.device.base import BlockDevice
+from lfs.device.memory import MemoryDevice
+from lfs.errors import DeviceError, FilesystemError
+from lfs.filesystem import Filesystem
+from lfs.ondisk import ROOT_INO
+from tests.client import Data
+from tests.volumes import format_small, mount
+
+DEVICE_BYTES = 16 * 1024 * 1024
+REGULAR = stat.S_IFREG | 0o644
+KIB = 1024
+MIB = 1024 * 1024
+
+
+class Disk:
+    """A small filesystem and what it must hold: contents by inode, names by inode."""
+
+    def __init__(self, block_bytes: int = 4096, segment_blocks: int = 16) -> None:
+        """Format and mount."""
+        self.device = MemoryDevice(DEVICE_BYTES)
+        format_small(self.device, block_bytes, segment_blocks)
+        self.now_ns = 0
+        self.filesystem = mount(self.device, 0)
+        self.contents: dict[int, bytearray] = {}
+        self.names: dict[int, tuple[int, bytes]] = {}
+
+    def _now_ns(self) -> int:
+        self.now_ns += 1_000_000
+        return self.now_ns
+
+    def make_directory(self, name: bytes, parent: int = ROOT_INO) -> int:
+        """Make a directory and return its inode number."""
+        return self.filesystem.mkdir(parent, name, 0o755, 0, 0, self._now_ns()).ino
+
+    def make_file(self, name: bytes, parent: int = ROOT_INO) -> int:
+        """Make an empty file and return its inode number."""
+        ino = self.filesystem.create(parent, name, REGULAR, 0, 0, self._now_ns()).ino
+        self.contents[ino] = bytearray()
+        self.names[ino] = (parent, name)
+        return ino
+
+    def write(self, ino: int, offset: int, data: bytes) -> None:
+        """Write, and remember what was accepted."""
+        written = self.filesystem.write(ino, offset, data, self._now_ns(), privileged=True)
+        assert written == len(data)
+        content = self.contents[ino]
+        content.extend(bytes(max(0, offset - len(content))))
+        content[offset : offset + len(data)] = data
+
+    def truncate(self, ino: int, size: int) -> None:
+        """Shorten a file."""
+        self.filesystem.setattr(ino, self._now_ns(), size=size)
+        del self.contents[ino][size:]
+
+    def delete(self, ino: int) -> None:
+        """Remove a file."""
+        self.filesystem.unlink(*self.names.pop(ino), self._now_ns())
+        self.filesystem.forget(ino)
+        del self.contents[ino]
+
+    def tick(self) -> None:
+        """Let background work have one step."""
+        self.filesystem.tick(self._now_ns(), idle=False)
+
+    def sync(self) -> None:
+        """Make everything durable."""
+        self.filesystem.sync(self._now_ns())
+
+    def verify(self) -> None:
+        """Compare all contents with what was accepted."""
+        for ino, content in self.contents.items():
+            found = self.filesystem.read(ino, 0, len(content) + 1, self.now_ns)
+            assert found == content, (ino, self.names[ino], len(found), len(content))
+
+    def verify_after_crash(self) -> None:
+        """Sync, lose power, and verify what the disk has; then remount in order."""
+        self.sync()
+        self.filesystem = mount(self.device.copy(), self._now_ns())
+        self.verify()
+        self.filesystem = mount(self.device, self._now_ns())
+        self.verify()
+        self.filesystem.unmount(self._now_ns())
+        problems = check_device(self.device.copy(), data=True).problems
+        assert not problems, problems
+        self.filesystem = mount(self.device, self._now_ns())
+
+    def fill(self, requests: Iterator[None]) -> None:
+        """Go through ``requests`` until one is refused for want of space."""
+        try:
+            for _ in requests:
+                self.tick()
+        except FilesystemError as refusal:
+            if refusal.errno != errno.ENOSPC:
+                raise
+        else:
+            pytest.fail("the disk never got full")
+
+    def used_share(self) -> float:
+        """Return the share of the space that is taken."""
+        space = self.filesystem.statfs()
+        return 1 - space.free_blocks / space.total_blocks
+
+
+# ---------------------------------------------------------------- ways to fill a disk
+
+
+def one_big_file(disk: Disk, choose: random.Random) -> Iterator[None]:
+    ino = disk.make_file(b"big%d" % choose.randrange(10**6))
+    for index in range(DEVICE_BYTES // (128 * KIB)):
+        disk.write(ino, index * 128 * KIB, Data(index, 128 * KIB).bytes())
+        yield
+
+
+def small_files(disk: Disk, choose: random.Random) -> Iterator[None]:
+    for index in range(10**6):
+        ino = disk.make_file(b"small-%d-%d" % (index, choose.randrange(10**6)))
+        disk.write(ino, 0, Data(index, choose.randrange(9000)).bytes())
+        yield
+
+
+def directories(disk: Disk, choose: random.Random) -> Iterator[None]:
+    for index in range(10**6):
+        parent = disk.make_directory(b"directory-%d-%d" % (index, choose.randrange(10**6)))
+        for name in (b"first", b"second"):
+            disk.write(disk.make_file(name, parent), 0, bytes(3000))
+        yield
+
+
+def many_appends(disk: Disk, choose: random.Random) -> Iterator[None]:
+    inos = [disk.make_file(b"append-%d-%d" % (i, choose.randrange(10**6))) for i in range(20)]
+    for index in range(10**6):
+        ino = choose.choice(inos)
+        disk.write(ino, len(disk.contents[ino]), Data(index, choose.randrange(1, 5000)).bytes())
+        yield
+
+
+def scattered_blocks(disk: Disk, choose: random.Random) -> Iterator[None]:
+    """Single blocks far apart: as much metadata for each byte as can be."""
+    ino = disk.make_file(b"scattered%d" % choose.randrange(10**6))
+    for index in range(10**6):
+        disk.write(ino, index * 20 * KIB % (64 * MIB), Data(index, 1000).bytes())
+        yield
+
+
+def synced_writes(disk: Disk, choose: random.Random) -> Iterator[None]:
+    """A sync after every write: as many summaries for each byte as can be."""
+    for index in range(10**6):
+        ino = disk.make_file(b"synced-%d-%d" % (index, choose.randrange(10**6)))
+        disk.write(ino, 0, Data(index, 20_000).bytes())
+        disk.sync()
+        yield
+
+
+Filler = Callable[[Disk, random.Random], Iterator[None]]
+FILLERS: list[Filler] = [
+    one_big_file,
+    small_files,
+    directories,
+    many_appends,
+    scattered_blocks,
+    synced_writes,
+]
+
+
+@pytest.mark.parametrize("filler", FILLERS, ids=lambda filler: filler.__name__)
+@pytest.mark.parametrize("block_bytes", [1024, 4096])
+def test_fill_until_refused_keeps_what_was_accepted(filler: Filler, block_bytes: int) -> None:
+    disk = Disk(block_bytes, 64 * KIB // block_bytes)
+    disk.fill(filler(disk, random.Random(1)))
+    assert disk.used_share() > 0.85
+    disk.verify()
+    disk.verify_after_crash()
+
+
+@pytest.mark.parametrize(
+    "filler", [one_big_file, small_files, many_appends], ids=lambda f: f.__name__
+)
+def test_delete_when_full_gives_the_space_back_twenty_times(filler: Filler) -> None:
+    disk = Disk()
+    choose = random.Random(2)
+    accepted_bytes = []
+    for _ in range(20):
+        disk.fill(filler(disk, choose))
+        accepted_bytes.append(sum(map(len, disk.contents.values())))
+        for number, ino in enumerate(list(disk.contents)):
+            if number % 3 == 0:
+                disk.truncate(ino, 0)
+            disk.delete(ino)
+    assert min(accepted_bytes) > 0.9 * max(accepted_bytes), accepted_bytes
+    disk.fill(filler(disk, choose))
+    disk.verify_after_crash()
+
+
+def test_truncate_when_full_gives_the_space_back() -> None:
+    disk = Disk()
+    disk.fill(one_big_file(disk, random.Random(3)))
+    (ino,) = disk.contents
+    size = len(disk.contents[ino])
+    disk.truncate(ino, size // 2)
+    disk.sync()
+    for offset in range(size // 2, size - MIB, 64 * KIB):
+        disk.write(ino, offset, Data(offset, 64 * KIB).bytes())
+    disk.verify_after_crash()
+
+
+def test_delete_every_other_file_when_full_leaves_usable_holes() -> None:
+    disk = Disk()
+    choose = random.Random(4)
+    disk.fill(small_files(disk, choose))
+    for ino in list(disk.contents)[::2]:
+        disk.delete(ino)
+    assert disk.used_share() < 0.75
+    disk.fill(small_files(disk, choose))
+    assert disk.used_share() > 0.85
+    disk.verify_after_crash()
+
+
+@pytest.mark.parametrize("synced", [False, True])
+def test_overwrite_at_85_percent_goes_on_for_ever(synced: bool) -> None:
+    disk = Disk()
+    choose = random.Random(5)
+    ino = disk.make_file(b"hot")
+    while disk.used_share() < 0.85:
+        disk.write(ino, len(disk.contents[ino]), Data(1, 64 * KIB).bytes())
+        disk.tick()
+    size = len(disk.contents[ino])
+    written = 0
+    while written < 4 * DEVICE_BYTES:
+        length = choose.choice([500, 4096, 4096, 20_000])
+        disk.write(ino, choose.randrange(size - length), Data(choose.randrange(99), length).bytes())
+        written += length
+        disk.tick()
+        if synced and choose.random() < 0.1:
+            disk.sync()
+    assert 0.8 < disk.used_share() < 0.9
+    disk.verify_after_crash()
+
+
+# -------------------------------------------------------------------------- full host
+
+
+class SmallHost(BlockDevice):
+    """A sparse image on a host that has room for ``budget_bytes`` more bytes."""
+
+    def __init__(self, device: MemoryDevice, budget_bytes: int) -> None:
+        """Wrap ``device``."""
+        self.device = device
+        self.size_bytes = device.size_bytes
+        self.budget_bytes = budget_bytes
+
+    def read(self, offset_bytes: int, length_bytes: int) -> bytes:
+        """Read."""
+        return self.device.read(offset_bytes, length_bytes)
+
+    def write(self, offset_bytes: int, buffers: Sequence[bytes]) -> None:
+        """Write while the budget lasts."""
+        length = sum(map(len, buffers))
+        if length > self.budget_bytes:
+            raise DeviceError(errno.ENOSPC, "the host is full", offset_bytes)
+        self.budget_bytes -= length
+        self.device.write(offset_bytes, buffers)
+
+    def flush(self) -> None:
+        """Flush."""
+        self.device.flush()
+
+    def close(self) -> None:
+        """Close."""
+        self.device.close()
+
+
+def _synced_files(filesystem: Filesystem) -> dict[bytes, bytes]:
+    """Create and sync files until the host refuses; return those that were synced."""
+    synced: dict[bytes, bytes] = {}
+    try:
+        for index in range(1000):
+            name, content = b"file%d" % index, Data(index, 30_000).bytes()
+            ino = filesystem.create(ROOT_INO, name, REGULAR, 0, 0, index).ino
+            filesystem.write(ino, 0, content, index)
+            filesystem.sync(index)
+            synced[name] = content
+    except FilesystemError as refusal:
+        if refusal.errno != errno.ENOSPC:
+            raise
+    else:
+        pytest.fail("the host never got full")
+    return synced
+
+
+@pytest.mark.parametrize("budget_bytes", [300_000, 1_000_000, 1_234_567, 3_000_000])
+def test_full_host_reports_and_loses_nothing_synced(budget_bytes: int) -> None:
+    medium = MemoryDevice(DEVICE_BYTES)
+    format_small(medium, 4096, 16)
+    host = SmallHost(medium, budget_bytes)
+    filesystem = mount(host, 0)
+    synced = _synced_files(filesystem)
+    # It stays usable for reading, and reports again rather than pretend.
+    for name, content in synced.items():
+        ino = filesystem.lookup(ROOT_INO, name).ino
+        assert filesystem.read(ino, 0, len(content), 0) == content
+    with pytest.raises(FilesystemError):
+        filesystem.sync(2000)
+    assert not check_device(medium.copy(), data=True).problems
+    later = mount(medium, 3000)
+    for name, content in synced.items():
+        ino = later.lookup(ROOT_INO, name).ino
+        assert later.read(ino, 0, len(content) + 1, 3000) == content
+    later.create(ROOT_INO, b"after", REGULAR, 0, 0, 3001)
+    later.unmount(3002)
+    assert not check_device(medium, data=True).problems

@@ -1,0 +1,48 @@
+"""Small filesystems in memory for tests."""
+
+from __future__ import annotations
+
+from lfs.device.base import BlockDevice
+from lfs.filesystem import Filesystem
+from lfs.format import format_device
+from lfs.ondisk import (
+    CHECKPOINT_REGION_BYTES,
+    HEAD_AREA_BYTES,
+    Superblock,
+    backup_superblock_offset_bytes,
+)
+
+FIRST_SEGMENT_BYTES = 256 * 1024
+ROOT_MODE = 0o755
+
+
+def superblock(
+    device_bytes: int, block_bytes: int, segment_blocks: int, reserved_basis_points: int = 0
+) -> Superblock:
+    """Return a superblock with as many segments as fit, and the same identity every time."""
+    segment_bytes = segment_blocks * block_bytes
+    end_bytes = backup_superblock_offset_bytes(device_bytes)
+    return Superblock(
+        uuid=bytes(range(16)),
+        label=b"test",
+        block_bytes=block_bytes,
+        segment_blocks=segment_blocks,
+        device_blocks=device_bytes // block_bytes,
+        first_segment_block=FIRST_SEGMENT_BYTES // block_bytes,
+        segment_count=(end_bytes - FIRST_SEGMENT_BYTES) // segment_bytes,
+        checkpoint_offset_bytes=(HEAD_AREA_BYTES, HEAD_AREA_BYTES + CHECKPOINT_REGION_BYTES),
+        reserved_basis_points=reserved_basis_points,
+        created_ns=0,
+        hash_seed=bytes(16),
+    )
+
+
+def format_small(device: BlockDevice, block_bytes: int, segment_blocks: int) -> None:
+    """Put an empty filesystem on ``device``."""
+    layout = superblock(device.size_bytes, block_bytes, segment_blocks)
+    format_device(device, layout, 0, ROOT_MODE, 0, 0)
+
+
+def mount(device: BlockDevice, now_ns: int) -> Filesystem:
+    """Mount; the log's lines go nowhere."""
+    return Filesystem.mount(device, now_ns, report=lambda line: None)
