@@ -86,36 +86,39 @@ def _follow_chain(
         flushed_sequence=checkpoint.next_sequence - 1,
     )
     while limit is None or len(chain.writes) < limit:
-        address = chain.next_address
-        if not image.is_in_segments(address):
-            report.add(
-                "log-next-address",
-                f"log write {chain.next_sequence} was promised at address {address}, expected "
-                f"within {image.first_block} to {image.end_block - 1}",
-                address,
-            )
-            return chain
-        try:
-            write = image.read_summary(address)
-        except DamageError:
-            return chain
-        except DeviceError as error:
-            message = f"log write {chain.next_sequence}: {error.strerror}"
-            report.add("log-unreadable", message, address)
-            return chain
-        if (write.sequence, write.previous_checksum) != (
-            chain.next_sequence,
-            chain.previous_checksum,
-        ):
-            return chain
-        if not _is_sound(image, write, report):
-            return chain
+        write = _next_write(image, chain, report)
+        if write is None:
+            break
         chain.writes.append(write)
         chain.next_sequence += 1
         chain.next_address = write.next_address
         chain.previous_checksum = write.checksum
         chain.flushed_sequence = max(chain.flushed_sequence, write.flushed_sequence)
     return chain
+
+
+def _next_write(image: Image, chain: _Chain, report: Report) -> Summary | None:
+    """Return the log write that ``chain`` promises, None when it is not there."""
+    address, sequence = chain.next_address, chain.next_sequence
+    if not image.is_in_segments(address):
+        report.add(
+            "log-next-address",
+            f"log write {sequence} was promised at address {address}, expected within "
+            f"{image.first_block} to {image.end_block - 1}",
+            address,
+        )
+        return None
+    try:
+        write = image.read_summary(address)
+    except DamageError:
+        return None
+    except DeviceError as error:
+        report.add("log-unreadable", f"log write {sequence}: {error.strerror}", address)
+        return None
+    found = (write.sequence, write.previous_checksum)
+    if found != (sequence, chain.previous_checksum) or not _is_sound(image, write, report):
+        return None
+    return write
 
 
 def _is_sound(image: Image, write: Summary, report: Report) -> bool:

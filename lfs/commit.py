@@ -13,7 +13,7 @@ names among its records, the data in its payload, the extents told by its entrie
 from __future__ import annotations
 
 from lfs.inodes import InodeTable
-from lfs.ondisk import SUMMARY_COMMIT, Record
+from lfs.ondisk import RECORD_OVERHEAD_BYTES, SUMMARY_COMMIT, Record
 from lfs.segments.writer import BULK_BLOCKS, HEAD_MAIN
 from lfs.space import SpaceRules
 from lfs.volume import Volume
@@ -82,18 +82,21 @@ class Committer:
     def _log_records(self, records: list[Record], now_ns: int, flags: int) -> None:
         """Write records in as many log writes as it takes; the last one commits."""
         volume = self._volume
-        limit_bytes = volume.superblock.segment_blocks // 4 * volume.block_bytes
-        batches: list[list[Record]] = [[]]
-        batch_bytes = 0
-        for record in records:
-            length = 19 + len(record.value or b"")
-            if batch_bytes + length > limit_bytes and batches[-1]:
-                batches.append([])
-                batch_bytes = 0
-            batches[-1].append(record)
-            batch_bytes += length
-        for batch in batches:
-            length = sum(19 + len(record.value or b"") for record in batch)
-            placement = volume.log.reserve(HEAD_MAIN, 0, length, 0, whole=True)
-            last = SUMMARY_COMMIT if batch is batches[-1] else 0
+        position = 0
+        while True:
+            room_bytes = volume.log.record_bytes_max(HEAD_MAIN)
+            batch: list[Record] = []
+            used_bytes = 0
+            while position < len(records):
+                length = RECORD_OVERHEAD_BYTES + len(records[position].value or b"")
+                if used_bytes + length > room_bytes:
+                    break
+                batch.append(records[position])
+                used_bytes += length
+                position += 1
+            done = position == len(records)
+            placement = volume.log.reserve(HEAD_MAIN, 0, used_bytes, 0, whole=True)
+            last = SUMMARY_COMMIT if done else 0
             volume.emit(placement, (), (), batch, flags | last, now_ns)
+            if done:
+                return

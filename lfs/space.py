@@ -55,7 +55,7 @@ class SpaceRules:
         limit_blocks = usable - usable // 64
         privileged_blocks = limit_blocks * superblock.reserved_basis_points // 10_000
         self.reservations = Reservations(limit_blocks, privileged_blocks)
-        self._cleaner_blocks = slack_segments(segments) // 2 * superblock.segment_blocks
+        self._cleaner_blocks = slack_segments(segments) // 4 * superblock.segment_blocks
 
     # ---------------------------------------------------------------- accounting
 
@@ -95,7 +95,8 @@ class SpaceRules:
         # Scattered blocks need an entry each, and a run in their window.
         data = dirty_blocks + dirty_blocks // 16
         pages = min(volume.usage.page_count, item_count + dirty_blocks + 8)
-        return data + nodes + records // block_bytes + pages + 16
+        written = data + nodes + records // block_bytes + pages
+        return written + written // 16 + 16
 
     # ----------------------------------------------------------------- admission
 

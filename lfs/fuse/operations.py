@@ -68,6 +68,8 @@ _DOT_DOT_COOKIE = 2
 _SECTOR_BYTES = 512
 _PERMISSIONS = 0o7777
 _STATFS_BYTES_PER_INODE = 512
+_CAPABILITY = b"security.capability"
+_WITHOUT_CAPABILITY_MAX = 65536
 
 log = logging.getLogger(__name__)
 
@@ -129,6 +131,7 @@ class LfsOperations(pyfuse3.Operations):
         self._target = os.fsencode(target)
         self._on_init = on_init
         self._block_bytes: int = filesystem.statfs().block_bytes
+        self._without_capability: set[int] = set()
         self._orphans: set[int] = set()
         self._forgotten: set[int] = set()
         self._missing = EntryAttributes()
@@ -308,14 +311,35 @@ class LfsOperations(pyfuse3.Operations):
     @_request
     def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
         """Return an attribute; before each write the kernel asks for ``security.capability``."""
+        if name == _CAPABILITY:
+            return self._capability(inode)
         if name.startswith(b"system."):
             return self._virtual_attribute(inode, name)
         return self._filesystem.getxattr(inode, name)
+
+    def _capability(self, inode: int) -> bytes:
+        """Return the capability of a file; that it has none is looked up once."""
+        known = self._without_capability
+        if inode in known:
+            raise FUSEError(errno.ENODATA)
+        try:
+            return self._filesystem.getxattr(inode, _CAPABILITY)
+        except FilesystemError as error:
+            if error.errno == errno.ENODATA:
+                self._note_without_capability(inode)
+            raise
+
+    def _note_without_capability(self, ino: int) -> None:
+        if len(self._without_capability) >= _WITHOUT_CAPABILITY_MAX:
+            self._without_capability.clear()
+        self._without_capability.add(ino)
 
     @_request
     def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
         """Set an attribute; pyfuse3 has checked the flags."""
         _check_storable(name)
+        if name == _CAPABILITY:
+            self._without_capability.discard(inode)
         self._filesystem.setxattr(inode, name, value, time_ns())
 
     @_request
@@ -352,6 +376,7 @@ class LfsOperations(pyfuse3.Operations):
         mode = stat.S_IFREG | mode & _PERMISSIONS
         inode = filesystem.create(parent_inode, name, mode, ctx.uid, ctx.gid, time_ns())
         filesystem.open(inode.ino)
+        self._note_without_capability(inode.ino)
         return _handle(inode.ino, ctx), self._entry(inode)
 
     @_request

@@ -26,7 +26,7 @@ from lfs.alloc.buddy import BuddyAllocator
 from lfs.errors import DamageError
 from lfs.ondisk import SEGMENT_CLEAN, SEGMENT_CONTINUED, SEGMENT_RUN, Usage, usage_per_page
 
-_SLACK_SEGMENTS_MIN = 8
+_SLACK_SEGMENTS_MIN = 16
 _SLACK_SHARE = 20
 _RUN_BYTES_MAX = 128 << 20
 
@@ -38,7 +38,7 @@ def slack_segments(segment_count: int) -> int:
 
 def _order_max(segment_count: int, segment_bytes: int) -> int:
     """Return the order of the largest run: the cleaner must be able to move it whole."""
-    by_slack = (slack_segments(segment_count) // 4).bit_length() - 1
+    by_slack = (slack_segments(segment_count) // 8).bit_length() - 1
     by_size = (_RUN_BYTES_MAX // segment_bytes).bit_length() - 1
     return max(0, min(by_slack, by_size))
 
@@ -147,6 +147,7 @@ class UsageTable:
         self._live[run] += count
         self.live_total += count
         self.dirty_pages.add(run // self.per_page)
+        self._empty.discard(run)
 
     def drop_live(self, address: int, count: int) -> None:
         """Count ``count`` blocks at ``address``, all in one run, as dead."""

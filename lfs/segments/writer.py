@@ -44,6 +44,7 @@ BULK_BLOCKS = 256
 
 _FRONT_BLOCKS_PER_SUMMARY_BLOCK = 192
 _PAYLOAD_BLOCKS_MAX = 4096
+_RECORD_BLOCKS_MAX = 256
 
 
 @dataclass(slots=True)
@@ -133,6 +134,16 @@ class LogWriter:
     def summary_bytes(self, extent_count: int, block_count: int, record_bytes: int) -> int:
         """Return the length of a summary with these entries and records."""
         return SUMMARY_HEADER_BYTES + ENTRY_BYTES * extent_count + 4 * block_count + record_bytes
+
+    def record_bytes_max(self, number: int) -> int:
+        """Return how many bytes of records fill the open run of a head, or a fresh segment."""
+        head = self._heads[number]
+        room_blocks = head.summary_room if head else 0
+        if room_blocks < 2:
+            room_blocks = self._superblock.segment_blocks - 1
+        return min(room_blocks, _RECORD_BLOCKS_MAX) * self._superblock.block_bytes - (
+            SUMMARY_HEADER_BYTES
+        )
 
     def reserve(
         self,

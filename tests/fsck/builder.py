@@ -13,14 +13,9 @@ state of the filesystem; ``commit`` logs what changed since the last call, and
 
 from __future__ import annotations
 
-import stat
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from hashlib import blake2b
+from dataclasses import replace
 from typing import Any
 
-from fsck.check import check_device
-from lfs.checksum import checksum
 from lfs.device.memory import MemoryDevice
 from lfs.ondisk import (
     BLOCK_DATA,
@@ -46,18 +41,15 @@ from lfs.ondisk import (
     SUPERBLOCK_OFFSET_BYTES,
     Branch,
     Checkpoint,
-    Entry,
     EntryItem,
     InodeItem,
     Leaf,
     Node,
     Pointer,
     Record,
-    Run,
     Summary,
     Superblock,
     Usage,
-    WindowItem,
     XattrItem,
     backup_superblock_offset_bytes,
     chunk_bytes,
@@ -67,98 +59,29 @@ from lfs.ondisk import (
     pack_usage_page,
     summary_checksum,
     unpack_key,
-    window_blocks,
     xattr_offset,
 )
-
-BLOCK_BYTES = 4096
-SEGMENT_BLOCKS = 16
-SEGMENT_COUNT = 32
-FIRST_BLOCK = 64
-DEVICE_BLOCKS = FIRST_BLOCK + SEGMENT_COUNT * SEGMENT_BLOCKS + 1
-UUID = bytes(range(16))
-FILESYSTEM_ID = UUID[:8]
-HASH_SEED = b"seed of the hash"
-WINDOW_BLOCKS = window_blocks(BLOCK_BYTES)
-BACKUP_OFFSET_BYTES = backup_superblock_offset_bytes(DEVICE_BLOCKS * BLOCK_BYTES)
-TIME_NS = 1_700_000_000_000_000_000
-
-FILE_MODE = stat.S_IFREG | 0o644
-DIRECTORY_MODE = stat.S_IFDIR | 0o755
-SYMLINK_MODE = stat.S_IFLNK | 0o777
-
-
-def name_hash(name: bytes) -> int:
-    digest = blake2b(name, digest_size=8, key=HASH_SEED).digest()
-    return int.from_bytes(digest, "little")
-
-
-def block(text: bytes) -> bytes:
-    """Return a block that begins with ``text`` and ends in zeros."""
-    return text.ljust(BLOCK_BYTES, b"\0")
-
-
-@dataclass
-class RunPlan:
-    """A run being filled; with ``area`` > 0 its summaries share that many first blocks."""
-
-    segment: int
-    order: int
-    area: int = 0
-    sequence: int = 0
-    used: int = 0
-    summaries: int = 0
-
-    @property
-    def address(self) -> int:
-        return FIRST_BLOCK + self.segment * SEGMENT_BLOCKS
-
-    @property
-    def blocks(self) -> int:
-        return SEGMENT_BLOCKS << self.order
-
-    @property
-    def next_summary(self) -> int:
-        return self.address + (self.summaries if self.area else self.used)
-
-    def place(self, payload: int) -> tuple[int, int]:
-        """Return the addresses of a summary of one block and of its payload."""
-        if self.area:
-            self.used = max(self.used, self.area)
-            summary = self.address + self.summaries
-            at = self.address + self.used
-            self.used += payload
-        else:
-            summary = self.address + self.used
-            at = summary + 1
-            self.used += 1 + payload
-        self.summaries += 1
-        return summary, at
-
-
-@dataclass
-class Block:
-    """A payload block and what its entry says."""
-
-    kind: int
-    content: bytes
-    owner: int = 0
-    key: int = 0
-    version: int = 0
-    address: int = 0
-
-    @property
-    def pointer(self) -> Pointer:
-        return Pointer(self.address, checksum(self.content))
-
-
-@dataclass
-class Write:
-    """A planned log write; ``changes`` replace fields of its summary."""
-
-    summary: Summary
-    payload: list[Block]
-    changes: dict[str, Any] = field(default_factory=dict)
+from tests.fsck.plans import (
+    BLOCK_BYTES,
+    DEVICE_BLOCKS,
+    DIRECTORY_MODE,
+    FILE_MODE,
+    FILESYSTEM_ID,
+    FIRST_BLOCK,
+    HASH_SEED,
+    SEGMENT_BLOCKS,
+    SEGMENT_COUNT,
+    SYMLINK_MODE,
+    TIME_NS,
+    UUID,
+    WINDOW_BLOCKS,
+    Block,
+    RunPlan,
+    Write,
+    entries_of,
+    name_hash,
+    window_of,
+)
 
 
 class ImageBuilder:
@@ -272,7 +195,7 @@ class ImageBuilder:
                 items[pack_key(directory, KIND_ENTRY, offset)] = entry.pack()
         for ino, mapped in self.blocks.items():
             for index in {file_block // WINDOW_BLOCKS for file_block in mapped}:
-                value = _window(index, mapped).pack()
+                value = window_of(index, mapped).pack()
                 items.setdefault(pack_key(ino, KIND_WINDOW, index), value)
         return items | self.overrides
 
@@ -475,7 +398,7 @@ class ImageBuilder:
                 write.summary,
                 next_address=following[index],
                 previous_checksum=previous,
-                entries=tuple(_entries(write.payload)),
+                entries=tuple(entries_of(write.payload)),
             )
             raw = replace(summary, **write.changes).pack(FILESYSTEM_ID)
             device.write(summary.address * BLOCK_BYTES, [raw.ljust(BLOCK_BYTES, b"\0")])
@@ -492,116 +415,3 @@ def write_checkpoint(device: MemoryDevice, value: Checkpoint) -> None:
     offset = 65536 * (1 + value.number % 2)
     raw = value.pack(FILESYSTEM_ID, offset)
     device.write(offset, [raw.ljust(CHECKPOINT_REGION_BYTES, b"\0")])
-
-
-def flip(device: MemoryDevice, offset_bytes: int) -> None:
-    """Change one bit of the byte at ``offset_bytes``."""
-    sector = offset_bytes - offset_bytes % 512
-    raw = bytearray(device.read(sector, 512))
-    raw[offset_bytes - sector] ^= 1
-    device.write(sector, [bytes(raw)])
-
-
-def flip_block(device: MemoryDevice, address: int, offset_bytes: int = 0) -> None:
-    """Change one bit in block ``address``."""
-    flip(device, address * BLOCK_BYTES + offset_bytes)
-
-
-def _window(index: int, mapped: dict[int, Block]) -> WindowItem:
-    base = index * WINDOW_BLOCKS
-    inside = [number for number in sorted(mapped) if base <= number < base + WINDOW_BLOCKS]
-    runs: list[Run] = []
-    for number in inside:
-        address = mapped[number].address
-        if runs:
-            last = runs[-1]
-            if (last.first + last.count, last.address + last.count) == (number - base, address):
-                runs[-1] = last._replace(count=last.count + 1)
-                continue
-        runs.append(Run(number - base, 1, 0, address))
-    return WindowItem(tuple(runs), tuple(checksum(mapped[number].content) for number in inside))
-
-
-def _entries(payload: list[Block]) -> list[Entry]:
-    entries: list[Entry] = []
-    for each in payload:
-        value = checksum(each.content)
-        if entries and each.kind == BLOCK_DATA:
-            kind, owner, version, key, checksums = entries[-1]
-            end = key + len(checksums)
-            if (kind, owner, version, end) == (each.kind, each.owner, each.version, each.key):
-                entries[-1] = Entry(kind, owner, version, key, (*checksums, value))
-                continue
-        entries.append(Entry(each.kind, each.owner, each.version, each.key, (value,)))
-    return entries
-
-
-def sample() -> ImageBuilder:
-    """Return a builder with one of everything in a checkpoint and two commits after it."""
-    builder = ImageBuilder()
-    builder.add_directory(2, ROOT_INO, b"directory")
-    builder.add_directory(3, 2, b"below")
-    builder.add_file(4, ROOT_INO, b"inline", b"content of a small file")
-    builder.add_symlink(5, 2, b"symlink", b"../inline")
-    builder.add_file(6, 3, b"large")
-    builder.write_blocks(6, 0, [block(b"first"), block(b"second")])
-    builder.write_blocks(6, 5, [block(b"after a hole")])
-    builder.change(6, size=5 * BLOCK_BYTES + 12)
-    builder.link(ROOT_INO, b"second name", 6)
-    builder.change(6, nlink=2)
-    builder.set_xattr(4, b"user.short", b"value")
-    builder.set_xattr(4, b"user.long", bytes(range(256)) * 9)
-    builder.add_inode(7, FILE_MODE, nlink=0)
-    builder.add_orphan(7)
-    builder.commit()
-    builder.open_run(2, order=1, area=3)
-    builder.add_file(8, ROOT_INO, b"bulk")
-    builder.write_blocks(8, 0, [block(b"bulk %d" % number) for number in range(20)])
-    builder.commit()
-    builder.open_run(1)
-    builder.checkpoint()
-    builder.add_file(9, 2, b"after the checkpoint")
-    builder.write_blocks(9, 200, [block(b"logged")])
-    builder.commit()
-    builder.open_run(5)
-    builder.write_blocks(6, 1, [block(b"second, rewritten")])
-    builder.commit()
-    return builder
-
-
-Change = Callable[[ImageBuilder], object]
-
-
-def before(change: Change) -> ImageBuilder:
-    """Return the sample's builder with ``change`` made before a checkpoint that ends the log."""
-    builder = sample()
-    change(builder)
-    builder.open_run(8)
-    builder.checkpoint()
-    return builder
-
-
-def after(change: Change) -> ImageBuilder:
-    """Return the sample's builder with ``change`` in a last commit."""
-    builder = sample()
-    change(builder)
-    builder.commit()
-    return builder
-
-
-def map_raw(builder: ImageBuilder, ino: int, address: int, value: int) -> None:
-    """Map the only file block of ``ino`` to any address, with any checksum."""
-    builder.change(ino, size=BLOCK_BYTES, blocks=1)
-    window = WindowItem((Run(0, 1, 0, address),), (value,))
-    builder.extra[pack_key(ino, KIND_WINDOW, 0)] = window.pack()
-
-
-def payload_address(builder: ImageBuilder, kind: int, position: int = 0) -> int:
-    """Return the address of payload block number ``position`` of ``kind`` in the log."""
-    blocks = [each for write in builder.writes for each in write.payload if each.kind == kind]
-    return blocks[position].address
-
-
-def codes(device: MemoryDevice, data: bool = True) -> list[str]:
-    """Return the codes of the problems on ``device``."""
-    return [problem.code for problem in check_device(device, data=data).problems]

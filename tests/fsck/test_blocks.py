@@ -6,19 +6,9 @@ import pytest
 
 from fsck.check import check_device
 from lfs.ondisk import BLOCK_NODE, ROOT_INO
-from tests.fsck.builder import (
-    FIRST_BLOCK,
-    SEGMENT_BLOCKS,
-    ImageBuilder,
-    after,
-    before,
-    block,
-    codes,
-    flip_block,
-    map_raw,
-    payload_address,
-    sample,
-)
+from tests.fsck.builder import ImageBuilder
+from tests.fsck.plans import FIRST_BLOCK, SEGMENT_BLOCKS, block
+from tests.fsck.samples import after, before, codes, flip_block, map_raw, payload_address, sample
 
 
 def test_check_data_damaged_is_found_with_its_place() -> None:

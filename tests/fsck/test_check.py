@@ -13,14 +13,9 @@ from fsck.check import check_device, check_marks
 from lfs.device.memory import MemoryDevice
 from lfs.errors import DeviceError, FormatError
 from lfs.ondisk import Checkpoint, Summary, Usage
-from tests.fsck.builder import (
-    BLOCK_BYTES,
-    DEVICE_BLOCKS,
-    SEGMENT_COUNT,
-    ImageBuilder,
-    flip_block,
-    sample,
-)
+from tests.fsck.builder import ImageBuilder
+from tests.fsck.plans import BLOCK_BYTES, DEVICE_BLOCKS, SEGMENT_COUNT
+from tests.fsck.samples import flip_block, sample
 
 
 def test_check_undamaged_image_is_clean() -> None:

@@ -10,7 +10,7 @@ import pytest
 from fsck.check import check_device
 from lfs.device.memory import MemoryDevice
 from lfs.ondisk import CHECKPOINT_REGION_BYTES, HEAD_AREA_BYTES, Checkpoint
-from tests.fsck.builder import flip
+from tests.fsck.samples import flip
 from tests.volumes import format_small, mount
 
 SECOND_NS = 10**9

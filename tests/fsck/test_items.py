@@ -18,18 +18,9 @@ from lfs.ondisk import (
     pack_key,
     xattr_offset,
 )
-from tests.fsck.builder import (
-    BLOCK_BYTES,
-    DIRECTORY_MODE,
-    Change,
-    ImageBuilder,
-    after,
-    before,
-    codes,
-    map_raw,
-    name_hash,
-    sample,
-)
+from tests.fsck.builder import ImageBuilder
+from tests.fsck.plans import BLOCK_BYTES, DIRECTORY_MODE, name_hash
+from tests.fsck.samples import Change, after, before, codes, map_raw, sample
 
 
 def _rename_entry(builder: ImageBuilder, name: bytes) -> None:

@@ -6,7 +6,9 @@ import pytest
 
 from fsck.check import check_device
 from lfs.ondisk import ROOT_INO
-from tests.fsck.builder import FIRST_BLOCK, ImageBuilder, block, codes, flip_block, sample
+from tests.fsck.builder import ImageBuilder
+from tests.fsck.plans import FIRST_BLOCK, block
+from tests.fsck.samples import codes, flip_block, sample
 
 
 def log_of(commit_count: int) -> ImageBuilder:

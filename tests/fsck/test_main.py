@@ -17,7 +17,7 @@ from fsck.main import main
 from lfs.device.lock import ImageLock
 from lfs.device.memory import MemoryDevice
 from lfs.ondisk import SUPERBLOCK_OFFSET_BYTES, backup_superblock_offset_bytes
-from tests.fsck.builder import flip_block, sample
+from tests.fsck.samples import flip_block, sample
 
 HOLDER = """
 import sys, time

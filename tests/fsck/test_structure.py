@@ -10,19 +10,14 @@ from fsck.check import check_device
 from lfs.device.memory import MemoryDevice
 from lfs.errors import FormatError
 from lfs.ondisk import BLOCK_NODE, BLOCK_USAGE, SEGMENT_CONTINUED, SUPERBLOCK_OFFSET_BYTES, Usage
-from tests.fsck.builder import (
+from tests.fsck.plans import (
     BACKUP_OFFSET_BYTES,
     DEVICE_BLOCKS,
     FIRST_BLOCK,
     SEGMENT_BLOCKS,
     SEGMENT_COUNT,
-    before,
-    codes,
-    flip,
-    flip_block,
-    payload_address,
-    sample,
 )
+from tests.fsck.samples import before, codes, flip, flip_block, payload_address, sample
 
 
 @pytest.mark.parametrize(
