@@ -9,8 +9,6 @@ about blocks to ``space`` and ``data``, which get here what they need.
 from __future__ import annotations
 
 import stat
-from typing import NamedTuple
-
 from fsck.attributes import AttributeChecker
 from fsck.data import DataExtent, DataVerifier
 from fsck.hashing import HashGroups
@@ -55,13 +53,6 @@ _TYPES = {
 }
 _TYPES_WITH_CONTENT = (stat.S_IFREG, stat.S_IFLNK)
 DIRECTORY_FILE_TYPE = stat.S_IFDIR >> 12
-
-
-class Inherited(NamedTuple):
-    """Where the blocks of a window go: the states they are in, and whether to verify them."""
-
-    states: int
-    verify: bool
 
 
 class InodeChecker:
@@ -229,24 +220,24 @@ class InodeChecker:
             if self._item is None:
                 self._stray = not self._damaged
             states = IN_BOTH if before == after else IN_MOUNTED
-            self._take_window(index, after, Inherited(states, verify=True))
+            self._take_window(index, after, states)
         if before is not None and before != after:
-            self._take_window(index, before, Inherited(IN_CHECKPOINT, verify=False))
+            self._take_window(index, before, IN_CHECKPOINT)
 
-    def _take_window(self, index: int, value: bytes, inherited: Inherited) -> None:
+    def _take_window(self, index: int, value: bytes, states: int) -> None:
         try:
             window = WindowItem.unpack(value, self._window_blocks)
         except DamageError as error:
             self._damaged = True
             self._bad("window-damaged", f"window {index}: {error.strerror}")
             return
-        if inherited.states & IN_MOUNTED:
+        if states & IN_MOUNTED:
             self._check_window(index, window)
         checksums = value[len(value) - 4 * len(window.checksums) :]
         position = 0
         for run in window.runs:
             packed = checksums[4 * position : 4 * (position + run.count)]
-            self._take_run(index * self._window_blocks + run.first, run, packed, inherited)
+            self._take_run(index * self._window_blocks + run.first, run, packed, states)
             position += run.count
 
     def _check_window(self, index: int, window: WindowItem) -> None:
@@ -270,7 +261,7 @@ class InodeChecker:
                 window.runs[-1].address,
             )
 
-    def _take_run(self, file_block: int, run: Run, packed: bytes, inherited: Inherited) -> None:
+    def _take_run(self, file_block: int, run: Run, packed: bytes, states: int) -> None:
         """Pass the blocks of ``run`` with their ``packed`` checksums on."""
         version = self._item.version if self._item else 0
         added = self._extents.add(
@@ -280,10 +271,10 @@ class InodeChecker:
             self._ino,
             file_block,
             packed,
-            inherited.states,
+            states,
             version,
         )
-        if not added or not inherited.verify:
+        if not added or not states & IN_MOUNTED:
             return
         self._report.count("data_blocks", run.count)
         if self._data is not None:
