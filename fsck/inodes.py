@@ -9,6 +9,7 @@ about blocks to ``space`` and ``data``, which get here what they need.
 from __future__ import annotations
 
 import stat
+
 from fsck.attributes import AttributeChecker
 from fsck.data import DataExtent, DataVerifier
 from fsck.hashing import HashGroups
