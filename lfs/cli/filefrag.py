@@ -11,7 +11,7 @@ from typing import NamedTuple
 from lfs.cli.extents import Extent, read_extents
 from lfs.device.file import FileDevice
 from lfs.device.lock import ImageLock
-from lfs.errors import UsageError
+from lfs.errors import FilesystemError, UsageError
 from lfs.filesystem import Filesystem, Options
 from lfs.ondisk import ROOT_INO
 
@@ -91,9 +91,12 @@ def image_file_maps(image: str, paths: Sequence[str]) -> list[FileMap]:
 
 def _image_file_map(filesystem: Filesystem, path: str) -> FileMap:
     inode = filesystem.getattr(ROOT_INO)
-    for name in os.fsencode(path).split(b"/"):
-        if name:
-            inode = filesystem.lookup(inode.ino, name)
+    try:
+        for name in os.fsencode(path).split(b"/"):
+            if name:
+                inode = filesystem.lookup(inode.ino, name)
+    except FilesystemError as error:
+        raise UsageError(f"{path}: {error.strerror}") from error
     block_bytes = filesystem.statfs().block_bytes
     return FileMap(path, inode.size, block_bytes, list(filesystem.extents(inode.ino)))
 

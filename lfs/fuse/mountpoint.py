@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 FILESYSTEM_TYPE = "fuse.lfs"
+MOUNT_TABLE = Path("/proc/self/mountinfo")
 _MNT_DETACH = 2
 _UMOUNT_NOFOLLOW = 8
 
@@ -47,7 +48,7 @@ class Mount(NamedTuple):
 def mounts() -> list[Mount]:
     """Return what is mounted in this process's namespace, oldest first."""
     found = []
-    for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
+    for line in MOUNT_TABLE.read_bytes().splitlines():
         fields = line.split(b" ")
         separator = fields.index(b"-", 6)
         kind, source, options = fields[separator + 1 : separator + 4]

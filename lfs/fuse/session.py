@@ -30,7 +30,7 @@ from lfs.device.lock import ImageLock
 from lfs.errors import FilesystemError, FormatError, UsageError
 from lfs.filesystem import Filesystem, Options
 from lfs.fuse import loop
-from lfs.fuse.background import INTERVAL_SECONDS_MAX, Background
+from lfs.fuse.background import INTERVAL_SECONDS_MAX, Background, postpone_garbage_collection
 from lfs.fuse.committer import Committer
 from lfs.fuse.mountpoint import MountError, unmount
 from lfs.fuse.operations import LfsOperations
@@ -82,6 +82,7 @@ def _serve_device(request: MountRequest, device: BlockDevice, ready: Callable[[]
     session = Session(request, filesystem, device)
     session.attach()
     log.info("%s mounted on %s", request.target, request.mount_point)
+    postpone_garbage_collection()
     try:
         trio.run(session.run, ready)
     finally:
