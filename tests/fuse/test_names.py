@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from lfs.namespace import RENAME_EXCHANGE, RENAME_NOREPLACE
+from tests.fuse.conftest import Mounter
 from tests.fuse.mounting import renameat2
 
 pytestmark = pytest.mark.fuse
@@ -273,3 +274,57 @@ def test_listing_from_a_position_goes_on_there(directory: Path) -> None:
         libc.seekdir(stream, position)
         assert next_name() == name
     libc.closedir(stream)
+
+
+class _FileHandle(ctypes.Structure):
+    """A ``struct file_handle`` with room for what FUSE puts there."""
+
+    _fields_ = (
+        ("handle_bytes", ctypes.c_uint),
+        ("handle_type", ctypes.c_int),
+        ("handle", ctypes.c_ubyte * 128),
+    )
+
+
+def _name_to_handle(path: Path) -> _FileHandle:
+    libc = ctypes.CDLL(None, use_errno=True)
+    handle, mount_id = _FileHandle(handle_bytes=128), ctypes.c_int()
+    arguments = (-100, os.fsencode(path), ctypes.byref(handle), ctypes.byref(mount_id), 0)
+    assert libc.name_to_handle_at(*arguments) == 0, os.strerror(ctypes.get_errno())
+    return handle
+
+
+def _open_handle(directory: Path, handle: _FileHandle) -> int:
+    libc = ctypes.CDLL(None, use_errno=True)
+    mount_descriptor = os.open(directory, os.O_RDONLY)
+    opened: int = libc.open_by_handle_at(mount_descriptor, ctypes.byref(handle), os.O_RDONLY)
+    os.close(mount_descriptor)
+    if opened < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return opened
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root opens by handle")
+def test_handle_of_a_file_outlives_a_remount(image: Path, mount: Mounter) -> None:
+    mounted = mount(image)
+    (mounted.path / "sub").mkdir()
+    path = mounted.path / "sub" / "f"
+    path.write_text("content")
+    gone = mounted.path / "gone"
+    gone.touch()
+    handle, gone_handle = _name_to_handle(path), _name_to_handle(gone)
+    directory_handle = _name_to_handle(mounted.path / "sub")
+    gone.unlink()
+    mounted.stop()
+    mounted = mount(image)
+    descriptor = _open_handle(mounted.path, handle)
+    assert os.read(descriptor, 100) == b"content"
+    os.close(descriptor)
+    descriptor = _open_handle(mounted.path, directory_handle)
+    assert os.listdir(descriptor) == ["f"]
+    assert os.stat("..", dir_fd=descriptor).st_ino == mounted.path.stat().st_ino
+    os.close(descriptor)
+    with pytest.raises(OSError, match="Stale"):
+        _open_handle(mounted.path, gone_handle)
+    mounted.stop()

@@ -1,0 +1,147 @@
+"""What programs and the log are told when space runs out or the disk below fails."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fuse.conftest import Mounter
+from tests.fuse.mounting import MountedImage, make_image, run, wait_until
+from tests.fuse.test_attributes import as_root, as_user
+
+pytestmark = pytest.mark.fuse
+
+CHUNK = os.urandom(1 << 16)
+
+
+def fill(path: Path) -> int:
+    """Write until it is refused; return the errno."""
+    descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o666)
+    try:
+        while True:
+            os.write(descriptor, CHUNK)
+    except OSError as error:
+        return error.errno or 0
+    finally:
+        os.close(descriptor)
+
+
+def test_full_filesystem_refuses_writes_and_takes_removals(tmp_path: Path, mount: Mounter) -> None:
+    mounted = mount(make_image(tmp_path / "small.img", "32M"))
+    before = os.statvfs(mounted.path).f_bfree
+    (mounted.path / "kept").write_bytes(CHUNK)
+    assert fill(mounted.path / "f") == errno.ENOSPC
+    size = (mounted.path / "f").stat().st_size
+    assert size > 20 << 20
+    descriptor = os.open(mounted.path / "f", os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)
+    assert (mounted.path / "f").read_bytes() == (CHUNK * (size // len(CHUNK) + 1))[:size]
+    (mounted.path / "f").unlink()
+    wait_until(lambda: os.statvfs(mounted.path).f_bfree >= before - 100, "space is back")
+    assert fill(mounted.path / "g") == errno.ENOSPC
+    mounted.stop()
+    assert (mount(mounted.image).path / "kept").read_bytes() == CHUNK
+
+
+@as_root
+def test_reserved_space_is_left_to_root(tmp_path: Path, mount: Mounter) -> None:
+    image = tmp_path / "reserved.img"
+    assert run("mkfs.main", "-q", "-m", "20", image, "64M").returncode == 0
+    mounted = mount(image)
+    mounted.path.chmod(0o777)
+    assert as_user(mounted.path, lambda: _raise(fill(Path("f")))) == errno.ENOSPC
+    left = os.statvfs(mounted.path)
+    assert left.f_bavail * left.f_bsize < 1 << 20
+    assert left.f_bfree * left.f_bsize > 5 << 20
+    (mounted.path / "root").write_bytes(CHUNK * 32)
+
+
+def _raise(code: int) -> None:
+    raise OSError(code, os.strerror(code))
+
+
+def _damage(image: Path, content: bytes) -> None:
+    """Flip a bit in every place of the image that holds ``content``."""
+    raw = image.read_bytes()
+    place = raw.find(content)
+    assert place >= 0
+    with image.open("r+b") as file:
+        while place >= 0:
+            file.seek(place)
+            file.write(bytes([raw[place] ^ 1]))
+            place = raw.find(content, place + 1)
+
+
+def test_damaged_block_is_an_error_for_its_file_alone(image: Path, mount: Mounter) -> None:
+    mounted = mount(image)
+    blocks = [os.urandom(4096) for _ in range(10)]
+    (mounted.path / "bad").write_bytes(b"".join(blocks))
+    (mounted.path / "good").write_bytes(CHUNK)
+    mounted.stop()
+    _damage(image, blocks[5])
+    mounted = mount(image)
+    with pytest.raises(OSError, match="Input/output") as caught:
+        (mounted.path / "bad").read_bytes()
+    assert caught.value.errno == errno.EIO
+    assert "checksum" in mounted.log
+    assert (mounted.path / "good").read_bytes() == CHUNK
+    assert sorted(os.listdir(mounted.path)) == ["bad", "good"]
+    (mounted.path / "bad").unlink()
+
+
+@pytest.fixture
+def small_host(tmp_path: Path) -> Iterator[Path]:
+    """Return a directory on a disk of 24 MiB."""
+    path = tmp_path / "host"
+    path.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "none", path], check=True)
+    yield path
+    subprocess.run(["umount", path], check=True)
+
+
+def _fill_host(mounted: MountedImage) -> list[str]:
+    """Write synced files until one is refused; return the names of those that were not."""
+    synced: list[str] = []
+    for number in range(1000):
+        name = str(number)
+        try:
+            with (mounted.path / name).open("wb") as file:
+                file.write(CHUNK * 8)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EIO, errno.EROFS):
+                raise
+            return synced
+        synced.append(name)
+    pytest.fail("the host disk never got full")
+
+
+@as_root
+@pytest.mark.skipif(not shutil.which("mount"), reason="mount is not installed")
+def test_full_host_disk_is_an_error_and_keeps_what_was_synced(
+    small_host: Path, tmp_path: Path, mount: Mounter
+) -> None:
+    image = make_image(small_host / "sparse.img", "256M")
+    mounted = mount(image)
+    synced = _fill_host(mounted)
+    assert synced
+    assert "No space left" in mounted.log
+    for name in synced:
+        assert (mounted.path / name).read_bytes() == CHUNK * 8
+    done = run("lfs.fuse.unmount", mounted.path)
+    assert done.returncode in (0, 2), done.stderr
+    mounted.process.wait(10)
+    subprocess.run(["mount", "-o", "remount,size=300m", small_host], check=True)
+    mounted = mount(image)
+    for name in synced:
+        assert (mounted.path / name).read_bytes() == CHUNK * 8
+    (mounted.path / "more").write_bytes(CHUNK * 100)
+    mounted.stop()
