@@ -85,7 +85,6 @@ class Attributes:
         offset, item, last = self._locate(inode.ino, name)
         if item is None:
             raise FilesystemError(errno.ENODATA)
-        self._space.admit_removal()
         self._delete_chunks(inode.ino, offset, item)
         if last != offset:
             self._move(inode.ino, last, offset)

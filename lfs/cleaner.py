@@ -139,10 +139,13 @@ class Cleaner:
     # -------------------------------------------------------------------- a round
 
     def _victims(self, policy: str, utilisation_max: float) -> list[int]:
-        """Choose victims whose live blocks fit into what is clean, beside a checkpoint."""
+        """Choose victims whose live blocks fit into what is clean.
+
+        A checkpoint and the tails of three runs must still have room beside them.
+        """
         volume = self._volume
         segment_blocks = volume.superblock.segment_blocks
-        room_blocks = volume.usage.clean_blocks - self._space.pending_blocks() - segment_blocks
+        room_blocks = volume.usage.clean_blocks - self._space.pending_blocks() - 3 * segment_blocks
         budget_blocks = min(room_blocks * 7 // 8, _ROUND_SEGMENTS_MAX * segment_blocks)
         return choose_victims(
             volume.usage,

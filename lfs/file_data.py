@@ -236,7 +236,6 @@ class FileData:
         self._inodes.mark_dirty(inode)
 
     def _shrink(self, inode: Inode, size: int) -> None:
-        self._space.admit_removal()
         if inode.inline is not None:
             inode.inline = inode.inline[:size]
             inode.size = size

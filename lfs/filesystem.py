@@ -218,6 +218,7 @@ class Filesystem:
             raise DamageError(f"orphan {ino} does not exist")
         if inode.open_count:
             return
+        self._space.cover()
         self._data.discard(inode)
         self._attributes.discard(inode)
         self._inodes.remove(inode)
@@ -460,6 +461,7 @@ class Filesystem:
         """Start a request that changes something."""
         self._volume.check_writable()
         self._now_ns = now_ns
+        self._space.cover()
 
     def _end(self) -> None:
         """Bound what a mount would have to replay and what memory holds."""

@@ -188,7 +188,6 @@ class Namespace:
         inode = self._inodes.get(self._entry(parent, name).ino)
         if inode.is_directory:
             raise FilesystemError(errno.EISDIR)
-        self._space.admit_removal()
         self._directories.remove(parent.ino, name)
         self._changed(parent, now_ns, entries=-1)
         self._drop_link(inode, now_ns)
@@ -204,7 +203,6 @@ class Namespace:
         inode = self.directory(self._entry(parent, name).ino)
         if inode.size:
             raise FilesystemError(errno.ENOTEMPTY)
-        self._space.admit_removal()
         self._directories.remove(parent.ino, name)
         self._changed(parent, now_ns, entries=-1, subdirectories=-1)
         self._drop_directory(inode, now_ns)
@@ -259,8 +257,6 @@ class Namespace:
             self._check_replaceable(moved, target)
         if target is None:
             self._space.admit(1)
-        else:
-            self._space.admit_removal()
         self._directories.remove(parent.ino, name)
         self._move_in(moved, new_parent, new_name, target, now_ns)
         self._changed(parent, now_ns, entries=-1, subdirectories=-int(moved.is_directory))
@@ -318,7 +314,6 @@ class Namespace:
             raise FilesystemError(errno.ENOENT)
         if target.is_directory and new_parent is not parent:
             self._check_no_cycle(target, parent)
-        self._space.admit_removal()
         self._directories.replace(parent.ino, EntryItem(target.ino, target.mode >> 12, name))
         self._directories.replace(new_parent.ino, EntryItem(moved.ino, moved.mode >> 12, new_name))
         gained = int(target.is_directory) - int(moved.is_directory)

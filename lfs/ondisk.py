@@ -188,7 +188,7 @@ class Superblock:
         sane = (
             BLOCK_BYTES_MIN <= block_bytes <= BLOCK_BYTES_MAX
             and block_bytes & (block_bytes - 1) == 0
-            and self.segment_blocks >= 8
+            and self.segment_blocks >= 16
             and self.segment_count >= 1
             and self.end_block <= self.device_blocks
             and self.device_blocks < 1 << 48

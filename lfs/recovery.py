@@ -137,6 +137,7 @@ class Recovery:
             entries = unpack_usage_page(raw, index, volume.filesystem_id, pointer.address)
             volume.usage.load_page(index, entries)
             volume.usage_pages[index] = pointer
+        volume.usage.dirty_pages.clear()
 
     # ------------------------------------------------------------- roll-forward
 
@@ -191,21 +192,23 @@ class Recovery:
                 )
 
     def _later_places(self, end_address: int) -> Iterator[int]:
-        """Yield where later log writes may begin: the rest of the run, unused segments."""
+        """Yield where later log writes may begin: the rest of the run, and other runs.
+
+        Runs that the checkpoint lists as clean or empty come first, because most
+        new ones begin there.
+        """
         volume = self._volume
         usage = volume.usage
         segment = usage.segment_of(end_address)
         if 0 <= segment < usage.segment_count:
-            yield from range(end_address + 1, usage.address_of(segment + 1))
-        scanned = 0
-        for candidate in range(usage.segment_count):
-            address = usage.address_of(candidate)
-            run = usage.run_of(address)
-            if run < 0 or usage.live_blocks(run) == 0:
-                yield address
-                scanned += 1
-                if scanned >= _DAMAGE_SCAN_SEGMENTS:
-                    return
+            run = usage.run_of(end_address)
+            end = usage.address_of(segment + 1)
+            if run >= 0:
+                end = usage.address_of(run) + usage.run_blocks(run)
+            yield from range(end_address + 1, end)
+        first_blocks = [usage.address_of(one) for one in range(usage.segment_count)]
+        first_blocks.sort(key=lambda address: usage.has_live(address))
+        yield from first_blocks[:_DAMAGE_SCAN_SEGMENTS]
 
     def _apply(self, committed: list[Summary], chain: list[Summary]) -> None:
         """Take over whole commits, and count what they change in the usage table.

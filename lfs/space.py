@@ -55,7 +55,7 @@ class SpaceRules:
         limit_blocks = usable - usable // 64
         privileged_blocks = limit_blocks * superblock.reserved_basis_points // 10_000
         self.reservations = Reservations(limit_blocks, privileged_blocks)
-        self._cleaner_blocks = slack_segments(segments) // 4 * superblock.segment_blocks
+        self._cleaner_blocks = slack_segments(segments) * 3 // 8 * superblock.segment_blocks
 
     # ---------------------------------------------------------------- accounting
 
@@ -123,8 +123,12 @@ class SpaceRules:
             if not self._covered(blocks):
                 raise FilesystemError(errno.ENOSPC)
 
-    def admit_removal(self) -> None:
-        """Accept a request that frees space: it may use the slack."""
+    def cover(self) -> None:
+        """Make sure that what is pending can be written, before more comes to it.
+
+        Every request that changes something starts with this.  One that only
+        takes away goes on even if no room can be made: the slack is for that.
+        """
         if not self._covered(0):
             self.make_room(0)
 

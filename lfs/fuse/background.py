@@ -42,10 +42,13 @@ def postpone_garbage_collection() -> None:
 
 
 class Ticking(Protocol):
-    """The call of ``Filesystem`` that does background work."""
+    """The calls of ``Filesystem`` that background work needs."""
 
     def tick(self, now_ns: int, idle: bool) -> bool:
         """Do a short step; return whether there is more to do at once."""
+
+    def flush_failed(self, error: Exception) -> None:
+        """Note that what is in memory must not be written any more."""
 
 
 class Background:
@@ -89,7 +92,7 @@ class Background:
         try:
             more = self._filesystem.tick(self._now_ns(), idle)
         except Exception as error:
-            _log_failure(error)
+            self._note_failure(error)
             return FAILURE_PAUSE_SECONDS
         if more:
             return 0.0 if idle else BUSY_PAUSE_SECONDS
@@ -98,9 +101,9 @@ class Background:
             self._garbage_time = trio.current_time()
         return self._interval_seconds
 
-
-def _log_failure(error: Exception) -> None:
-    if isinstance(error, FilesystemError):
-        log.error("background work: %s", error.strerror)
-    else:
-        log.error("background work failed", exc_info=error)
+    def _note_failure(self, error: Exception) -> None:
+        if isinstance(error, FilesystemError):
+            log.error("background work: %s", error.strerror)
+        else:
+            self._filesystem.flush_failed(error)
+            log.error("background work failed", exc_info=error)

@@ -1,8 +1,9 @@
 """Requests of the kernel, translated into calls of the core and back.
 
-Every handler but those of ``fsync`` is a plain function: ``_request`` makes it
-the coroutine that pyfuse3 awaits, turns a ``FilesystemError`` into its errno,
-and answers anything unexpected with ``EIO`` and a traceback in the log.
+Every handler but those of ``fsync`` is a plain function: ``_query`` and
+``_change`` make it the coroutine that pyfuse3 awaits, turn a ``FilesystemError``
+into its errno, and answer anything unexpected with ``EIO`` and a traceback in the
+log; if it was a change, the filesystem is read-only from then on.
 
 What the kernel does before asking, and this module therefore does not: it
 checks permissions (``default_permissions`` is always on), applies the umask,
@@ -89,10 +90,10 @@ def _refusal(error: Exception) -> FUSEError:
     return FUSEError(errno.EIO)
 
 
-def _request(
+def _query(
     serve: Callable[Concatenate[LfsOperations, P], T],
 ) -> Callable[Concatenate[LfsOperations, P], Coroutine[Any, Any, T]]:
-    """Make ``serve`` a handler."""
+    """Make ``serve``, which changes nothing that a commit would log, a handler."""
 
     async def handler(self: LfsOperations, /, *args: P.args, **kwargs: P.kwargs) -> T:
         self.request_count += 1
@@ -100,6 +101,22 @@ def _request(
             return serve(self, *args, **kwargs)
         except Exception as error:
             raise _refusal(error) from None
+
+    functools.update_wrapper(handler, serve)
+    return handler
+
+
+def _change(
+    serve: Callable[Concatenate[LfsOperations, P], T],
+) -> Callable[Concatenate[LfsOperations, P], Coroutine[Any, Any, T]]:
+    """Make ``serve``, which changes the filesystem, a handler."""
+
+    async def handler(self: LfsOperations, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        self.request_count += 1
+        try:
+            return serve(self, *args, **kwargs)
+        except Exception as error:
+            raise self.failed_change(error) from None
 
     functools.update_wrapper(handler, serve)
     return handler
@@ -142,6 +159,16 @@ class LfsOperations(pyfuse3.Operations):
         """Take note that the kernel has connected."""
         self._on_init()
 
+    def failed_change(self, error: Exception) -> FUSEError:
+        """Return what the kernel is told about a change that ended with ``error``.
+
+        A refusal left memory as it was.  After anything else nobody knows what
+        of the change is in memory, so no more may be written.
+        """
+        if not isinstance(error, FilesystemError | FUSEError):
+            self._filesystem.flush_failed(error)
+        return _refusal(error)
+
     def _entry(self, inode: Inode) -> EntryAttributes:
         entry = EntryAttributes()
         entry.st_ino = inode.ino
@@ -174,7 +201,7 @@ class LfsOperations(pyfuse3.Operations):
 
     # ------------------------------------------------------------------ looking
 
-    @_request
+    @_query
     def lookup(self, parent_inode: int, name: bytes, ctx: RequestContext) -> EntryAttributes:
         """Look a name up; ``.`` and ``..`` come from ``open_by_handle_at``."""
         filesystem = self._filesystem
@@ -187,17 +214,17 @@ class LfsOperations(pyfuse3.Operations):
                 raise
             return self._missing
 
-    @_request
+    @_query
     def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
         """Return the attributes of an inode."""
         return self._entry(self._filesystem.getattr(inode))
 
-    @_request
+    @_query
     def readlink(self, inode: int, ctx: RequestContext) -> bytes:
         """Return the target of a symbolic link."""
         return self._filesystem.readlink(inode)
 
-    @_request
+    @_query
     def statfs(self, ctx: RequestContext) -> StatvfsData:
         """Return how much space there is; inodes are limited by nothing else."""
         space = self._filesystem.statfs()
@@ -214,7 +241,7 @@ class LfsOperations(pyfuse3.Operations):
 
     # -------------------------------------------------------------------- names
 
-    @_request
+    @_change
     def mknod(
         self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: RequestContext
     ) -> EntryAttributes:
@@ -225,7 +252,7 @@ class LfsOperations(pyfuse3.Operations):
             self._filesystem.create(parent_inode, name, mode, ctx.uid, ctx.gid, time_ns(), rdev)
         )
 
-    @_request
+    @_change
     def mkdir(
         self, parent_inode: int, name: bytes, mode: int, ctx: RequestContext
     ) -> EntryAttributes:
@@ -234,7 +261,7 @@ class LfsOperations(pyfuse3.Operations):
             self._filesystem.mkdir(parent_inode, name, mode, ctx.uid, ctx.gid, time_ns())
         )
 
-    @_request
+    @_change
     def symlink(
         self, parent_inode: int, name: bytes, target: bytes, ctx: RequestContext
     ) -> EntryAttributes:
@@ -243,24 +270,24 @@ class LfsOperations(pyfuse3.Operations):
             self._filesystem.symlink(parent_inode, name, target, ctx.uid, ctx.gid, time_ns())
         )
 
-    @_request
+    @_change
     def link(
         self, inode: int, new_parent_inode: int, new_name: bytes, ctx: RequestContext
     ) -> EntryAttributes:
         """Give an inode one more name."""
         return self._entry(self._filesystem.link(inode, new_parent_inode, new_name, time_ns()))
 
-    @_request
+    @_change
     def unlink(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
         """Take a name from a file; an orphan goes with ``forget``."""
         self._note_orphan(self._filesystem.unlink(parent_inode, name, time_ns()))
 
-    @_request
+    @_change
     def rmdir(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
         """Remove an empty directory."""
         self._note_orphan(self._filesystem.rmdir(parent_inode, name, time_ns()))
 
-    @_request
+    @_change
     def rename(
         self,
         parent_inode_old: int,
@@ -279,7 +306,7 @@ class LfsOperations(pyfuse3.Operations):
 
     # --------------------------------------------------------------- attributes
 
-    @_request
+    @_change
     def setattr(
         self,
         inode: int,
@@ -308,7 +335,7 @@ class LfsOperations(pyfuse3.Operations):
             self._filesystem.setattr(inode, time_ns(), privileged=ctx.uid == 0, **changes)
         )
 
-    @_request
+    @_query
     def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
         """Return an attribute; before each write the kernel asks for ``security.capability``."""
         if name == _CAPABILITY:
@@ -334,7 +361,7 @@ class LfsOperations(pyfuse3.Operations):
             self._without_capability.clear()
         self._without_capability.add(ino)
 
-    @_request
+    @_change
     def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
         """Set an attribute; pyfuse3 has checked the flags."""
         _check_storable(name)
@@ -342,13 +369,13 @@ class LfsOperations(pyfuse3.Operations):
             self._without_capability.discard(inode)
         self._filesystem.setxattr(inode, name, value, time_ns())
 
-    @_request
+    @_change
     def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
         """Remove an attribute."""
         _check_storable(name)
         self._filesystem.removexattr(inode, name, time_ns())
 
-    @_request
+    @_query
     def listxattr(self, inode: int, ctx: RequestContext) -> Sequence[bytes]:
         """Return the names of the stored attributes."""
         return list(self._filesystem.listxattr(inode))
@@ -367,7 +394,7 @@ class LfsOperations(pyfuse3.Operations):
 
     # -------------------------------------------------------------------- files
 
-    @_request
+    @_change
     def create(
         self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: RequestContext
     ) -> tuple[FileInfo, EntryAttributes]:
@@ -379,7 +406,7 @@ class LfsOperations(pyfuse3.Operations):
         self._note_without_capability(inode.ino)
         return _handle(inode.ino, ctx), self._entry(inode)
 
-    @_request
+    @_change
     def open(self, inode: int, flags: int, ctx: RequestContext) -> FileInfo:
         """Open a file, and empty it with ``O_TRUNC``: the kernel leaves that to ``open``."""
         filesystem = self._filesystem
@@ -389,7 +416,7 @@ class LfsOperations(pyfuse3.Operations):
         filesystem.open(inode)
         return _handle(inode, ctx)
 
-    @_request
+    @_change
     def release(self, fh: int) -> None:
         """Close a handle."""
         ino = fh >> 1
@@ -397,12 +424,12 @@ class LfsOperations(pyfuse3.Operations):
         if ino in self._forgotten:
             self._forget_orphan(ino)
 
-    @_request
+    @_query
     def read(self, fh: int, off: int, size: int) -> bytes:
         """Return what there is in a range."""
         return self._filesystem.read(fh >> 1, off, size, time_ns())
 
-    @_request
+    @_change
     def write(self, fh: int, off: int, buf: bytes) -> int:
         """Write all of ``buf``."""
         self._filesystem.write(fh >> 1, off, buf, time_ns(), bool(fh & 1))
@@ -414,16 +441,16 @@ class LfsOperations(pyfuse3.Operations):
         try:
             await self._committer.commit()
         except Exception as error:
-            raise _refusal(error) from None
+            raise self.failed_change(error) from None
 
     # -------------------------------------------------------------- directories
 
-    @_request
+    @_query
     def opendir(self, inode: int, ctx: RequestContext) -> int:
         """Open a directory; while the kernel has it open it does not forget it."""
         return inode
 
-    @_request
+    @_query
     def releasedir(self, fh: int) -> None:
         """Close a directory."""
 
@@ -431,7 +458,7 @@ class LfsOperations(pyfuse3.Operations):
         """Commit everything."""
         await self.fsync(fh, datasync)
 
-    @_request
+    @_query
     def readdir(self, fh: int, start_id: int, token: ReaddirToken) -> None:
         """List a directory from ``start_id`` on, with attributes, as far as the reply has room."""
         filesystem = self._filesystem
@@ -462,7 +489,7 @@ class LfsOperations(pyfuse3.Operations):
                 try:
                     self._forget_orphan(ino)
                 except Exception as error:
-                    _refusal(error)
+                    self.failed_change(error)
 
     def _note_orphan(self, inode: Inode | None) -> None:
         if inode is not None and inode.nlink == 0:

@@ -101,7 +101,6 @@ class UsageTable:
             self._metadata_until[run] = checkpoint_number + 1
         self._empty = {run for run in empty if run in open_runs}
         self._waiting = set(empty) - self._empty
-        self.dirty_pages.clear()
         state = np.frombuffer(self._state, dtype=np.uint8)
         edges = np.flatnonzero(np.diff(state == SEGMENT_CLEAN, prepend=False, append=False))
         for start, end in edges.reshape(-1, 2).tolist():
@@ -168,6 +167,11 @@ class UsageTable:
         self.drop_live(address, 1)
         run = self._first[self.segment_of(address)]
         self._metadata_until[run] = max(self._metadata_until[run], needed_until)
+
+    def has_live(self, address: int) -> bool:
+        """Tell whether the run that holds ``address``, if any, has live blocks."""
+        run = self.run_of(address)
+        return run >= 0 and self._live[run] > 0
 
     def live_blocks(self, run: int) -> int:
         """Return the live blocks of the run that starts at segment ``run``."""
