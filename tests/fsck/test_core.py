@@ -14,7 +14,7 @@ from tests.fsck.samples import flip
 from tests.volumes import format_small, mount
 
 SECOND_NS = 10**9
-GEOMETRIES = [(4096, 64), (1024, 64), (16384, 16), (65536, 8)]
+GEOMETRIES = [(4096, 64), (1024, 64), (16384, 16), (65536, 16)]
 
 
 def device_for(block_bytes: int) -> MemoryDevice:
