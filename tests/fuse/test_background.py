@@ -28,6 +28,10 @@ class FakeFilesystem:
         self.work -= 1
         return self.work >= 0
 
+    def flush_failed(self, error: Exception) -> None:
+        self.failure = error
+
+    failure: Exception | None = None
     start = 0.0
 
 
@@ -79,6 +83,8 @@ def test_background_leaves_a_flush_alone() -> None:
 def test_background_after_an_error_logs_and_pauses(
     error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
+    filesystem = FakeFilesystem(error=error)
     with caplog.at_level(logging.ERROR):
-        turns = run(FakeFilesystem(error=error), FAILURE_PAUSE_SECONDS * 1.5)
+        turns = run(filesystem, FAILURE_PAUSE_SECONDS * 1.5)
     assert len(turns) == len(caplog.records) == 2
+    assert filesystem.failure == (error if isinstance(error, ValueError) else None)

@@ -1,0 +1,97 @@
+"""What the kernel is told: attributes, entries, handles, free space.
+
+Nobody else changes the disk, so names, missing names and attributes are valid
+for ``VALID_SECONDS``.
+"""
+
+from __future__ import annotations
+
+import stat
+
+from pyfuse3 import EntryAttributes, FileInfo, RequestContext, StatvfsData
+
+from lfs.filesystem import Inode, Space
+from lfs.ondisk import NAME_BYTES_MAX
+
+VALID_SECONDS = 86400.0
+PERMISSIONS = 0o7777
+_SECTOR_BYTES = 512
+_STATFS_BYTES_PER_INODE = 512
+
+
+def entry_of(inode: Inode, block_bytes: int) -> EntryAttributes:
+    """Return the attributes of an inode on a filesystem with blocks of ``block_bytes``."""
+    entry = EntryAttributes()
+    entry.st_ino = inode.ino
+    entry.generation = inode.generation
+    entry.entry_timeout = VALID_SECONDS
+    entry.attr_timeout = VALID_SECONDS
+    entry.st_mode = inode.mode
+    entry.st_nlink = inode.nlink
+    entry.st_uid = inode.uid
+    entry.st_gid = inode.gid
+    entry.st_rdev = inode.rdev
+    entry.st_size = inode.size
+    entry.st_blksize = block_bytes
+    entry.st_blocks = _sectors(inode, block_bytes)
+    entry.st_atime_ns = inode.atime_ns
+    entry.st_mtime_ns = inode.mtime_ns
+    entry.st_ctime_ns = inode.ctime_ns
+    return entry
+
+
+def _sectors(inode: Inode, block_bytes: int) -> int:
+    """Return the space a file takes, or will take when its dirty blocks are placed.
+
+    Nothing may have content and no blocks, or tar takes it for one hole.
+    """
+    blocks: int = inode.blocks
+    if inode.dirty_blocks:
+        dense = -(-inode.size // block_bytes)
+        blocks = min(blocks + inode.dirty_extents.count, dense)
+    return blocks * block_bytes // _SECTOR_BYTES or int(bool(inode.inline))
+
+
+def missing_entry() -> EntryAttributes:
+    """Return the entry that lets the kernel remember that a name does not exist."""
+    entry = EntryAttributes()
+    entry.st_ino = 0
+    entry.entry_timeout = VALID_SECONDS
+    return entry
+
+
+def bare_entry(ino: int, mode: int) -> EntryAttributes:
+    """Return an entry of which only number and type are right and nothing may be cached."""
+    entry = EntryAttributes()
+    entry.st_ino = ino
+    entry.st_mode = mode
+    entry.entry_timeout = 0
+    entry.attr_timeout = 0
+    return entry
+
+
+def handle_of(ino: int, ctx: RequestContext) -> FileInfo:
+    """Return a handle, of which the number tells the inode and whether root opened it."""
+    return FileInfo(fh=2 * ino + (ctx.uid == 0), keep_cache=True)
+
+
+def statistics_of(space: Space) -> StatvfsData:
+    """Return how much space there is; inodes are limited by nothing else."""
+    more_inodes = space.free_blocks * space.block_bytes // _STATFS_BYTES_PER_INODE
+    data = StatvfsData()
+    data.f_bsize = data.f_frsize = space.block_bytes
+    data.f_blocks = space.total_blocks
+    data.f_bfree = space.free_blocks
+    data.f_bavail = space.available_blocks
+    data.f_files = space.inode_count + more_inodes
+    data.f_ffree = data.f_favail = more_inodes
+    data.f_namemax = NAME_BYTES_MAX
+    return data
+
+
+def without_set_ids(mode: int) -> int | None:
+    """Return the permissions a file has after a user wrote to it; None when they stay."""
+    cleared = mode & PERMISSIONS & ~stat.S_ISUID
+    if mode & stat.S_IXGRP:
+        cleared &= ~stat.S_ISGID
+    return None if cleared == mode & PERMISSIONS else cleared
