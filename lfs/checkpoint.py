@@ -133,7 +133,7 @@ class Checkpointer:
         entries = []
         for address, index in enumerate(indices, placement.payload_address):
             raw = pack_usage_page(
-                usage.page_entries(index),
+                usage.page_entries(index, volume.checkpoint_number + 1),
                 index,
                 volume.filesystem_id,
                 address,

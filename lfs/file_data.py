@@ -124,6 +124,18 @@ class FileData:
             self.write_out(inode, now_ns)
         return size
 
+    def fill(self, inode: Inode, data: bytes) -> None:
+        """Give a new inode its content, for which the caller was promised space."""
+        inode.size = len(data)
+        if inode.size <= self._volume.inline_bytes_max:
+            inode.inline = data
+            self._inodes.inline_bytes += inode.size
+        else:
+            inode.inline = None
+            end = -(-inode.size // self._volume.block_bytes)
+            self._store(inode, 0, end, 0, data, None, None)
+        self._inodes.mark_dirty(inode)
+
     def _write_inline(
         self, inode: Inode, inline: bytes, offset: int, data: bytes, privileged: bool
     ) -> None:

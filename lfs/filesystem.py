@@ -111,6 +111,8 @@ class Filesystem:
         self._now_ns = self._commit_time_ns = self._checkpointer.time_ns = now_ns
         if volume.read_only:
             return
+        # What the log says may still be in the device's cache only.
+        volume.flush(volume.log.flushed_sequence)
         if recovery.needs_checkpoint:
             self._checkpointer.checkpoint(now_ns)
             self._checkpointer.checkpoint(now_ns)

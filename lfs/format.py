@@ -33,7 +33,7 @@ def format_device(
         device.write(offset, [bytes(4096)])
     device.flush()
     volume = Volume(device, superblock, Options())
-    volume.usage.finish_loading((), 0)
+    volume.usage.finish_loading(())
     filesystem = Filesystem(volume)
     filesystem.create_root(S_IFDIR | root_mode & 0o7777, root_uid, root_gid, now_ns)
     filesystem.checkpoint(now_ns)

@@ -125,6 +125,13 @@ class Namespace:
         if parent.mode & S_ISGID:
             gid = parent.gid
             mode |= S_ISGID if is_directory else 0
+        return self._add_new(parent, name, mode, uid, gid, now_ns, rdev)
+
+    def _add_new(
+        self, parent: Inode, name: bytes, mode: int, uid: int, gid: int, now_ns: int, rdev: int
+    ) -> Inode:
+        """Make a new inode and its name, for which everything has been checked."""
+        is_directory = mode & S_IFMT == S_IFDIR
         parent_of_new = parent.ino if is_directory else 0
         inode = self._inodes.create(_new_item(mode, uid, gid, now_ns, rdev, parent_of_new))
         self._directories.add(parent.ino, EntryItem(inode.ino, mode >> 12, name))
@@ -145,10 +152,12 @@ class Namespace:
             raise FilesystemError(errno.ENAMETOOLONG)
         if not target:
             raise FilesystemError(errno.ENOENT)
-        self._new_name(parent_ino, name)
+        parent = self._new_name(parent_ino, name)
         self._space.admit(_CREATE_BLOCKS + 1 + len(target) // 512)
-        inode = self.create(parent_ino, name, S_IFLNK | 0o777, uid, gid, now_ns)
-        self._data.write(inode, 0, target, now_ns, privileged=True)
+        if parent.mode & S_ISGID:
+            gid = parent.gid
+        inode = self._add_new(parent, name, S_IFLNK | 0o777, uid, gid, now_ns, 0)
+        self._data.fill(inode, target)
         return inode
 
     def _new_name(self, parent_ino: int, name: bytes) -> Inode:

@@ -686,6 +686,8 @@ SEGMENT_CLEAN = 0
 SEGMENT_RUN = 1
 SEGMENT_CONTINUED = 2
 
+USAGE_OLD_METADATA = 1
+
 
 class Usage(NamedTuple):
     """Usage of one segment.
@@ -698,6 +700,7 @@ class Usage(NamedTuple):
     order: int
     state: int
     last_sequence: int
+    flags: int = 0
 
 
 def usage_per_page(block_bytes: int) -> int:
@@ -715,7 +718,7 @@ def pack_usage_page(
 ) -> bytes:
     """Return the block of usage page ``index`` for ``address``."""
     body = b"".join(
-        _USAGE.pack(live, order, state, 0, last) for live, order, state, last in entries
+        _USAGE.pack(live, order, state, flags, last) for live, order, state, last, flags in entries
     )
     header = _BLOCK_HEADER.pack(USAGE_MAGIC, 0, filesystem_id, address, sequence)
     raw = header + _USAGE_HEADER.pack(index, len(entries)) + body
@@ -738,8 +741,8 @@ def unpack_usage_page(raw: bytes, index: int, filesystem_id: bytes, address: int
     end = header_bytes + count * _USAGE.size
     _expect(end <= len(raw), "usage page count", address, len(raw), count)
     return [
-        Usage(live, order, state, last)
-        for live, order, state, _, last in _USAGE.iter_unpack(raw[header_bytes:end])
+        Usage(live, order, state, last, flags)
+        for live, order, state, flags, last in _USAGE.iter_unpack(raw[header_bytes:end])
     ]
 
 

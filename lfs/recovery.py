@@ -122,7 +122,7 @@ class Recovery:
         volume.imap.adopt(checkpoint.imap_root, checkpoint.imap_root_level, checkpoint.node_count)
         if not volume.options.roll_forward:
             volume.log.start(checkpoint.next_sequence, 0, 0)
-            volume.usage.finish_loading((), checkpoint.number)
+            volume.usage.finish_loading(())
             return
         self._roll_forward(checkpoint)
 
@@ -135,7 +135,7 @@ class Recovery:
                 continue
             raw = volume.read_block(pointer)
             entries = unpack_usage_page(raw, index, volume.filesystem_id, pointer.address)
-            volume.usage.load_page(index, entries)
+            volume.usage.load_page(index, entries, checkpoint.number)
             volume.usage_pages[index] = pointer
         volume.usage.dirty_pages.clear()
 
@@ -159,7 +159,7 @@ class Recovery:
             self.needs_checkpoint = True
             volume.log.start(sequence, 0, 0)
             volume.log.flushed_sequence = checkpoint.next_sequence - 1
-            volume.usage.finish_loading((), checkpoint.number)
+            volume.usage.finish_loading(())
         else:
             self._continue_chain(checkpoint)
 
@@ -280,7 +280,7 @@ class Recovery:
         run = usage.run_of(address)
         if run < 0:
             raise DamageError(f"the checkpoint promises a log write at {address}, in no run")
-        usage.finish_loading((run,), checkpoint.number)
+        usage.finish_loading((run,))
         volume.log.start(checkpoint.next_sequence, address, checkpoint.previous_checksum)
         run_address = usage.address_of(run)
         try:

@@ -24,7 +24,14 @@ import numpy.typing as npt
 
 from lfs.alloc.buddy import BuddyAllocator
 from lfs.errors import DamageError
-from lfs.ondisk import SEGMENT_CLEAN, SEGMENT_CONTINUED, SEGMENT_RUN, Usage, usage_per_page
+from lfs.ondisk import (
+    SEGMENT_CLEAN,
+    SEGMENT_CONTINUED,
+    SEGMENT_RUN,
+    USAGE_OLD_METADATA,
+    Usage,
+    usage_per_page,
+)
 
 _SLACK_SEGMENTS_MIN = 16
 _SLACK_SHARE = 20
@@ -71,8 +78,8 @@ class UsageTable:
 
     # ------------------------------------------------------------ loading and storing
 
-    def load_page(self, index: int, entries: list[Usage]) -> None:
-        """Take over usage page ``index`` as read from disk; raises DamageError when absurd."""
+    def load_page(self, index: int, entries: list[Usage], checkpoint_number: int) -> None:
+        """Take over usage page ``index`` of a checkpoint; raises DamageError when absurd."""
         base = index * self.per_page
         if base + len(entries) > self.segment_count:
             raise DamageError(f"usage page {index} describes segments past the last one")
@@ -82,6 +89,8 @@ class UsageTable:
             self._check_run(segment, entry)
             self._set_run(segment, entry.order, entry.last_sequence)
             self._live[segment] = entry.live_blocks
+            if entry.flags & USAGE_OLD_METADATA:
+                self._metadata_until[segment] = checkpoint_number + 1
             self.live_total += entry.live_blocks
 
     def _check_run(self, segment: int, entry: Usage) -> None:
@@ -90,28 +99,31 @@ class UsageTable:
         if not fits or entry.live_blocks > count * self.segment_blocks:
             raise DamageError(f"usage of segment {segment} is impossible: {entry}")
 
-    def finish_loading(self, open_runs: Collection[int], checkpoint_number: int) -> None:
+    def finish_loading(self, open_runs: Collection[int]) -> None:
         """Find the empty runs and offer all clean segments to the allocator.
 
-        ``open_runs`` will be written further.  Empty runs may hold metadata of the
-        checkpoint before ``checkpoint_number``, the one that was loaded.
+        ``open_runs`` will be written further.
         """
-        empty = [run for run in self.runs() if self._live[run] == 0]
-        for run in empty:
-            self._metadata_until[run] = checkpoint_number + 1
-        self._empty = {run for run in empty if run in open_runs}
-        self._waiting = set(empty) - self._empty
+        empty = {run for run in self.runs() if self._live[run] == 0}
+        self._empty = empty.intersection(open_runs)
+        self._waiting = empty - self._empty
         state = np.frombuffer(self._state, dtype=np.uint8)
         edges = np.flatnonzero(np.diff(state == SEGMENT_CLEAN, prepend=False, append=False))
         for start, end in edges.reshape(-1, 2).tolist():
             self.buddy.free_range(start, end - start)
 
-    def page_entries(self, index: int) -> list[Usage]:
-        """Return the entries of usage page ``index`` as they go to disk."""
+    def page_entries(self, index: int, checkpoint_number: int) -> list[Usage]:
+        """Return the entries of usage page ``index`` for a checkpoint."""
         base = index * self.per_page
         end = min(base + self.per_page, self.segment_count)
         return [
-            Usage(self._live[s], self._order[s], self._state[s], self._last_sequence[s])
+            Usage(
+                self._live[s],
+                self._order[s],
+                self._state[s],
+                self._last_sequence[s],
+                USAGE_OLD_METADATA if self._metadata_until[s] > checkpoint_number else 0,
+            )
             for s in range(base, end)
         ]
 
@@ -258,6 +270,7 @@ class UsageTable:
             self._first[segment] = run
             self._live[segment] = 0
             self._last_sequence[segment] = 0
+            self._metadata_until[segment] = 0
             self.dirty_pages.add(segment // self.per_page)
         self._state[run] = SEGMENT_RUN
         self._order[run] = order

@@ -19,6 +19,7 @@ import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lfs.checksum import CHECKSUM_BYTES
 from lfs.device.base import BlockDevice
 from lfs.errors import FilesystemError
 from lfs.ondisk import (
@@ -82,6 +83,33 @@ class Placement:
     payload_blocks: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    """A log write that looks for room: what its summary must hold, what it would carry."""
+
+    block_bytes: int
+    wanted_blocks: int
+    record_bytes: int
+    extent_count: int
+
+    def summary_blocks(self, payload_blocks: int) -> int:
+        """Return the blocks that a summary for this much payload takes."""
+        extent_count = min(self.extent_count, payload_blocks)
+        entry_bytes = ENTRY_BYTES * extent_count + CHECKSUM_BYTES * payload_blocks
+        return -(-(SUMMARY_HEADER_BYTES + entry_bytes + self.record_bytes) // self.block_bytes)
+
+    def into(self, head: Head) -> tuple[int, int]:
+        """Return the blocks of summary and payload that fit into ``head``; -1 if none do."""
+        if head.payload_next:
+            payload = min(self.wanted_blocks, head.run_end - head.payload_next)
+            summary = self.summary_blocks(payload)
+            return (summary, payload) if summary <= head.summary_room else (0, -1)
+        payload = min(self.wanted_blocks, head.summary_room)
+        summary = self.summary_blocks(payload)
+        payload = min(payload, head.summary_room - summary)
+        return (summary, payload) if payload >= 0 else (0, -1)
+
+
 class LogWriter:
     """The end of the log."""
 
@@ -131,10 +159,6 @@ class LogWriter:
         heads = [head for head in (*self._heads, self._promised) if head is not None]
         return [self._usage.segment_of(head.run_address) for head in heads]
 
-    def summary_bytes(self, extent_count: int, block_count: int, record_bytes: int) -> int:
-        """Return the length of a summary with these entries and records."""
-        return SUMMARY_HEADER_BYTES + ENTRY_BYTES * extent_count + 4 * block_count + record_bytes
-
     def record_bytes_max(self, number: int) -> int:
         """Return how many bytes of records fill the open run of a head, or a fresh segment."""
         head = self._heads[number]
@@ -162,14 +186,13 @@ class LogWriter:
         Raises FilesystemError(ENOSPC) when no segment is clean, which the space
         rules prevent.
         """
-        block_bytes = self._superblock.block_bytes
         wanted = payload_blocks if whole else min(payload_blocks, _PAYLOAD_BLOCKS_MAX)
-        summary_blocks = -(-self.summary_bytes(extent_count, wanted, record_bytes) // block_bytes)
+        fit = _Fit(self._superblock.block_bytes, wanted, record_bytes, extent_count)
         head = self._heads[number]
-        granted = self._room(head, summary_blocks, wanted)
+        summary_blocks, granted = fit.into(head) if head else (0, -1)
         if head is None or granted < 0 or (granted < wanted and (whole or granted < 16)):
-            head = self._open(number, max(wanted, expected_blocks), summary_blocks)
-            granted = self._room(head, summary_blocks, wanted)
+            head = self._open(number, max(wanted, expected_blocks), fit)
+            summary_blocks, granted = fit.into(head)
             if granted < 0 or (whole and granted < wanted) or (wanted and not granted):
                 raise FilesystemError(errno.ENOSPC, "log write larger than any clean run")
         if self._promised is not None and self.next_address != head.summary_next:
@@ -180,21 +203,13 @@ class LogWriter:
             head, self.next_sequence, address, summary_blocks, payload_address, granted
         )
 
-    def _room(self, head: Head | None, summary_blocks: int, wanted: int) -> int:
-        """Return how many of ``wanted`` payload blocks fit, or -1 without summary room."""
-        if head is None or head.summary_room < summary_blocks:
-            return -1
-        if head.payload_next:
-            return min(wanted, head.run_end - head.payload_next)
-        return min(wanted, head.summary_room - summary_blocks)
-
-    def _open(self, number: int, payload_blocks: int, summary_blocks: int) -> Head:
-        segment_blocks = self._superblock.segment_blocks
+    def _open(self, number: int, payload_blocks: int, fit: _Fit) -> Head:
+        """Open a new run for a head, large enough for ``payload_blocks`` if there is one."""
         front = number == HEAD_BULK
-        needed = payload_blocks + summary_blocks + 2
+        needed = payload_blocks + fit.summary_blocks(payload_blocks) + 3
         if front:
             needed += payload_blocks // _FRONT_BLOCKS_PER_SUMMARY_BLOCK
-        order = max(0, (-(-needed // segment_blocks) - 1).bit_length())
+        order = max(0, (-(-needed // self._superblock.segment_blocks) - 1).bit_length())
         run = self._usage.open_run(order, self.next_sequence)
         if run is None:
             raise FilesystemError(errno.ENOSPC, "no clean segment left")
@@ -202,7 +217,8 @@ class LogWriter:
         blocks = self._usage.run_blocks(run)
         head = Head(number, address, blocks, 0, address, address + blocks)
         if front:
-            area = max(summary_blocks + 1, blocks // _FRONT_BLOCKS_PER_SUMMARY_BLOCK) + 1
+            # Room for one log write that fills the run, or for many smaller ones.
+            area = max(fit.summary_blocks(blocks), blocks // _FRONT_BLOCKS_PER_SUMMARY_BLOCK) + 2
             head.summary_end = head.payload_next = address + area
         self._heads[number] = head
         return head
