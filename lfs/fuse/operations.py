@@ -20,9 +20,9 @@ once more may come after its ``unlink``: what is open is safe by the core's coun
 of opens.  And a ``forget`` may overtake the last ``release``, which then does
 what had to wait.  So memory holds two sets of orphans and nothing else.
 
-*Listing.*  Cookies 1 and 2 are ``.`` and ``..``; those of the core are above
-2**62 and name a place in the order of hashes, so that they stay valid while
-entries come and go.
+*Listing.*  Cookies 1 and 2 are ``.`` and ``..`` and come before all of the core,
+which are above 2**62 and name a place in the order of hashes, so that they stay
+valid while entries come and go.
 """
 
 from __future__ import annotations
@@ -319,8 +319,7 @@ class LfsOperations(Handlers):
             for cookie, name, ino in dots[start_id:]:
                 if not pyfuse3.readdir_reply(token, name, bare_entry(ino, stat.S_IFDIR), cookie):
                     return
-        start = start_id if start_id > _DOT_DOT_COOKIE else 0
-        for cookie, name, ino, file_type in filesystem.readdir(fh, start):
+        for cookie, name, ino, file_type in filesystem.readdir(fh, start_id):
             try:
                 entry = self._entry(filesystem.getattr(ino))
             except FilesystemError as error:

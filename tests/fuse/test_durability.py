@@ -14,9 +14,10 @@ import pytest
 
 from lfs.device.file import FileDevice
 from lfs.device.lock import ImageLock
+from lfs.fuse.mountpoint import find_mount
 from lfs.fuse.unmount import is_clean
 from tests.fuse.conftest import Mounter
-from tests.fuse.mounting import run, wait_until
+from tests.fuse.mounting import WAIT_SECONDS, make_image, run, wait_until
 
 pytestmark = pytest.mark.fuse
 
@@ -119,6 +120,21 @@ def test_signal_while_files_are_open_leaves_a_clean_image(image: Path, mount: Mo
             file.close()
     assert clean(image)
     assert (mount(image).path / "f").read_text() == "content"
+
+
+def test_signal_leaves_what_is_mounted_there_next(
+    image: Path, tmp_path: Path, mount: Mounter
+) -> None:
+    mounted = mount(image)
+    with (mounted.path / "f").open("w") as file:
+        mounted.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: find_mount(str(mounted.path)) is None, "the mount point is free")
+        other = mount(make_image(tmp_path / "other.img"))
+        assert mounted.process.wait(WAIT_SECONDS) == 0, mounted.log
+        with contextlib.suppress(OSError):
+            file.close()
+    (other.path / "f").write_text("content")
+    other.stop()
 
 
 def test_signal_writes_back_mapped_memory(image: Path, mount: Mounter) -> None:
