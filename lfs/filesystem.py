@@ -327,7 +327,7 @@ class Filesystem:
         return data
 
     def _accessed(self, inode: Inode, now_ns: int) -> None:
-        """Update the access time as the mount options say."""
+        """Update the access time as the mount options say, unless the disk is too full."""
         mode = self.options.atime
         if mode == "noatime" or self.read_only:
             return
@@ -335,6 +335,8 @@ class Filesystem:
             stale = inode.atime_ns <= max(inode.mtime_ns, inode.ctime_ns)
             if not stale and now_ns - inode.atime_ns < _RELATIME_NS:
                 return
+        if self._space.shortage_blocks(0) > 0:
+            return
         inode.atime_ns = now_ns
         self._inodes.mark_dirty(inode)
 
