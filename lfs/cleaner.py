@@ -68,6 +68,7 @@ class Cleaner:
         self._avoided: dict[int, int] = {}
         self._work: Iterator[None] | None = None
         self._touched_pages = False
+        self._exhausted_live_blocks = 0
         self.moved_blocks = 0
         self.cleaned_runs = 0
 
@@ -82,19 +83,36 @@ class Cleaner:
         volume = self._volume
         if volume.failed or volume.read_only:
             return
+        live_blocks = volume.usage.live_total
+        if self._exhausted_live_blocks and live_blocks >= self._exhausted_live_blocks:
+            return
         self._work = None
         self._release(blocks, now_ns)
         idle_rounds = 0
-        while self._space.shortage_blocks(blocks) > 0 and idle_rounds < _IDLE_ROUNDS_MAX:
+        while idle_rounds < self._patience(blocks):
             clean_before = volume.usage.clean_blocks
             victims = self._victims("greedy", 0.999)
             if not victims:
-                return
+                break
             for _ in self._clean(victims, now_ns):
                 pass
             self._release(blocks, now_ns)
             gained = volume.usage.clean_blocks > clean_before
             idle_rounds = 0 if gained else idle_rounds + 1
+        # Until something dies there is no use in trying again.
+        exhausted = self._space.shortage_blocks(blocks) > 0
+        self._exhausted_live_blocks = volume.usage.live_total if exhausted else 0
+
+    def _patience(self, blocks: int) -> int:
+        """Return how many rounds without gain are worth it.
+
+        Some room beyond what is asked for is wanted, so that not every request
+        has to make its own.
+        """
+        spare_blocks = -self._space.shortage_blocks(blocks)
+        if spare_blocks < 0:
+            return _IDLE_ROUNDS_MAX
+        return 1 if spare_blocks < 2 * self._volume.superblock.segment_blocks else 0
 
     def _release(self, blocks: int, now_ns: int) -> None:
         """Make empty runs clean: a commit does it for most, two checkpoints for all."""
