@@ -105,5 +105,5 @@ class Background:
         if isinstance(error, FilesystemError):
             log.error("background work: %s", error.strerror)
         else:
-            self._filesystem.flush_failed(error)
+            self._filesystem.flush_failed(RuntimeError(f"unexpected {error!r}"))
             log.error("background work failed", exc_info=error)

@@ -87,4 +87,4 @@ def test_background_after_an_error_logs_and_pauses(
     with caplog.at_level(logging.ERROR):
         turns = run(filesystem, FAILURE_PAUSE_SECONDS * 1.5)
     assert len(turns) == len(caplog.records) == 2
-    assert filesystem.failure == (error if isinstance(error, ValueError) else None)
+    assert (filesystem.failure is not None) == isinstance(error, ValueError)
