@@ -24,6 +24,13 @@ from lfs.ondisk import (
     Usage,
     WindowItem,
     XattrItem,
+    block,
+    checkpoint,
+    items,
+    node,
+    summary,
+    superblock,
+    usage,
 )
 from tests.ondisk_samples import (
     ADDRESS,
@@ -71,15 +78,15 @@ TABLES = _tables()
 
 # Heading, which of its tables, and the structs that follow one another there.
 LAYOUTS = [
-    ("Superblock", 0, [ondisk._SUPERBLOCK]),
-    ("Checkpoint region", 0, [ondisk._CHECKPOINT]),
-    ("Usage page", 0, [ondisk._BLOCK_HEADER, ondisk._USAGE_HEADER]),
-    ("Usage page", 1, [ondisk._USAGE]),
-    ("Log write", 0, [ondisk._SUMMARY]),
-    ("Log write", 1, [ondisk._ENTRY]),
-    ("Imap", 0, [ondisk._BLOCK_HEADER, ondisk._NODE_HEADER]),
-    ("Inode", 0, [ondisk._INODE]),
-    ("Window", 0, [ondisk._RUN]),
+    ("Superblock", 0, [superblock._SUPERBLOCK]),
+    ("Checkpoint region", 0, [checkpoint._CHECKPOINT]),
+    ("Usage page", 0, [block.BLOCK_HEADER, usage._USAGE_HEADER]),
+    ("Usage page", 1, [usage._USAGE]),
+    ("Log write", 0, [summary._SUMMARY]),
+    ("Log write", 1, [summary._ENTRY]),
+    ("Imap", 0, [block.BLOCK_HEADER, node._NODE_HEADER]),
+    ("Inode", 0, [items._INODE]),
+    ("Window", 0, [items._RUN]),
 ]
 
 

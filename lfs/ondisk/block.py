@@ -1,0 +1,48 @@
+"""What blocks that stand for themselves have in common: a pointer to them and their header.
+
+Imap nodes and usage pages are such blocks.  A pointer carries the checksum of
+the block it leads to; the block carries it once more, for a scan without
+pointers, and says which filesystem and address it belongs to.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from lfs.ondisk.seal import expect, seal_holds
+
+BLOCK_HEADER = struct.Struct("<4sI8sQQ")
+BLOCK_CHECKSUM_OFFSET = 4
+assert BLOCK_HEADER.size == 32
+
+
+class Pointer(NamedTuple):
+    """Where a block is and the checksum it must have; address 0 is no block."""
+
+    address: int
+    checksum: int
+
+
+NO_BLOCK = Pointer(0, 0)
+
+
+def check_header(
+    raw: bytes, what: str, magic: bytes, header_bytes: int, filesystem_id: bytes, address: int
+) -> None:
+    """Check the header of the block ``what`` found at ``address``; raises DamageError."""
+    expect(len(raw) >= header_bytes, f"{what} length", address, header_bytes, len(raw))
+    found_magic, _, found_id, own_address, _ = BLOCK_HEADER.unpack_from(raw)
+    expect(found_magic == magic, f"{what} magic", address, magic, found_magic)
+    expect(found_id == filesystem_id, f"{what} filesystem", address, filesystem_id, found_id)
+    expect(own_address == address, f"{what} place", address, address, own_address)
+
+
+def block_seal_holds(raw: bytes) -> bool:
+    """Tell whether a node's or usage page's own checksum holds."""
+    return seal_holds(raw, BLOCK_CHECKSUM_OFFSET)
+
+
+def block_sequence(raw: bytes) -> int:
+    """Return the sequence number a node or usage page was written with."""
+    return int(BLOCK_HEADER.unpack_from(raw)[4])

@@ -1,0 +1,173 @@
+"""Values of the imap: inodes, windows, directory entries, extended attributes.
+
+FORMAT.md has a section for each.  An item does not know its place, so errors here
+name address 0.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from lfs.ondisk.seal import expect
+
+NAME_BYTES_MAX = 255
+XATTR_VALUE_BYTES_MAX = 65536
+SYMLINK_BYTES_MAX = 4095
+
+INODE_INLINE = 1
+_INODE = struct.Struct("<IIIIQQqqqqIIIIQ")
+assert _INODE.size == 88
+INODE_BYTES = _INODE.size
+
+
+class InodeItem(NamedTuple):
+    """The fixed part of an inode and its inline data (FORMAT.md, "Inode")."""
+
+    mode: int
+    uid: int
+    gid: int
+    nlink: int
+    size: int
+    blocks: int
+    atime_ns: int
+    mtime_ns: int
+    ctime_ns: int
+    btime_ns: int
+    rdev: int
+    flags: int
+    version: int
+    generation: int
+    parent_ino: int
+    inline: bytes
+
+    def pack(self) -> bytes:
+        """Return the item's value."""
+        return _INODE.pack(*self[:15]) + self.inline
+
+    @classmethod
+    def unpack(cls, raw: bytes) -> InodeItem:
+        """Read an inode item; raises DamageError when it is too short."""
+        expect(len(raw) >= _INODE.size, "inode item", 0, _INODE.size, len(raw))
+        return cls._make((*_INODE.unpack_from(raw), raw[_INODE.size :]))
+
+
+_RUN = struct.Struct("<HHQ")
+_RUN_COUNT = struct.Struct("<H")
+assert _RUN.size == 12
+ADDRESS_BITS = 48
+_ADDRESS_MASK = (1 << ADDRESS_BITS) - 1
+RUN_BYTES = _RUN.size
+
+
+class Run(NamedTuple):
+    """Adjacent file blocks of a window at adjacent addresses."""
+
+    first: int
+    count: int  # type: ignore[assignment]  # shadows tuple.count, which nobody calls
+    flags: int
+    address: int
+
+
+class WindowItem(NamedTuple):
+    """The extents of one window of a file and a checksum for each mapped block."""
+
+    runs: tuple[Run, ...]
+    checksums: tuple[int, ...]
+
+    def pack(self) -> bytes:
+        """Return the item's value."""
+        return b"".join(
+            (
+                _RUN_COUNT.pack(len(self.runs)),
+                *(
+                    _RUN.pack(first, count, flags << ADDRESS_BITS | address)
+                    for first, count, flags, address in self.runs
+                ),
+                struct.pack(f"<{len(self.checksums)}I", *self.checksums),
+            )
+        )
+
+    @classmethod
+    def unpack(cls, raw: bytes, window_blocks: int) -> WindowItem:
+        """Read a window item; raises DamageError unless its runs fit and do not overlap."""
+        expect(len(raw) >= _RUN_COUNT.size, "window item", 0, "a run count", len(raw))
+        count = _RUN_COUNT.unpack_from(raw)[0]
+        end = _RUN_COUNT.size + count * _RUN.size
+        expect(end <= len(raw), "window runs", 0, end, len(raw))
+        runs = tuple(
+            Run(first, blocks, word >> ADDRESS_BITS, word & _ADDRESS_MASK)
+            for first, blocks, word in _RUN.iter_unpack(raw[_RUN_COUNT.size : end])
+        )
+        mapped = sum(run.count for run in runs)
+        expect(len(raw) == end + 4 * mapped, "window checksums", 0, end + 4 * mapped, len(raw))
+        position = 0
+        for run in runs:
+            expect(run.count > 0 and run.first >= position, "window run", 0, position, run)
+            position = run.first + run.count
+        expect(position <= window_blocks, "window end", 0, window_blocks, position)
+        return cls(runs, struct.unpack_from(f"<{mapped}I", raw, end))
+
+
+def window_blocks(block_bytes: int) -> int:
+    """Return how many file blocks one window item maps."""
+    return block_bytes // 32
+
+
+_ENTRY_ITEM = struct.Struct("<QB")
+
+
+class EntryItem(NamedTuple):
+    """A directory entry: the inode, its file type (``mode >> 12``) and its name."""
+
+    ino: int
+    file_type: int
+    name: bytes
+
+    def pack(self) -> bytes:
+        """Return the item's value."""
+        return _ENTRY_ITEM.pack(self.ino, self.file_type) + self.name
+
+    @classmethod
+    def unpack(cls, raw: bytes) -> EntryItem:
+        """Read a directory entry; raises DamageError when its name is empty or too long."""
+        name_bytes = len(raw) - _ENTRY_ITEM.size
+        expect(1 <= name_bytes <= NAME_BYTES_MAX, "directory entry", 0, "a name", raw)
+        ino, file_type = _ENTRY_ITEM.unpack_from(raw)
+        return cls(ino, file_type, raw[_ENTRY_ITEM.size :])
+
+
+_XATTR_ITEM = struct.Struct("<BI")
+
+
+class XattrItem(NamedTuple):
+    """The first chunk of an extended attribute; later chunks are bare bytes."""
+
+    name: bytes
+    value_bytes: int
+    chunk: bytes
+
+    def pack(self) -> bytes:
+        """Return the item's value."""
+        return _XATTR_ITEM.pack(len(self.name), self.value_bytes) + self.name + self.chunk
+
+    @classmethod
+    def unpack(cls, raw: bytes) -> XattrItem:
+        """Read a first chunk; raises DamageError when its lengths do not fit."""
+        expect(len(raw) >= _XATTR_ITEM.size, "extended attribute", 0, "a header", raw)
+        name_bytes, value_bytes = _XATTR_ITEM.unpack_from(raw)
+        end = _XATTR_ITEM.size + name_bytes
+        expect(name_bytes > 0 and end <= len(raw), "extended attribute name", 0, end, len(raw))
+        most = min(value_bytes, XATTR_VALUE_BYTES_MAX)
+        expect(len(raw) - end <= most, "extended attribute value", 0, most, len(raw) - end)
+        return cls(raw[_XATTR_ITEM.size : end], value_bytes, raw[end:])
+
+
+def chunk_bytes(block_bytes: int) -> int:
+    """Return the most bytes of an attribute's value that one item holds."""
+    return block_bytes // 4
+
+
+def inline_bytes_max(block_bytes: int) -> int:
+    """Return the largest file or symlink kept inside its inode."""
+    return min(block_bytes // 4, 1024)

@@ -1,0 +1,51 @@
+"""Keys of the imap and how names become offsets in them (FORMAT.md, "Keys").
+
+Keys are compared as byte strings, so their integers are big-endian.
+"""
+
+from __future__ import annotations
+
+import struct
+
+KEY_BYTES = 17
+_KEY = struct.Struct(">QBQ")
+assert _KEY.size == KEY_BYTES
+
+KIND_INODE = 0
+KIND_XATTR = 1
+KIND_WINDOW = 2
+KIND_ENTRY = 3
+KIND_ORPHAN = 4
+SYSTEM_INO = 0
+
+ROOT_INO = 1
+
+
+def pack_key(ino: int, kind: int, offset: int) -> bytes:
+    """Return the imap key of item ``kind`` at ``offset`` of inode ``ino``."""
+    return _KEY.pack(ino, kind, offset)
+
+
+def unpack_key(key: bytes) -> tuple[int, int, int]:
+    """Return ``(ino, kind, offset)`` of an imap key."""
+    ino, kind, offset = _KEY.unpack(key)
+    return ino, kind, offset
+
+
+# Hashes leave the low 8 bits of a key's offset to colliding names.  Offsets of
+# entries stay positive as signed 63-bit values, because readdir returns them.
+HASH_COLLISIONS = 256
+ENTRY_OFFSET_FLAG = 1 << 62
+
+
+def entry_offset(name_hash: int) -> int:
+    """Return the key offset of the first directory entry whose name has this 64-bit hash."""
+    return ENTRY_OFFSET_FLAG | (name_hash >> 2 & ~0xFF & (ENTRY_OFFSET_FLAG - 1))
+
+
+def xattr_offset(name_hash: int) -> int:
+    """Return the key offset of the first chunk of the first attribute with this hash."""
+    return name_hash & ~0xFFFF
+
+
+XATTR_CHUNKS = 256

@@ -1,0 +1,32 @@
+"""Checks that all structures share: a checksum inside what it covers, and comparisons.
+
+A checksum stored inside a structure is taken with its own four bytes as zero.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from lfs.checksum import checksum
+from lfs.errors import DamageError
+
+CHECKSUM_FIELD = struct.Struct("<I")
+_ZERO_CHECKSUM = bytes(CHECKSUM_FIELD.size)
+
+
+def sealed(raw: bytearray, offset: int) -> bytes:
+    """Return ``raw`` with its checksum, taken over zeros there, stored at ``offset``."""
+    CHECKSUM_FIELD.pack_into(raw, offset, checksum(bytes(raw)))
+    return bytes(raw)
+
+
+def seal_holds(raw: bytes, offset: int) -> bool:
+    """Tell whether the checksum stored at ``offset`` is that of ``raw``."""
+    stored = CHECKSUM_FIELD.unpack_from(raw, offset)[0]
+    return bool(stored == checksum(raw[:offset] + _ZERO_CHECKSUM + raw[offset + 4 :]))
+
+
+def expect(condition: bool, what: str, address: int, expected: object, found: object) -> None:
+    """Raise DamageError, saying what was expected and found where, unless ``condition``."""
+    if not condition:
+        raise DamageError(f"{what} at {address}: expected {expected!r}, found {found!r}")
