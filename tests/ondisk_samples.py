@@ -144,7 +144,7 @@ def branches(draw: st.DrawFn) -> Branch:
 
 
 nodes = leaves() | branches()
-usages = st.builds(Usage, u32, st.integers(0, 255), st.integers(0, 255), u64)
+usages = st.builds(Usage, u32, st.integers(0, 255), st.integers(0, 255), u64, u16)
 usage_pages = st.lists(usages, max_size=usage_per_page(BLOCK_BYTES))
 
 inode_items = st.builds(
