@@ -255,6 +255,8 @@ class Model:
     ) -> int:
         """Put ``data`` at ``offset``; a gap before it reads as zeros."""
         node = self.getattr(ino)
+        if not stat.S_ISREG(node.mode):
+            raise FilesystemError(errno.EISDIR if stat.S_ISDIR(node.mode) else errno.EINVAL)
         if not data:
             return 0
         node.data.extend(bytes(max(0, offset - len(node.data))))
