@@ -41,6 +41,7 @@ OFFSET_BYTES = 65536
 u16 = st.integers(0, 2**16 - 1)
 u32 = st.integers(0, 2**32 - 1)
 u64 = st.integers(0, 2**64 - 1)
+addresses = st.integers(0, 2**48 - 1)
 i64 = st.integers(-(2**63), 2**63 - 1)
 keys = st.binary(min_size=KEY_BYTES, max_size=KEY_BYTES)
 pointers = st.builds(Pointer, u64, u32)
@@ -161,7 +162,7 @@ def window_items(draw: st.DrawFn) -> WindowItem:
     """Draw a window: ascending runs, and a checksum for each of their blocks."""
     bounds = sorted(draw(st.sets(st.integers(0, WINDOW_BLOCKS), max_size=20)))
     runs = tuple(
-        Run(first, end - first, draw(u16), draw(u64))
+        Run(first, end - first, draw(u16), draw(addresses))
         for first, end in zip(bounds[::2], bounds[1::2], strict=False)
     )
     mapped = sum(run.count for run in runs)
