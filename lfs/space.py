@@ -50,9 +50,11 @@ class SpaceRules:
         self.checkpoint: Callable[[], None] = lambda: None
         superblock = volume.superblock
         segments = superblock.segment_count
-        usable = max(0, segments - slack_segments(segments)) * superblock.segment_blocks
-        # Summaries and the tails of runs take their share of every segment.
-        limit_blocks = usable - usable // 64
+        usable = max(0, segments - slack_segments(segments))
+        # Each segment has at least one summary, keeps a block for a jump, and
+        # holds the entries of scattered blocks.
+        overhead_blocks = 2 + superblock.segment_blocks // 64
+        limit_blocks = usable * (superblock.segment_blocks - overhead_blocks)
         privileged_blocks = limit_blocks * superblock.reserved_basis_points // 10_000
         self.reservations = Reservations(limit_blocks, privileged_blocks)
         self._cleaner_blocks = slack_segments(segments) * 3 // 8 * superblock.segment_blocks

@@ -125,6 +125,8 @@ class LogWriter:
         self._usage = usage
         self._heads: list[Head | None] = [None] * HEAD_COUNT
         self._promised: Head | None = None
+        self._worth_blocks = min(16, superblock.segment_blocks // 8)
+        """A rest of a run smaller than this is left empty rather than filled with a part."""
         self.next_address = 0
         self.next_sequence = 1
         self.previous_checksum = 0
@@ -190,7 +192,11 @@ class LogWriter:
         fit = _Fit(self._superblock.block_bytes, wanted, record_bytes, extent_count)
         head = self._heads[number]
         summary_blocks, granted = fit.into(head) if head else (0, -1)
-        if head is None or granted < 0 or (granted < wanted and (whole or granted < 16)):
+        if (
+            head is None
+            or granted < 0
+            or (granted < wanted and (whole or granted < self._worth_blocks))
+        ):
             head = self._open(number, max(wanted, expected_blocks), fit)
             summary_blocks, granted = fit.into(head)
             if granted < 0 or (whole and granted < wanted) or (wanted and not granted):
