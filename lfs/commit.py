@@ -74,9 +74,11 @@ class Committer:
         """Write data and records as one log write."""
         volume = self._volume
         placement = volume.log.reserve(HEAD_MAIN, blocks, record_bytes, len(extents), whole=True)
+        # Windows go as they were before this payload: its entries tell the rest.
+        records = volume.imap.take_unlogged()
         entries, buffers = self._write_out.map(extents, placement)
         self._inodes.log_dirty()
-        records = volume.imap.take_unlogged()
+        records += volume.imap.take_unlogged()
         volume.emit(placement, entries, buffers, records, flags | SUMMARY_COMMIT, now_ns)
 
     def _log_records(self, records: list[Record], now_ns: int, flags: int) -> None:
