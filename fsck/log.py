@@ -287,13 +287,19 @@ def runs_with_log(image: Image, runs: RunTable, log: Log) -> RunTable:
     if not log.writes:
         return runs
     known = {runs.first_segments[index]: runs[index] for index in range(len(runs))}
+    # First segment of the latest new run that each retaken segment belonged to.
+    retaken: dict[int, int] = {}
     for write in log.writes:
         segment = image.segment(write.run_address)
         segment_count = write.run_blocks // image.segment_blocks
         if write.run_sequence == write.sequence:
             for taken in range(segment, segment + segment_count):
                 index = runs.find(taken)
-                known.pop(taken if index is None else runs.first_segments[index], None)
+                before = taken if index is None else runs.first_segments[index]
+                for first in (before, retaken.get(taken, taken)):
+                    if first in known and taken < first + known[first].segment_count:
+                        del known[first]
+                retaken[taken] = segment
         known[segment] = Run(segment, segment_count, 0, write.sequence)
     table = RunTable()
     for segment in sorted(known):
