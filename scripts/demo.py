@@ -96,7 +96,7 @@ def copy_tree(files: Files, sources: list[Source], folder: str) -> None:
     files.sync()
     say(
         "copy",
-        f"{len(sources):,} files, {written / MIB:.0f} MiB in {copied:.1f} s "
+        f"{len(sources):,} files of Python, {written / MIB:.0f} MiB in {copied:.1f} s "
         f"({len(sources) / copied:,.0f} files/s, {written / MIB / copied:.0f} MiB/s), "
         f"synced in {watch.seconds - copied:.2f} s",
     )
@@ -112,7 +112,7 @@ def _copy_each(files: Files, sources: list[Source], folder: str, stop_after: int
 
 def copy_and_crash(files: Files, sources: list[Source], folder: str) -> tuple[int, int]:
     """Copy a part, syncing now and then, and crash; return how many were synced and begun."""
-    begun = len(sources) * 3 // 5
+    begun = len(sources) * 3 // 5 // SYNC_EVERY_FILES * SYNC_EVERY_FILES + SYNC_EVERY_FILES // 2
     synced = 0
     for done, _ in enumerate(_copy_each(files, sources, folder, begun), 1):
         if done % SYNC_EVERY_FILES == 0:
@@ -128,6 +128,7 @@ def copy_and_crash(files: Files, sources: list[Source], folder: str) -> tuple[in
 
 def compare(files: Files, sources: list[Source], folder: str, what: str) -> None:
     """Compare ``sources`` with their copies; raise DemoError naming those that differ."""
+    watch = Stopwatch()
     wrong = []
     for done, source in enumerate(sources, 1):
         name = f"{folder}/{source.name}"
@@ -136,7 +137,7 @@ def compare(files: Files, sources: list[Source], folder: str, what: str) -> None
         show_progress("compare", done, len(sources))
     if wrong:
         raise DemoError(f"{len(wrong)} of {what} differ or are missing, the first is {wrong[0]}")
-    say("compare", f"{what}: {len(sources):,} files, every byte the same")
+    say("compare", f"{what}: {len(sources):,} files, every byte the same ({watch.seconds:.1f} s)")
 
 
 def count_survivors(files: Files, sources: list[Source], folder: str) -> None:
@@ -184,8 +185,8 @@ def workshop() -> Iterator[Path]:
     def stop(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGHUP, stop)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, stop)
     work = Path(tempfile.mkdtemp(prefix="lfs-demo-"))
     try:
         yield work

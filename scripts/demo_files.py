@@ -84,7 +84,8 @@ class MountedFiles(Files):
         """Start the daemon and wait until it serves."""
         with self.log.open("ab") as log:
             command: list[str | Path] = [TOOLS / "mount.lfs", "-f", self.image, self.place]
-            self.daemon = subprocess.Popen(command, stdout=log, stderr=log)
+            # A session of its own: Ctrl-C is for the demo, which then cleans up.
+            self.daemon = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
         end = time.monotonic() + MOUNT_SECONDS_MAX
         while not self._serves():
             if self.daemon.poll() is not None or time.monotonic() > end:
@@ -93,6 +94,8 @@ class MountedFiles(Files):
 
     def _serves(self) -> bool:
         with contextlib.suppress(OSError):
+            # A dead mount still has cached attributes, but cannot tell its free space.
+            os.statvfs(self.place)
             return self.place.stat().st_dev != self.place.parent.stat().st_dev
         return False
 
