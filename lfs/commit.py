@@ -48,11 +48,7 @@ class Committer:
         volume = self._volume
         if not self.dirty:
             return volume.log.written_sequence
-        extents = [
-            extent
-            for inode in [*self._inodes.with_dirty_blocks.values()]
-            for extent in self._write_out.take_dirty(inode)
-        ]
+        extents = self._write_out.take_dirty([*self._inodes.with_dirty_blocks.values()])
         blocks = sum(len(extent.buffers) for extent in extents)
         record_bytes = self._inodes.dirty_record_bytes() + volume.imap.unlogged_bytes
         large = any(len(extent.buffers) >= BULK_BLOCKS for extent in extents)

@@ -228,7 +228,7 @@ class FileData:
 
     def write_out(self, inode: Inode, now_ns: int) -> None:
         """Give the dirty data of one file its place now."""
-        self._write_out.place_all(self._write_out.take_dirty(inode), now_ns)
+        self._write_out.place_all(self._write_out.take_dirty([inode]), now_ns)
 
     # --------------------------------------------------------------- truncating
 

@@ -43,11 +43,17 @@ class WriteOut:
         self._volume = volume
         self._inodes = inodes
         self._space = space
+        self._spare_blocks = 0
 
     # --------------------------------------------------------------- collecting
 
-    def take_dirty(self, inode: Inode) -> list[Extent]:
-        """Return the dirty data of ``inode`` in file order; it counts as clean from now on."""
+    def take_dirty(self, inodes: Sequence[Inode]) -> list[Extent]:
+        """Return the dirty data of ``inodes`` in file order; it counts as clean from now on."""
+        # Half of what is clean beyond all promises may go to defragmentation.
+        self._spare_blocks = max(0, -self._space.shortage_blocks(0)) // 2
+        return [extent for inode in inodes for extent in self._take(inode)]
+
+    def _take(self, inode: Inode) -> list[Extent]:
         self._take_neighbours(inode)
         blocks = inode.dirty_blocks
         extents = [
@@ -99,12 +105,13 @@ class WriteOut:
             wanted = [b for b in range(first, first + count) if base + b not in inode.dirty_blocks]
             if not wanted:
                 continue
-            if self._space.shortage_blocks(len(wanted)) > 0:
+            if len(wanted) > self._spare_blocks:
                 return
             try:
                 raw = self._volume.read_data(address, window.checksums[first : first + count])
             except OSError:
                 continue
+            self._spare_blocks -= len(wanted)
             for block in wanted:
                 start = (block - first) * block_bytes
                 inode.dirty_blocks[base + block] = raw[start : start + block_bytes]
