@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from lfs.alloc.reservation import Reservations
 from lfs.errors import FilesystemError
 from lfs.inodes import InodeTable
-from lfs.segments.usage import slack_segments
+from lfs.segments.usage import cleaner_segments, slack_segments
 from lfs.volume import Volume
 
 _INODE_ITEM_BYTES = 256
@@ -57,7 +57,7 @@ class SpaceRules:
         limit_blocks = usable * (superblock.segment_blocks - overhead_blocks)
         privileged_blocks = limit_blocks * superblock.reserved_basis_points // 10_000
         self.reservations = Reservations(limit_blocks, privileged_blocks)
-        self._cleaner_blocks = slack_segments(segments) * 3 // 8 * superblock.segment_blocks
+        self._cleaner_blocks = cleaner_segments(segments) * superblock.segment_blocks
 
     # ---------------------------------------------------------------- accounting
 

@@ -43,11 +43,20 @@ def slack_segments(segment_count: int) -> int:
     return max(_SLACK_SEGMENTS_MIN, segment_count // _SLACK_SHARE)
 
 
+def cleaner_segments(segment_count: int) -> int:
+    """Return how many clean segments only the cleaner, commits and checkpoints may use."""
+    return slack_segments(segment_count) * 3 // 8
+
+
 def _order_max(segment_count: int, segment_bytes: int) -> int:
-    """Return the order of the largest run: the cleaner must be able to move it whole."""
-    by_slack = (slack_segments(segment_count) // 8).bit_length() - 1
+    """Return the order of the largest run: the cleaner must be able to move it whole.
+
+    It has its own segments for that, less the tails of three open runs.
+    """
+    room_segments = (cleaner_segments(segment_count) - 3) * 7 // 8
+    by_room = room_segments.bit_length() - 1
     by_size = (_RUN_BYTES_MAX // segment_bytes).bit_length() - 1
-    return max(0, min(by_slack, by_size))
+    return max(0, min(by_room, by_size))
 
 
 class UsageTable:
