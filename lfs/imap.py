@@ -19,6 +19,7 @@ from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from itertools import islice
+from typing import Protocol
 
 from sortedcontainers import SortedDict
 
@@ -35,6 +36,17 @@ from lfs.ondisk import (
 
 _BATCH_ITEMS = 512
 _EMPTY_LEAF = Leaf([], [])
+
+
+class Packable(Protocol):
+    """A value that is kept decoded because it changes often."""
+
+    @property
+    def packed_bytes(self) -> int:
+        """Return the length of what ``pack`` returns."""
+
+    def pack(self) -> bytes:
+        """Return the value as it goes to disk."""
 
 
 class NodeCache:
@@ -80,8 +92,10 @@ class Imap:
         self.root = root
         self.root_level = root_level
         self.node_count = node_count
-        self.changes: SortedDict[bytes, bytes | None] = SortedDict()
+        self.changes: SortedDict[bytes, bytes | Packable | None] = SortedDict()
+        self._packable_bytes: dict[bytes, int] = {}
         self.changed_bytes = 0
+        """About how many bytes of items the next checkpoint will write."""
         self.unlogged_bytes = 0
         """Upper bound of the length of the records that the next commit will log."""
         self._unlogged: dict[bytes, None] = {}
@@ -91,9 +105,16 @@ class Imap:
     def get(self, key: bytes) -> bytes | None:
         """Return the value of ``key``, or None; raises DamageError."""
         if key in self.changes:
-            value: bytes | None = self.changes[key]
-            return value
+            return self.changed_value(key)
         return self.get_stored(key)
+
+    def changed_value(self, key: bytes) -> bytes | None:
+        """Return the value of a key in ``changes``; None when it was deleted."""
+        value = self.changes[key]
+        if value is None or isinstance(value, bytes):
+            return value
+        packed: bytes = value.pack()
+        return packed
 
     def get_stored(self, key: bytes) -> bytes | None:
         """Return the value that ``key`` had at the last checkpoint, or None."""
@@ -115,12 +136,25 @@ class Imap:
         self._unlogged[key] = None
         self.unlogged_bytes += RECORD_OVERHEAD_BYTES
 
-    def apply(self, key: bytes, value: bytes | None) -> None:
-        """Set or delete ``key`` without a record: the log tells it in another way."""
-        changes = self.changes
-        before = changes.get(key, b"")
-        changes[key] = value
-        self.changed_bytes += len(value or b"") - len(before or b"") + RECORD_OVERHEAD_BYTES
+    def apply(self, key: bytes, value: bytes | Packable | None) -> None:
+        """Set or delete ``key`` without a record: the log tells it in another way.
+
+        A ``Packable`` goes on to be changed by its owner; it is packed when its
+        value is asked for.
+        """
+        before = self.changes.get(key)
+        self.changes[key] = value
+        size = RECORD_OVERHEAD_BYTES
+        if isinstance(before, bytes):
+            size -= len(before)
+        elif before is not None:
+            size -= self._packable_bytes.pop(key)
+        if isinstance(value, bytes):
+            size += len(value)
+        elif value is not None:
+            self._packable_bytes[key] = value.packed_bytes
+            size += value.packed_bytes
+        self.changed_bytes += size
 
     def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Yield the items with ``start <= key < end`` in key order.
@@ -151,7 +185,7 @@ class Imap:
             zip(leaf.keys[low:high], leaf.values[low:high], strict=True)
         )
         for key in changed:
-            merged[key] = self.changes[key]
+            merged[key] = self.changed_value(key)
         items = [(key, value) for key, value in sorted(merged.items()) if value is not None]
         return items, following
 
@@ -187,7 +221,7 @@ class Imap:
 
     def take_unlogged(self) -> list[Record]:
         """Return what changed since the last commit; it counts as logged from now on."""
-        records = [Record(key, self.changes[key]) for key in self._unlogged]
+        records = [Record(key, self.changed_value(key)) for key in self._unlogged]
         self._unlogged.clear()
         self.unlogged_bytes = 0
         return records
@@ -199,6 +233,7 @@ class Imap:
         self.root_level = root_level
         self.node_count = node_count
         self.changes.clear()
+        self._packable_bytes.clear()
         self.changed_bytes = 0
 
     def empty_root(self) -> bool:

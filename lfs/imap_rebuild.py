@@ -151,7 +151,7 @@ class Rebuild:
         for key in self._keys[low:high]:
             if key not in changes:
                 continue
-            value = changes[key]
+            value = self._imap.changed_value(key)
             if value is None:
                 merged.pop(key, None)
             else:

@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import errno
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 
 from lfs.alloc.dirty import DirtyExtents
+from lfs.checksum import CHECKSUM_BYTES
 from lfs.errors import FilesystemError
 from lfs.ondisk import (
     INODE_BYTES,
@@ -24,7 +26,9 @@ from lfs.ondisk import (
     KIND_ORPHAN,
     KIND_WINDOW,
     RECORD_OVERHEAD_BYTES,
+    RUN_BYTES,
     SYSTEM_INO,
+    WINDOW_HEADER_BYTES,
     InodeItem,
     Run,
     WindowItem,
@@ -43,12 +47,13 @@ S_IFLNK = 0o120000
 class Window:
     """Where the blocks of one window are: runs in file order, a checksum for each block."""
 
-    __slots__ = ("checksums", "runs")
+    __slots__ = ("checksums", "mapped", "runs")
 
     def __init__(self, block_count: int) -> None:
         """Map nothing of ``block_count`` file blocks."""
         self.runs: list[tuple[int, int, int]] = []
         self.checksums = array("I", bytes(4 * block_count))
+        self.mapped = 0
 
     @classmethod
     def unpack(cls, raw: bytes, block_count: int) -> Window:
@@ -62,7 +67,13 @@ class Window:
                 "I", item.checksums[position : position + count]
             )
             position += count
+        window.mapped = position
         return window
+
+    @property
+    def packed_bytes(self) -> int:
+        """Return the length of what ``pack`` returns."""
+        return WINDOW_HEADER_BYTES + RUN_BYTES * len(self.runs) + CHECKSUM_BYTES * self.mapped
 
     def pack(self) -> bytes:
         """Return the window item's value."""
@@ -80,8 +91,9 @@ class Window:
         count = len(checksums)
         replaced = self.unmap(first, first + count)
         self.checksums[first : first + count] = array("I", checksums)
+        self.mapped += count
         runs = self.runs
-        index = sum(1 for run in runs if run[0] < first)
+        index = bisect_left(runs, (first,))
         if index:
             start, length, at = runs[index - 1]
             if start + length == first and at + length == address:
@@ -98,20 +110,24 @@ class Window:
 
     def unmap(self, first: int, end: int) -> list[tuple[int, int]]:
         """Unmap blocks ``first`` to ``end``; returns the ``(address, count)`` they had."""
+        runs = self.runs
+        low_index = bisect_left(runs, (first,))
+        if low_index and sum(runs[low_index - 1][:2]) > first:
+            low_index -= 1
+        high_index = bisect_left(runs, (end,), low_index)
+        if low_index == high_index:
+            return []
         replaced: list[tuple[int, int]] = []
         kept: list[tuple[int, int, int]] = []
-        for start, count, address in self.runs:
+        for start, count, address in runs[low_index:high_index]:
             low, high = max(start, first), min(start + count, end)
-            if low >= high:
-                kept.append((start, count, address))
-                continue
             replaced.append((address + low - start, high - low))
             if start < low:
                 kept.append((start, low - start, address))
             if high < start + count:
                 kept.append((high, start + count - high, address + high - start))
-        if replaced:
-            self.runs = kept
+            self.mapped -= high - low
+        runs[low_index:high_index] = kept
         return replaced
 
     def address(self, block: int) -> int:
@@ -346,7 +362,7 @@ class InodeTable:
     def store_mapped(self, inode: Inode, index: int, window: Window) -> None:
         """Write a window that gained blocks through to the map; their log write tells it."""
         inode.windows[index] = window
-        self._volume.imap.apply(window_key(inode.ino, index), window.pack())
+        self._volume.imap.apply(window_key(inode.ino, index), window)
 
     def store_unmapped(self, inode: Inode, index: int, window: Window) -> None:
         """Write a window that lost blocks through to the map; the next commit logs it."""

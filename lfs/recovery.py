@@ -230,7 +230,8 @@ class Recovery:
                 self._move_live(volume.imap.get_stored(key), -1)
         for summary in chain:
             volume.usage.claim_run(summary.run_address, summary.run_blocks, summary.sequence)
-        for key, value in volume.imap.changes.items():
+        for key in volume.imap.changes:
+            value = volume.imap.changed_value(key)
             ino, kind, _ = unpack_key(key)
             if kind == KIND_WINDOW:
                 self._move_live(value, 1)

@@ -92,9 +92,8 @@ class WriteOut:
             if window is None or dirty == size:
                 continue
             runs = len(window.runs)
-            mapped = sum(count for _, count, _ in window.runs)
             worth = 4 * dirty if runs >= 2 * _NEIGHBOUR_RUNS_MIN else dirty
-            if runs >= _NEIGHBOUR_RUNS_MIN and mapped - dirty <= worth:
+            if runs >= _NEIGHBOUR_RUNS_MIN and window.mapped - dirty <= worth:
                 self._dirty_whole(inode, index, window)
 
     def _dirty_whole(self, inode: Inode, index: int, window: Window) -> None:

@@ -54,6 +54,7 @@ class InodeItem(NamedTuple):
 
 _RUN = struct.Struct("<HHQ")
 _RUN_COUNT = struct.Struct("<H")
+WINDOW_HEADER_BYTES = _RUN_COUNT.size
 assert _RUN.size == 12
 ADDRESS_BITS = 48
 _ADDRESS_MASK = (1 << ADDRESS_BITS) - 1
