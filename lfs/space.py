@@ -135,6 +135,15 @@ class SpaceRules:
             self.make_room(0)
 
     def _covered(self, blocks: int) -> bool:
+        """Tell whether what is clean covers what is pending and ``blocks`` more."""
+        volume = self._volume
+        imap = volume.imap
+        # A cruder bound that costs next to nothing: it holds while much is clean.
+        changed_count = len(imap.changes) + len(self._inodes.dirty)
+        crude_blocks = 4 * (changed_count + self.reservations.dirty_blocks + blocks) + 64
+        crude_blocks += (imap.changed_bytes + imap.unlogged_bytes) // 512
+        if crude_blocks + self._cleaner_blocks < volume.usage.clean_blocks:
+            return True
         return self.shortage_blocks(blocks) <= 0
 
     def shortage_blocks(self, blocks: int) -> int:
