@@ -1,0 +1,14 @@
+"""Benchmarks: this filesystem beside its peers, in one run on the same storage.
+
+Figures of two runs on two days say little, so every workload runs on all
+systems in turn, in rounds, and what counts is the ratio of medians.  The systems
+are: lfs itself; the *ceiling*, a filesystem in memory that does nothing behind
+the same request loop, so that the share of the core can be told from that of
+Python and FUSE; filesystems in C through FUSE (fuse2fs, ntfs-3g, bindfs); and
+filesystems of the kernel on a loop device (ext4, XFS, Btrfs).
+
+``systems`` makes and mounts them, ``workloads`` has what is done on a mount,
+``library`` what is measured without one, ``runner`` goes through it all, and
+``report`` prints the table and holds it against the budgets.  ``python -m bench``
+is the command.
+"""

@@ -1,0 +1,269 @@
+"""A filesystem in memory that does nothing more than it must, behind the loop of lfs.
+
+What it costs is what Python, pyfuse3 and the kernel cost: no filesystem on the
+same loop can be faster.  It keeps contents in a ``bytearray`` for each file and
+lets the kernel cache names and attributes for as long as lfs does.
+
+``python -m bench.ceiling DIRECTORY`` serves until it is unmounted.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pyfuse3
+import trio
+
+from lfs.fuse.loop import RequestWaiter, fuse_descriptors, install
+
+CACHE_SECONDS = 3600.0
+
+
+@dataclass
+class Node:
+    """A file, symlink or directory."""
+
+    attributes: pyfuse3.EntryAttributes
+    content: bytearray = field(default_factory=bytearray)
+    entries: dict[bytes, int] = field(default_factory=dict)
+
+
+class Ceiling(pyfuse3.Operations):
+    """Every request is a dictionary access."""
+
+    enable_writeback_cache = False
+
+    def __init__(self) -> None:
+        """Start with an empty root."""
+        super().__init__()
+        self.nodes: dict[int, Node] = {}
+        self.next_ino = int(pyfuse3.ROOT_INODE)
+        self._make(stat.S_IFDIR | 0o755, os.getuid(), os.getgid())
+        self.absent = pyfuse3.EntryAttributes()
+        self.absent.st_ino = pyfuse3.InodeT(0)
+        self.absent.entry_timeout = CACHE_SECONDS
+
+    def _make(self, mode: int, uid: int, gid: int) -> Node:
+        now_ns = time.time_ns()
+        attributes = pyfuse3.EntryAttributes()
+        attributes.st_ino = pyfuse3.InodeT(self.next_ino)
+        attributes.st_mode = pyfuse3.ModeT(mode)
+        attributes.st_nlink = 1
+        attributes.st_uid, attributes.st_gid = uid, gid
+        attributes.st_atime_ns = attributes.st_mtime_ns = attributes.st_ctime_ns = now_ns
+        attributes.st_blksize = 4096
+        attributes.entry_timeout = attributes.attr_timeout = CACHE_SECONDS
+        node = Node(attributes)
+        self.nodes[self.next_ino] = node
+        self.next_ino += 1
+        return node
+
+    def _add(self, parent: int, name: bytes, mode: int, context: pyfuse3.RequestContext) -> Node:
+        entries = self.nodes[parent].entries
+        if name in entries:
+            raise pyfuse3.FUSEError(errno.EEXIST)
+        node = self._make(mode, context.uid, context.gid)
+        entries[name] = node.attributes.st_ino
+        return node
+
+    async def lookup(
+        self, parent_inode: pyfuse3.InodeT, name: bytes, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        """Find a name."""
+        ino = self.nodes[parent_inode].entries.get(name)
+        return self.absent if ino is None else self.nodes[ino].attributes
+
+    async def getattr(
+        self, inode: pyfuse3.InodeT, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        """Return attributes."""
+        return self.nodes[inode].attributes
+
+    async def setattr(
+        self,
+        inode: pyfuse3.InodeT,
+        attr: pyfuse3.EntryAttributes,
+        fields: pyfuse3.SetattrFields,
+        fh: pyfuse3.FileHandleT | None,
+        ctx: pyfuse3.RequestContext,
+    ) -> pyfuse3.EntryAttributes:
+        """Change size, mode and times."""
+        node = self.nodes[inode]
+        if fields.update_size:
+            del node.content[attr.st_size :]
+            node.content.extend(bytes(attr.st_size - len(node.content)))
+            node.attributes.st_size = attr.st_size
+        if fields.update_mode:
+            node.attributes.st_mode = attr.st_mode
+        if fields.update_mtime:
+            node.attributes.st_mtime_ns = attr.st_mtime_ns
+        return node.attributes
+
+    async def create(
+        self,
+        parent_inode: pyfuse3.InodeT,
+        name: bytes,
+        mode: pyfuse3.ModeT,
+        flags: pyfuse3.FlagT,
+        ctx: pyfuse3.RequestContext,
+    ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
+        """Make and open a file."""
+        attributes = self._add(parent_inode, name, mode, ctx).attributes
+        return self._file_info(attributes.st_ino), attributes
+
+    @staticmethod
+    def _file_info(ino: int) -> pyfuse3.FileInfo:
+        return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(ino), keep_cache=True)
+
+    async def mkdir(
+        self,
+        parent_inode: pyfuse3.InodeT,
+        name: bytes,
+        mode: pyfuse3.ModeT,
+        ctx: pyfuse3.RequestContext,
+    ) -> pyfuse3.EntryAttributes:
+        """Make a directory."""
+        return self._add(parent_inode, name, mode | stat.S_IFDIR, ctx).attributes
+
+    async def symlink(
+        self,
+        parent_inode: pyfuse3.InodeT,
+        name: bytes,
+        target: bytes,
+        ctx: pyfuse3.RequestContext,
+    ) -> pyfuse3.EntryAttributes:
+        """Make a symlink."""
+        node = self._add(parent_inode, name, stat.S_IFLNK | 0o777, ctx)
+        node.content[:] = target
+        node.attributes.st_size = len(target)
+        return node.attributes
+
+    async def readlink(self, inode: pyfuse3.InodeT, ctx: pyfuse3.RequestContext) -> bytes:
+        """Return a symlink's target."""
+        return bytes(self.nodes[inode].content)
+
+    async def unlink(
+        self, parent_inode: pyfuse3.InodeT, name: bytes, ctx: pyfuse3.RequestContext
+    ) -> None:
+        """Remove a name; the inode stays until it is forgotten."""
+        if self.nodes[parent_inode].entries.pop(name, None) is None:
+            raise pyfuse3.FUSEError(errno.ENOENT)
+
+    async def rmdir(
+        self, parent_inode: pyfuse3.InodeT, name: bytes, ctx: pyfuse3.RequestContext
+    ) -> None:
+        """Remove an empty directory."""
+        if self.nodes[self.nodes[parent_inode].entries[name]].entries:
+            raise pyfuse3.FUSEError(errno.ENOTEMPTY)
+        await self.unlink(parent_inode, name, ctx)
+
+    async def rename(
+        self,
+        parent_inode_old: pyfuse3.InodeT,
+        name_old: bytes,
+        parent_inode_new: pyfuse3.InodeT,
+        name_new: bytes,
+        flags: pyfuse3.FlagT,
+        ctx: pyfuse3.RequestContext,
+    ) -> None:
+        """Move a name."""
+        ino = self.nodes[parent_inode_old].entries.pop(name_old)
+        self.nodes[parent_inode_new].entries[name_new] = ino
+
+    async def forget(self, inode_list: Sequence[tuple[pyfuse3.InodeT, int]]) -> None:
+        """Keep everything: what is removed is no more than a benchmark makes."""
+
+    async def open(
+        self, inode: pyfuse3.InodeT, flags: pyfuse3.FlagT, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.FileInfo:
+        """Open a file; its handle is its number."""
+        return self._file_info(inode)
+
+    async def opendir(
+        self, inode: pyfuse3.InodeT, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.FileHandleT:
+        """Open a directory."""
+        return pyfuse3.FileHandleT(inode)
+
+    async def readdir(
+        self, fh: pyfuse3.FileHandleT, start_id: int, token: pyfuse3.ReaddirToken
+    ) -> None:
+        """List a directory."""
+        entries = list(self.nodes[fh].entries.items())
+        for position, (name, ino) in enumerate(entries[start_id:], start_id + 1):
+            attributes = self.nodes[ino].attributes
+            if not pyfuse3.readdir_reply(token, pyfuse3.FileNameT(name), attributes, position):
+                break
+
+    async def read(self, fh: pyfuse3.FileHandleT, off: int, size: int) -> bytes:
+        """Read."""
+        return bytes(memoryview(self.nodes[fh].content)[off : off + size])
+
+    async def write(self, fh: pyfuse3.FileHandleT, off: int, buf: bytes) -> int:
+        """Write."""
+        node = self.nodes[fh]
+        if off > len(node.content):
+            node.content.extend(bytes(off - len(node.content)))
+        node.content[off : off + len(buf)] = buf
+        node.attributes.st_size = len(node.content)
+        return len(buf)
+
+    async def fsync(self, fh: pyfuse3.FileHandleT, datasync: bool) -> None:
+        """Have nothing to make durable."""
+
+    async def fsyncdir(self, fh: pyfuse3.FileHandleT, datasync: bool) -> None:
+        """Have nothing to make durable."""
+
+    async def flush(self, fh: pyfuse3.FileHandleT) -> None:
+        """Tell the kernel not to ask again."""
+        raise pyfuse3.FUSEError(errno.ENOSYS)
+
+    async def getxattr(
+        self, inode: pyfuse3.InodeT, name: bytes, ctx: pyfuse3.RequestContext
+    ) -> bytes:
+        """Have no attributes."""
+        raise pyfuse3.FUSEError(errno.ENODATA)
+
+    async def listxattr(
+        self, inode: pyfuse3.InodeT, ctx: pyfuse3.RequestContext
+    ) -> Sequence[bytes]:
+        """Have no attributes."""
+        return []
+
+    async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
+        """Have room for ever."""
+        data = pyfuse3.StatvfsData()
+        data.f_bsize = data.f_frsize = 4096
+        data.f_blocks = data.f_bfree = data.f_bavail = 1 << 30
+        data.f_files = data.f_ffree = data.f_favail = 1 << 30
+        data.f_namemax = 255
+        return data
+
+    async def releasedir(self, fh: pyfuse3.FileHandleT) -> None:
+        """Nothing is kept for an open directory."""
+
+    async def release(self, fh: pyfuse3.FileHandleT) -> None:
+        """Nothing is kept for an open file."""
+
+
+def main() -> None:
+    """Serve at the directory named on the command line."""
+    before = fuse_descriptors()
+    options = {*pyfuse3.default_options, "fsname=ceiling", "default_permissions"}
+    pyfuse3.init(Ceiling(), sys.argv[1], options)
+    for descriptor in fuse_descriptors() - before:
+        install(RequestWaiter(descriptor))
+    try:
+        trio.run(pyfuse3.main)
+    finally:
+        pyfuse3.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""Rounds: every workload on every system in turn, again and again.
+
+All systems are mounted the whole time and take turns workload by workload, so
+that what else the machine does falls on all alike; each round begins with
+another system.  A workload that fails on a system is noted and left out there.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench.systems import Lfs, SetupError, System
+from bench.workloads import Scale, Workload, measure
+
+Progress = Callable[[str], None]
+
+
+@dataclass
+class Results:
+    """Every sample of every workload on every system, and what went wrong."""
+
+    samples: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    lfs_failed: bool = False
+
+    def note(self, problem: str, system: str) -> None:
+        """Keep a problem, once, and whether it is one of lfs."""
+        self.lfs_failed |= system == Lfs.name
+        if problem not in self.problems:
+            self.problems.append(problem)
+
+    def add(self, workload: str, system: str, value: float) -> None:
+        """Keep one sample."""
+        self.samples.setdefault(workload, {}).setdefault(system, []).append(value)
+
+    def medians(self, workload: str) -> dict[str, float]:
+        """Return the median by system."""
+        return {
+            system: statistics.median(values)
+            for system, values in self.samples.get(workload, {}).items()
+        }
+
+
+def show_on_terminal(text: str) -> None:
+    """Keep one line of progress on a terminal's standard error."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+
+
+def run_rounds(
+    systems: Sequence[type[System]],
+    workloads: Sequence[Workload],
+    scale: Scale,
+    rounds: int,
+    work: Path,
+    image_bytes: int,
+    progress: Progress = show_on_terminal,
+) -> Results:
+    """Measure; everything is unmounted when this returns or raises."""
+    results = Results()
+    with ExitStack() as cleaning:
+        ready = _start_all(systems, work, image_bytes, results, cleaning)
+        for number in range(rounds):
+            for workload in workloads:
+                turn = number % max(1, len(ready))
+                for system in ready[turn:] + ready[:turn]:
+                    progress(f"round {number + 1} of {rounds}: {workload.name} on {system.name}")
+                    _take(results, workload, system, scale)
+    progress("")
+    return results
+
+
+def _start_all(
+    systems: Sequence[type[System]],
+    work: Path,
+    image_bytes: int,
+    results: Results,
+    cleaning: ExitStack,
+) -> list[System]:
+    """Make and mount what can be had; the rest is noted."""
+    ready = []
+    for kind in systems:
+        missing = kind.missing()
+        if missing is not None:
+            results.note(f"{kind.name} left out: {missing}", kind.name)
+            continue
+        system = kind(work, image_bytes)
+        cleaning.callback(system.stop)
+        try:
+            system.start()
+        except SetupError as error:
+            results.note(f"{kind.name} left out: {error}", kind.name)
+            continue
+        ready.append(system)
+    return ready
+
+
+def _take(results: Results, workload: Workload, system: System, scale: Scale) -> None:
+    try:
+        results.add(workload.name, system.name, measure(workload, system, scale))
+    except (OSError, SetupError, AssertionError) as error:
+        results.note(f"{workload.name} fails on {system.name}: {error}", system.name)

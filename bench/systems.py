@@ -1,0 +1,312 @@
+"""The filesystems that are compared: how each is made, mounted, remounted and removed.
+
+Every system keeps its image (or, for bindfs, its directory) in the same folder,
+so that all use the same backing storage.  ``stop`` leaves nothing mounted,
+whatever happened before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+MOUNT_SECONDS_MAX = 60
+Command = list[str | Path]
+
+
+class SetupError(Exception):
+    """A system cannot be made or mounted; the text says why."""
+
+
+def our_tool(module: str, *arguments: str | Path) -> Command:
+    """Return the command line of one of this project's tools, installed or not."""
+    return [sys.executable, "-m", module, *arguments]
+
+
+def run(command: Command) -> None:
+    """Run a command; raises SetupError with its last line when it fails."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        lines = (done.stderr + done.stdout).strip().splitlines() or ["no message"]
+        raise SetupError(f"{' '.join(map(str, command[:4]))}: {lines[-1]}")
+
+
+class System(ABC):
+    """One filesystem under test, mounted at ``place``."""
+
+    name = ""
+    kind = ""
+    programs: tuple[str, ...] = ()
+    needs_root = False
+
+    def __init__(self, work: Path, image_bytes: int) -> None:
+        """Prepare to keep everything in ``work``."""
+        self.image = work / f"{self.name}.img"
+        self.place = work / f"{self.name}.mounted"
+        self.image_bytes = image_bytes
+        self.daemon: subprocess.Popen[bytes] | None = None
+
+    @classmethod
+    def missing(cls) -> str | None:
+        """Return what keeps this system from running here, or None."""
+        for program in cls.programs:
+            if shutil.which(program) is None:
+                return f"{program} is not installed"
+        return "root is needed" if cls.needs_root and os.geteuid() != 0 else None
+
+    def start(self) -> None:
+        """Make the filesystem and mount it."""
+        self.place.mkdir()
+        self.make()
+        self.mount()
+
+    def make_image(self) -> None:
+        """Make an empty sparse image."""
+        with self.image.open("wb") as image:
+            image.truncate(self.image_bytes)
+
+    @abstractmethod
+    def make(self) -> None:
+        """Make the filesystem."""
+
+    @abstractmethod
+    def mount(self) -> None:
+        """Mount it; return when it answers."""
+
+    def unmount(self) -> None:
+        """Unmount; return when everything is on the image."""
+        run(["umount", self.place])
+
+    def remount(self) -> None:
+        """Mount anew, with nothing of it left in any cache."""
+        self.unmount()
+        self.drop_caches()
+        self.mount()
+
+    def drop_caches(self) -> None:
+        """Let the host forget the contents of the image."""
+        _drop_cached(self.image)
+
+    def stop(self) -> None:
+        """Unmount and remove, without complaint about what is gone already."""
+        if self.daemon is not None:
+            self.daemon.kill()
+            self.daemon.wait()
+        for _ in range(20):
+            if not _is_mount(self.place):
+                break
+            tool = ["umount", "-l"] if os.geteuid() == 0 else ["fusermount3", "-u", "-z"]
+            subprocess.run([*tool, self.place], capture_output=True, check=False)
+            time.sleep(0.05)
+
+    def run_daemon(self, command: Command) -> None:
+        """Start a FUSE daemon in the foreground and wait until it serves."""
+        with self.image.with_suffix(".log").open("ab") as log:
+            self.daemon = subprocess.Popen(command, stdout=log, stderr=log)
+        end = time.monotonic() + MOUNT_SECONDS_MAX
+        while not _is_mount(self.place):
+            if self.daemon.poll() is not None or time.monotonic() > end:
+                text = self.image.with_suffix(".log").read_text().strip()
+                raise SetupError(f"{self.name} does not mount: {text[-300:]}")
+            time.sleep(0.005)
+
+    def end_daemon(self, command: Command) -> None:
+        """Unmount a FUSE daemon by ``command`` and wait until it has ended."""
+        run(command)
+        assert self.daemon is not None
+        self.daemon.wait(MOUNT_SECONDS_MAX)
+        self.daemon = None
+
+
+def _is_mount(place: Path) -> bool:
+    """Tell whether something is mounted at ``place``; a dead mount counts."""
+    text = Path("/proc/self/mounts").read_text(errors="replace")
+    return f" {place} " in text
+
+
+def _drop_cached(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(descriptor)
+
+
+class Lfs(System):
+    """This filesystem."""
+
+    name = "lfs"
+    kind = "lfs"
+    programs = ("fusermount3",)
+    mount_options = ""
+
+    def make(self) -> None:
+        """Run mkfs.lfs."""
+        run(our_tool("mkfs.main", "-q", self.image, str(self.image_bytes)))
+
+    def mount(self) -> None:
+        """Run mount.lfs in the foreground, so that its process is known."""
+        options = ["-o", self.mount_options] if self.mount_options else []
+        self.run_daemon(our_tool("lfs.fuse.mount", "-f", self.image, self.place, *options))
+
+    def unmount(self) -> None:
+        """Run umount.lfs, which waits for the daemon."""
+        self.end_daemon(our_tool("lfs.fuse.unmount", self.place))
+
+    def crash(self) -> None:
+        """Kill the daemon and clear the dead mount away."""
+        assert self.daemon is not None
+        self.daemon.kill()
+        self.daemon.wait()
+        self.daemon = None
+        run(["fusermount3", "-u", "-z", self.place])
+
+
+class Ceiling(System):
+    """A filesystem in memory that does nothing, behind the same loop."""
+
+    name = "ceiling"
+    kind = "ceiling"
+    programs = ("fusermount3",)
+
+    def make(self) -> None:
+        """Need no image."""
+
+    def mount(self) -> None:
+        """Start it."""
+        self.run_daemon([sys.executable, "-m", "bench.ceiling", self.place])
+
+    def unmount(self) -> None:
+        """Stop it; everything in it is gone."""
+        self.end_daemon(["fusermount3", "-u", self.place])
+
+    def remount(self) -> None:
+        """Let the kernel forget what it can; the contents live as long as the process."""
+        _drop_kernel_caches()
+
+
+def _drop_kernel_caches() -> None:
+    """Let the kernel forget pages, names and inodes, where that is allowed."""
+    with contextlib.suppress(OSError):
+        os.sync()
+        Path("/proc/sys/vm/drop_caches").write_text("3")
+
+
+class Fuse2fs(System):
+    """ext2/3/4 in C through FUSE."""
+
+    name = "fuse2fs"
+    kind = "fuse"
+    programs = ("fuse2fs", "mkfs.ext4", "fusermount3")
+
+    def make(self) -> None:
+        """Make an ext4 image."""
+        self.make_image()
+        run(["mkfs.ext4", "-q", "-F", "-E", "root_owner", self.image])
+
+    def mount(self) -> None:
+        """Run fuse2fs in the foreground."""
+        self.run_daemon(["fuse2fs", "-f", self.image, self.place, "-o", "fakeroot"])
+
+    def unmount(self) -> None:
+        """Unmount and wait."""
+        self.end_daemon(["fusermount3", "-u", self.place])
+
+
+class Ntfs3g(System):
+    """NTFS in C through FUSE."""
+
+    name = "ntfs-3g"
+    kind = "fuse"
+    programs = ("ntfs-3g", "mkntfs")
+
+    def make(self) -> None:
+        """Make an NTFS image."""
+        self.make_image()
+        run(["mkntfs", "-q", "-F", "-Q", "-p", "0", "-H", "0", "-S", "0", self.image])
+
+    def mount(self) -> None:
+        """Run ntfs-3g in the foreground."""
+        self.run_daemon(["ntfs-3g", "-o", "no_detach", self.image, self.place])
+
+    def unmount(self) -> None:
+        """Unmount and wait."""
+        self.end_daemon(["umount", self.place])
+
+
+class Bindfs(System):
+    """A directory of the host, passed through in C by FUSE."""
+
+    name = "bindfs"
+    kind = "fuse"
+    programs = ("bindfs", "fusermount3")
+
+    def make(self) -> None:
+        """Make the directory."""
+        self.image.mkdir()
+
+    def mount(self) -> None:
+        """Run bindfs in the foreground."""
+        self.run_daemon(["bindfs", "-f", self.image, self.place])
+
+    def unmount(self) -> None:
+        """Unmount and wait."""
+        self.end_daemon(["fusermount3", "-u", self.place])
+
+    def drop_caches(self) -> None:
+        """Let the host forget the contents of the directory."""
+        for path in self.image.rglob("*"):
+            if path.is_file() and not path.is_symlink():
+                _drop_cached(path)
+
+
+class LoopSystem(System):
+    """A filesystem of the kernel on a loop device."""
+
+    kind = "kernel"
+    needs_root = True
+    make_command: tuple[str, ...] = ()
+
+    def make(self) -> None:
+        """Make the image."""
+        self.make_image()
+        run([*self.make_command, self.image])
+
+    def mount(self) -> None:
+        """Mount through a loop device."""
+        run(["mount", "-o", "loop", self.image, self.place])
+
+
+class Ext4(LoopSystem):
+    """ext4, without the initialisation that would go on in the background."""
+
+    name = "ext4"
+    programs = ("mkfs.ext4",)
+    make_command = ("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0")
+
+
+class Xfs(LoopSystem):
+    """XFS."""
+
+    name = "xfs"
+    programs = ("mkfs.xfs",)
+    make_command = ("mkfs.xfs", "-q", "-f")
+
+
+class Btrfs(LoopSystem):
+    """Btrfs."""
+
+    name = "btrfs"
+    programs = ("mkfs.btrfs",)
+    make_command = ("mkfs.btrfs", "-q", "-f")
+
+
+SYSTEMS: list[type[System]] = [Lfs, Ceiling, Fuse2fs, Ntfs3g, Bindfs, Ext4, Xfs, Btrfs]
