@@ -35,6 +35,7 @@ __all__ = ["Filesystem", "Inode", "Options", "Space"]
 _CHANGES_SOFT = 32768
 _CHANGES_HARD = 131072
 _CHECKPOINT_LOG_BYTES = 256 << 20
+_UNLOGGED_BYTES_MAX = 8 << 20
 _RELATIME_NS = 24 * 3600 * SECOND_NS
 
 
@@ -410,8 +411,8 @@ class Filesystem:
         """Note that the device was flushed after ``begin_commit`` returned ``ticket``."""
         self._volume.flushed(ticket)
 
-    def flush_failed(self, error: Exception) -> None:
-        """Note that a flush of the device failed: nothing may be written any more."""
+    def fail(self, error: Exception) -> None:
+        """Write nothing any more: a flush failed, or memory can't be trusted."""
         self._volume.fail(error)
 
     def sync(self, now_ns: int) -> None:
@@ -475,3 +476,5 @@ class Filesystem:
             or volume.log.blocks_since_checkpoint > 2 * self._log_blocks_max
         ):
             self._checkpointer.checkpoint(self._now_ns)
+        elif volume.imap.unlogged_bytes + self._inodes.inline_bytes > _UNLOGGED_BYTES_MAX:
+            self._committer.commit(self._now_ns)

@@ -44,7 +44,9 @@ from lfs.ondisk import (
 from lfs.segments.writer import Head
 from lfs.volume import Volume
 
-_DAMAGE_SCAN_SEGMENTS = 4096
+# How many places may be looked at for a later log write when the log has ended.
+_DAMAGE_SCAN = 4096
+_CLEAN_SCAN = 256
 
 
 def read_superblock(device: BlockDevice) -> Superblock:
@@ -147,7 +149,8 @@ class Recovery:
         last = chain[-1] if chain else None
         sequence = last.sequence + 1 if last else checkpoint.next_sequence
         end_address = last.next_address if last else checkpoint.next_address
-        self._check_no_damage(sequence, end_address)
+        quiet = checkpoint.clean and not chain
+        self._check_no_damage(sequence, end_address, _CLEAN_SCAN if quiet else _DAMAGE_SCAN)
         committed = max(
             (index + 1 for index, one in enumerate(chain) if one.flags & SUMMARY_COMMIT), default=0
         )
@@ -177,10 +180,10 @@ class Recovery:
                 return chain[:index]
         return chain
 
-    def _check_no_damage(self, sequence: int, end_address: int) -> None:
+    def _check_no_damage(self, sequence: int, end_address: int, place_count: int) -> None:
         """Raise LogDamageError when a later log write says that ``sequence`` was flushed."""
         volume = self._volume
-        for address in self._later_places(end_address):
+        for address in self._later_places(end_address, place_count):
             try:
                 summary = volume.reader.read_summary(address)
             except (DamageError, FilesystemError):
@@ -191,7 +194,7 @@ class Recovery:
                     f"but can't be read (log write {summary.sequence} at block {address} says so)"
                 )
 
-    def _later_places(self, end_address: int) -> Iterator[int]:
+    def _later_places(self, end_address: int, place_count: int) -> Iterator[int]:
         """Yield where later log writes may begin: the rest of the run, and other runs.
 
         Runs that the checkpoint lists as clean or empty come first, because most
@@ -208,7 +211,7 @@ class Recovery:
             yield from range(end_address + 1, end)
         first_blocks = [usage.address_of(one) for one in range(usage.segment_count)]
         first_blocks.sort(key=lambda address: usage.has_live(address))
-        yield from first_blocks[:_DAMAGE_SCAN_SEGMENTS]
+        yield from first_blocks[:place_count]
 
     def _apply(self, committed: list[Summary], chain: list[Summary]) -> None:
         """Take over whole commits, and count what they change in the usage table.

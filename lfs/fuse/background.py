@@ -47,7 +47,7 @@ class Ticking(Protocol):
     def tick(self, now_ns: int, idle: bool) -> bool:
         """Do a short step; return whether there is more to do at once."""
 
-    def flush_failed(self, error: Exception) -> None:
+    def fail(self, error: Exception) -> None:
         """Note that what is in memory must not be written any more."""
 
 
@@ -105,5 +105,5 @@ class Background:
         if isinstance(error, FilesystemError):
             log.error("background work: %s", error.strerror)
         else:
-            self._filesystem.flush_failed(RuntimeError(f"unexpected {error!r}"))
+            self._filesystem.fail(RuntimeError(f"unexpected {error!r}"))
             log.error("background work failed", exc_info=error)

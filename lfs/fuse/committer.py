@@ -39,7 +39,7 @@ class Committable(Protocol):
     def finish_commit(self, ticket: int) -> None:
         """Note that the device was flushed since ``ticket`` was given."""
 
-    def flush_failed(self, error: Exception) -> None:
+    def fail(self, error: Exception) -> None:
         """Note that a flush failed: every later ``begin_commit`` raises."""
 
 
@@ -129,7 +129,7 @@ class Committer:
             else:
                 elapsed_ns = await trio.to_thread.run_sync(self._timed_flush)
         except FilesystemError as error:
-            self._filesystem.flush_failed(error)
+            self._filesystem.fail(error)
             raise
         self.flush_ns += (elapsed_ns - self.flush_ns) * _AVERAGE_WEIGHT
 

@@ -44,7 +44,7 @@ class Handlers(pyfuse3.Operations):
         of the change is in memory, so no more may be written.
         """
         if not isinstance(error, FilesystemError | FUSEError):
-            self.filesystem.flush_failed(RuntimeError(f"unexpected {error!r}"))
+            self.filesystem.fail(RuntimeError(f"unexpected {error!r}"))
         return refusal(error)
 
 

@@ -143,11 +143,15 @@ class LogWriter:
         self.flushed_sequence = next_sequence - 1
 
     def resume(self, head: Head) -> None:
-        """Tell which run the promised place lies in; interleaved ones are filled further."""
+        """Tell which run the promised place lies in; interleaved ones are filled further.
+
+        Commits go there too while there is room: the first one after a mount
+        needs neither a jump nor a run of its own.
+        """
         assert head.summary_next == self.next_address
         self._promised = head
         if head.number != HEAD_BULK:
-            self._heads[head.number] = head
+            self._heads[head.number] = self._heads[HEAD_MAIN] = head
 
     # ------------------------------------------------------------------- places
 

@@ -28,7 +28,7 @@ class FakeFilesystem:
         self.work -= 1
         return self.work >= 0
 
-    def flush_failed(self, error: Exception) -> None:
+    def fail(self, error: Exception) -> None:
         self.failure = error
 
     failure: Exception | None = None

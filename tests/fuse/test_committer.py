@@ -40,7 +40,7 @@ class FakeFilesystem:
     def finish_commit(self, ticket: int) -> None:
         self.durable_count = max(self.durable_count, ticket)
 
-    def flush_failed(self, error: Exception) -> None:
+    def fail(self, error: Exception) -> None:
         self.failed = True
 
 
