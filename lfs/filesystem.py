@@ -23,6 +23,7 @@ from lfs.directory import Directories, DirectoryEntry, NameHash
 from lfs.errors import DamageError, FilesystemError
 from lfs.file_data import FileData
 from lfs.inodes import S_IFDIR, S_IFLNK, S_IFMT, Inode, InodeTable
+from lfs.maintenance import Maintenance
 from lfs.namespace import Namespace
 from lfs.ondisk import KIND_ORPHAN, SYSTEM_INO, pack_key, unpack_key
 from lfs.recovery import Recovery, read_superblock, require_writable
@@ -32,10 +33,6 @@ from lfs.write_out import WriteOut
 
 __all__ = ["Filesystem", "Inode", "Options", "Space"]
 
-_CHANGES_SOFT = 32768
-_CHANGES_HARD = 131072
-_CHECKPOINT_LOG_BYTES = 256 << 20
-_UNLOGGED_BYTES_MAX = 8 << 20
 _RELATIME_NS = 24 * 3600 * SECOND_NS
 
 
@@ -70,14 +67,17 @@ class Filesystem:
             self._committer,
             self._checkpointer,
         )
+        self._maintenance = Maintenance(
+            volume,
+            self._inodes,
+            self._space,
+            self._committer,
+            self._checkpointer,
+            self._cleaner,
+        )
         self._now_ns = 0
-        self._commit_time_ns = 0
         self._space.make_room = lambda blocks: self._cleaner.make_room(blocks, self._now_ns)
         self._space.checkpoint = lambda: self._checkpointer.checkpoint(self._now_ns)
-        device_blocks = volume.superblock.segment_count * volume.superblock.segment_blocks
-        self._log_blocks_max = min(
-            _CHECKPOINT_LOG_BYTES // volume.block_bytes, max(256, device_blocks // 8)
-        )
 
     # ----------------------------------------------------------- mounting, unmounting
 
@@ -109,7 +109,7 @@ class Filesystem:
         recovery.run()
         if recovery.commit_count:
             volume.report(f"recovered {recovery.commit_count} commits from the log")
-        self._now_ns = self._commit_time_ns = self._checkpointer.time_ns = now_ns
+        self._now_ns = self._maintenance.commit_time_ns = self._checkpointer.time_ns = now_ns
         if volume.read_only:
             return
         # What the log says may still be in the device's cache only.
@@ -404,7 +404,7 @@ class Filesystem:
         self._now_ns = max(self._now_ns, now_ns)
         if self._volume.read_only:
             return self._volume.log.written_sequence
-        self._commit_time_ns = now_ns
+        self._maintenance.commit_time_ns = now_ns
         return self._committer.commit(now_ns)
 
     def finish_commit(self, ticket: int) -> None:
@@ -430,7 +430,7 @@ class Filesystem:
 
     def commit_due(self, now_ns: int) -> bool:
         """Tell whether the commit interval has passed with something to commit."""
-        return self.dirty and now_ns - self._commit_time_ns >= self.options.commit_interval_ns
+        return not self.read_only and self._maintenance.commit_due(now_ns)
 
     def tick(self, now_ns: int, idle: bool) -> bool:
         """Do a bounded piece of background work; returns whether more should follow at once.
@@ -445,22 +445,7 @@ class Filesystem:
         if self.commit_due(now_ns):
             self.sync(now_ns)
             return True
-        if self._checkpoint_due(now_ns, idle):
-            self._checkpointer.checkpoint(now_ns)
-            return True
-        scarce = self._space.shortage_blocks(0) * 2 > -self._volume.usage.clean_blocks
-        if idle or scarce or self._cleaner.busy:
-            return self._cleaner.step(now_ns)
-        return False
-
-    def _checkpoint_due(self, now_ns: int, idle: bool) -> bool:
-        volume = self._volume
-        if volume.log.blocks_since_checkpoint == 0:
-            return False
-        changed = len(volume.imap.changes) > (_CHANGES_SOFT // 4 if idle else _CHANGES_SOFT)
-        long = volume.log.blocks_since_checkpoint > self._log_blocks_max
-        late = now_ns - self._checkpointer.time_ns >= self.options.checkpoint_interval_ns
-        return changed or long or late
+        return self._maintenance.step(now_ns, idle)
 
     def _begin(self, now_ns: int) -> None:
         """Start a request that changes something."""
@@ -469,12 +454,5 @@ class Filesystem:
         self._space.cover()
 
     def _end(self) -> None:
-        """Bound what a mount would have to replay and what memory holds."""
-        volume = self._volume
-        if (
-            len(volume.imap.changes) > _CHANGES_HARD
-            or volume.log.blocks_since_checkpoint > 2 * self._log_blocks_max
-        ):
-            self._checkpointer.checkpoint(self._now_ns)
-        elif volume.imap.unlogged_bytes + self._inodes.inline_bytes > _UNLOGGED_BYTES_MAX:
-            self._committer.commit(self._now_ns)
+        """End a request that changed something."""
+        self._maintenance.keep_bounds(self._now_ns)

@@ -146,6 +146,11 @@ class SpaceRules:
             return True
         return self.shortage_blocks(blocks) <= 0
 
+    @property
+    def is_scarce(self) -> bool:
+        """Tell whether requests will soon have to wait for the cleaner."""
+        return self.shortage_blocks(self._cleaner_blocks) > 0
+
     def shortage_blocks(self, blocks: int) -> int:
         """Return how many clean blocks are missing to accept ``blocks`` more."""
         needed = self.pending_blocks() + blocks + blocks // 32 + self._cleaner_blocks

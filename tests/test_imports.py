@@ -31,6 +31,7 @@ LAYERS: list[tuple[str, tuple[str, ...]]] = [
             "lfs.checkpoint",
             "lfs.recovery",
             "lfs.cleaner",
+            "lfs.maintenance",
         ),
     ),
     ("operations", ("lfs.directory", "lfs.namespace", "lfs.file_data", "lfs.attributes")),

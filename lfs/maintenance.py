@@ -1,0 +1,86 @@
+"""Background work, and the bounds that requests themselves keep.
+
+Nothing here runs by itself: a front end calls ``tick``.  The bounds hold without
+it, so that a program that never ticks can neither fill memory nor make its next
+mount slow.
+"""
+
+from __future__ import annotations
+
+from lfs.checkpoint import Checkpointer
+from lfs.cleaner import Cleaner
+from lfs.commit import Committer
+from lfs.inodes import InodeTable
+from lfs.space import SpaceRules
+from lfs.volume import Volume
+
+_CHANGES_IDLE = 8192
+_CHANGES_SOFT = 32768
+_CHANGES_HARD = 131072
+_CHECKPOINT_LOG_BYTES = 256 << 20
+_UNLOGGED_BYTES_MAX = 8 << 20
+
+
+class Maintenance:
+    """Decides when to commit, to checkpoint and to clean."""
+
+    def __init__(
+        self,
+        volume: Volume,
+        inodes: InodeTable,
+        space: SpaceRules,
+        committer: Committer,
+        checkpointer: Checkpointer,
+        cleaner: Cleaner,
+    ) -> None:
+        """Look after one volume."""
+        self._volume = volume
+        self._inodes = inodes
+        self._space = space
+        self._committer = committer
+        self._checkpointer = checkpointer
+        self._cleaner = cleaner
+        self.commit_time_ns = 0
+        superblock = volume.superblock
+        log_blocks = superblock.segment_count * superblock.segment_blocks // 8
+        self._log_blocks_max = min(
+            _CHECKPOINT_LOG_BYTES // volume.block_bytes, max(256, log_blocks)
+        )
+
+    def commit_due(self, now_ns: int) -> bool:
+        """Tell whether the commit interval has passed with something to commit."""
+        since_ns = now_ns - self.commit_time_ns
+        return self._committer.dirty and since_ns >= self._volume.options.commit_interval_ns
+
+    def step(self, now_ns: int, idle: bool) -> bool:
+        """Checkpoint if the log or the time since the last one is long; else clean a little.
+
+        Cleans when ``idle``, when clean segments are scarce, or to finish what was
+        begun.  Returns whether more should follow at once.  Raises DeviceError.
+        """
+        if self._checkpoint_due(now_ns, idle):
+            self._checkpointer.checkpoint(now_ns)
+            return True
+        if idle or self._cleaner.busy or self._space.is_scarce:
+            return self._cleaner.step(now_ns)
+        return False
+
+    def _checkpoint_due(self, now_ns: int, idle: bool) -> bool:
+        volume = self._volume
+        if volume.log.blocks_since_checkpoint == 0:
+            return False
+        changed = len(volume.imap.changes) > (_CHANGES_IDLE if idle else _CHANGES_SOFT)
+        long = volume.log.blocks_since_checkpoint > self._log_blocks_max
+        since_ns = now_ns - self._checkpointer.time_ns
+        return changed or long or since_ns >= volume.options.checkpoint_interval_ns
+
+    def keep_bounds(self, now_ns: int) -> None:
+        """Checkpoint or commit when a request has left too much to replay or in memory."""
+        volume = self._volume
+        if (
+            len(volume.imap.changes) > _CHANGES_HARD
+            or volume.log.blocks_since_checkpoint > 2 * self._log_blocks_max
+        ):
+            self._checkpointer.checkpoint(now_ns)
+        elif volume.imap.unlogged_bytes + self._inodes.inline_bytes > _UNLOGGED_BYTES_MAX:
+            self._committer.commit(now_ns)
