@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from lfs.errors import DamageError
 from lfs.ondisk import SEGMENT_CLEAN, SEGMENT_CONTINUED, SEGMENT_RUN, USAGE_OLD_METADATA, Usage
-from lfs.segments.usage import UsageTable, slack_segments
+from lfs.segments.usage import UsageTable, cleaner_segments
 from tests.segments.logs import SEGMENT_BLOCKS, usage_table
 
 LATE = 1000
@@ -69,11 +69,11 @@ def test_usage_run_of_any_order_is_aligned_and_counted(order: int) -> None:
     )
 
 
-def test_usage_run_is_no_larger_than_the_slack_allows() -> None:
+def test_usage_run_is_no_larger_than_the_cleaner_can_move() -> None:
     usage = clean_table()
     largest = open_run(usage, 10)
     assert usage.run_blocks(largest) == SEGMENT_BLOCKS << usage.order_max
-    assert usage.run_blocks(largest) * 8 <= slack_segments(usage.segment_count) * SEGMENT_BLOCKS
+    assert usage.run_blocks(largest) < cleaner_segments(usage.segment_count) * SEGMENT_BLOCKS
 
 
 def test_usage_run_is_smaller_when_free_space_is_in_pieces() -> None:
