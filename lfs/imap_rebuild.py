@@ -169,19 +169,24 @@ class Rebuild:
         return sum(self._sizes(slots, level)) < self._capacity_bytes // 3
 
     def _cut(self, slots: Slots, level: int) -> Slots:
-        """Cut slots into new nodes of about even fill; returns them with their first keys."""
+        """Cut slots into new nodes of about even fill; returns them with their first keys.
+
+        Cuts are where an even share would end, counted from the first slot: what
+        single nodes miss or exceed must not add up to a last one with next to nothing.
+        """
         sizes = self._sizes(slots, level)
         total = sum(sizes)
         node_count = -(-total // self._capacity_bytes)
+        share = total / node_count if node_count else 0
         nodes: Slots = []
-        start = used = 0
-        target = total / node_count if node_count else 0
+        start = used = position = 0
         for index, size in enumerate(sizes):
             full = used + size > self._capacity_bytes
-            if index > start and (full or used + size / 2 > target):
+            if index > start and (full or position + size / 2 > share * (len(nodes) + 1)):
                 nodes.append(self._new(slots[start:index], level))
                 start, used = index, 0
             used += size
+            position += size
         if slots:
             nodes.append(self._new(slots[start:], level))
         return nodes
