@@ -13,7 +13,7 @@ import errno
 from lfs.directory import Directories
 from lfs.errors import FilesystemError
 from lfs.file_data import FileData
-from lfs.inodes import S_IFDIR, S_IFLNK, S_IFMT, Inode, InodeTable
+from lfs.inodes import S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, Inode, InodeTable
 from lfs.ondisk import (
     INODE_INLINE,
     NAME_BYTES_MAX,
@@ -54,7 +54,7 @@ def _new_item(mode: int, uid: int, gid: int, now_ns: int, rdev: int, parent_ino:
         ctime_ns=now_ns,
         btime_ns=now_ns,
         rdev=rdev,
-        flags=0 if parent_ino else INODE_INLINE,
+        flags=INODE_INLINE if mode & S_IFMT in (S_IFREG, S_IFLNK) else 0,
         version=0,
         generation=0,
         parent_ino=parent_ino,
@@ -253,14 +253,14 @@ class Namespace:
         target = self._inodes.get(target_entry.ino) if target_entry else None
         if new_parent.nlink == 0:
             raise FilesystemError(errno.ENOENT, "the directory was removed")
-        if moved.is_directory and new_parent is not parent:
-            self._check_no_cycle(moved, new_parent)
-        if flags & RENAME_EXCHANGE:
-            self._exchange(parent, name, moved, new_parent, new_name, target, now_ns)
-            return None
         if target is not None and flags & RENAME_NOREPLACE:
             raise FilesystemError(errno.EEXIST)
+        if moved.is_directory and new_parent is not parent:
+            self._check_no_cycle(moved, new_parent)
         if target is moved:
+            return None
+        if flags & RENAME_EXCHANGE:
+            self._exchange(parent, name, moved, new_parent, new_name, target, now_ns)
             return None
         if target is not None:
             self._check_replaceable(moved, target)
