@@ -253,10 +253,10 @@ class Namespace:
         target = self._inodes.get(target_entry.ino) if target_entry else None
         if new_parent.nlink == 0:
             raise FilesystemError(errno.ENOENT, "the directory was removed")
-        if target is not None and flags & RENAME_NOREPLACE:
-            raise FilesystemError(errno.EEXIST)
         if moved.is_directory and new_parent is not parent:
             self._check_no_cycle(moved, new_parent)
+        if target is not None and flags & RENAME_NOREPLACE:
+            raise FilesystemError(errno.EEXIST)
         if target is moved:
             return None
         if flags & RENAME_EXCHANGE:
