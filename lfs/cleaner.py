@@ -156,21 +156,25 @@ class Cleaner:
 
     # -------------------------------------------------------------------- a round
 
-    def _victims(self, policy: str, utilisation_max: float) -> list[int]:
-        """Choose victims whose live blocks fit into what is clean.
+    def _room_blocks(self) -> int:
+        """Return how many blocks may be moved now.
 
-        A checkpoint and the tails of three runs must still have room beside them.
+        What is pending and the tails of three runs must still have room beside them.
         """
         volume = self._volume
-        segment_blocks = volume.superblock.segment_blocks
-        room_blocks = volume.usage.clean_blocks - self._space.pending_blocks() - 3 * segment_blocks
-        budget_blocks = min(room_blocks * 7 // 8, _ROUND_SEGMENTS_MAX * segment_blocks)
+        reserved_blocks = self._space.pending_blocks() + 3 * volume.superblock.segment_blocks
+        return (volume.usage.clean_blocks - reserved_blocks) * 7 // 8
+
+    def _victims(self, policy: str, utilisation_max: float) -> list[int]:
+        """Choose victims whose live blocks fit into what is clean."""
+        volume = self._volume
+        round_blocks = _ROUND_SEGMENTS_MAX * volume.superblock.segment_blocks
         return choose_victims(
             volume.usage,
             policy,
             volume.log.next_sequence,
             {*self._avoided_runs(), *volume.log.open_runs()},
-            budget_blocks,
+            min(self._room_blocks(), round_blocks),
             utilisation_max,
         )
 
@@ -181,16 +185,14 @@ class Cleaner:
             pieces += self._survey(run)
             yield
         pieces.sort()
-        batch: list[Piece] = []
-        batch_blocks = 0
-        for piece in pieces:
-            batch.append(piece)
-            batch_blocks += piece[3]
-            if batch_blocks >= STEP_BLOCKS:
-                self._move(batch, now_ns)
-                batch, batch_blocks = [], 0
-                yield
-        self._move(batch, now_ns)
+        complete = True
+        for batch in _batches(pieces):
+            # Requests that came between may have taken the room there was.
+            complete = sum(count for *_, count in batch) <= self._room_blocks()
+            if not complete:
+                break
+            self._move(batch, now_ns)
+            yield
         if self._checkpointer.touched_keys or self._touched_pages:
             self._touched_pages = False
             self._checkpointer.checkpoint(now_ns)
@@ -198,10 +200,10 @@ class Cleaner:
             self._volume.flush(self._committer.commit(now_ns))
         usage = self._volume.usage
         for run in victims:
-            if usage.live_blocks(run):
-                self._avoid(run)
-            else:
+            if not usage.live_blocks(run):
                 self.cleaned_runs += 1
+            elif complete:
+                self._avoid(run)
 
     def _avoid(self, run: int) -> None:
         """Clean ``run`` no more in this life of it."""
@@ -313,6 +315,20 @@ class Cleaner:
                 ]
                 yield Extent(inode, index * size + block, buffers)
             first += stop - offset
+
+
+def _batches(pieces: list[Piece]) -> Iterator[list[Piece]]:
+    """Cut pieces into as much as is moved in one step."""
+    batch: list[Piece] = []
+    blocks = 0
+    for piece in pieces:
+        batch.append(piece)
+        blocks += piece[3]
+        if blocks >= STEP_BLOCKS:
+            yield batch
+            batch, blocks = [], 0
+    if batch:
+        yield batch
 
 
 def _joined(extents: list[Extent]) -> list[Extent]:
