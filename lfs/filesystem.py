@@ -110,6 +110,7 @@ class Filesystem:
         if recovery.commit_count:
             volume.report(f"recovered {recovery.commit_count} commits from the log")
         self._now_ns = self._maintenance.commit_time_ns = self._checkpointer.time_ns = now_ns
+        self._checkpointer.last_clean = recovery.was_clean
         if volume.read_only:
             return
         # What the log says may still be in the device's cache only.

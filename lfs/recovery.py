@@ -18,6 +18,7 @@ that ``s`` had been flushed, then it did not end there: mounting is refused.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from heapq import nlargest
 
 from lfs.device.base import BlockDevice
 from lfs.errors import DamageError, FilesystemError, FormatError, LogDamageError
@@ -47,6 +48,7 @@ from lfs.volume import Volume
 # How many places may be looked at for a later log write when the log has ended.
 _DAMAGE_SCAN = 4096
 _CLEAN_SCAN = 256
+_OPEN_RUNS_MAX = 16
 
 
 def read_superblock(device: BlockDevice) -> Superblock:
@@ -103,6 +105,8 @@ class Recovery:
         """Recover ``volume``, which was just opened."""
         self._volume = volume
         self.commit_count = 0
+        self.was_clean = False
+        """Whether the last mount ended with everything in its last checkpoint."""
         self.needs_checkpoint = False
 
     def run(self) -> None:
@@ -149,8 +153,8 @@ class Recovery:
         last = chain[-1] if chain else None
         sequence = last.sequence + 1 if last else checkpoint.next_sequence
         end_address = last.next_address if last else checkpoint.next_address
-        quiet = checkpoint.clean and not chain
-        self._check_no_damage(sequence, end_address, _CLEAN_SCAN if quiet else _DAMAGE_SCAN)
+        self.was_clean = checkpoint.clean and not chain
+        self._check_no_damage(checkpoint, chain, sequence, end_address)
         committed = max(
             (index + 1 for index, one in enumerate(chain) if one.flags & SUMMARY_COMMIT), default=0
         )
@@ -180,38 +184,75 @@ class Recovery:
                 return chain[:index]
         return chain
 
-    def _check_no_damage(self, sequence: int, end_address: int, place_count: int) -> None:
+    def _check_no_damage(
+        self, checkpoint: Checkpoint, chain: list[Summary], sequence: int, end_address: int
+    ) -> None:
         """Raise LogDamageError when a later log write says that ``sequence`` was flushed."""
-        volume = self._volume
-        for address in self._later_places(end_address, place_count):
-            try:
-                summary = volume.reader.read_summary(address)
-            except (DamageError, FilesystemError):
-                continue
+        for summary in self._later_log_writes(checkpoint, chain, sequence, end_address):
             if summary.sequence > sequence and summary.flushed_sequence >= sequence:
                 raise LogDamageError(
                     f"the log is damaged at block {end_address}: log write {sequence} was flushed "
-                    f"but can't be read (log write {summary.sequence} at block {address} says so)"
+                    f"but can't be read (log write {summary.sequence} at block {summary.address} "
+                    "says so)"
                 )
 
-    def _later_places(self, end_address: int, place_count: int) -> Iterator[int]:
-        """Yield where later log writes may begin: the rest of the run, and other runs.
+    def _later_log_writes(
+        self, checkpoint: Checkpoint, chain: list[Summary], sequence: int, end_address: int
+    ) -> Iterator[Summary]:
+        """Yield log writes that may be later than the chain's end.
 
-        Runs that the checkpoint lists as clean or empty come first, because most
-        new ones begin there.
+        They are in the rest of the run where it ends, in a run that was open by
+        then, or in a new one.  Of those, runs that the checkpoint lists as clean or
+        empty come first, because most new ones begin there.
         """
-        volume = self._volume
-        usage = volume.usage
+        usage = self._volume.usage
         segment = usage.segment_of(end_address)
         if 0 <= segment < usage.segment_count:
             run = usage.run_of(end_address)
             end = usage.address_of(segment + 1)
             if run >= 0:
                 end = usage.address_of(run) + usage.run_blocks(run)
-            yield from range(end_address + 1, end)
+            for address in range(end_address + 1, end):
+                yield from self._rest_of_run(address, sequence)
+        for address in {one.run_address: one.run_next_address for one in chain}.values():
+            yield from self._rest_of_run(address, sequence)
+        if not checkpoint.clean:
+            for address in self._places_in_youngest_runs():
+                yield from self._rest_of_run(address, sequence)
+        place_count = _CLEAN_SCAN if self.was_clean else _DAMAGE_SCAN
         first_blocks = [usage.address_of(one) for one in range(usage.segment_count)]
         first_blocks.sort(key=lambda address: usage.has_live(address))
-        yield from first_blocks[:place_count]
+        for address in first_blocks[:place_count]:
+            yield from self._rest_of_run(address, sequence)
+
+    def _places_in_youngest_runs(self) -> Iterator[int]:
+        """Yield where the runs that were written last before the checkpoint may go on.
+
+        Those that were open by then are among them.
+        """
+        usage = self._volume.usage
+        for run in nlargest(_OPEN_RUNS_MAX, usage.runs(), key=usage.last_sequence):
+            place = 0
+            try:
+                for summary in self._volume.reader.walk_run(
+                    usage.address_of(run), usage.last_sequence(run)
+                ):
+                    place = summary.run_next_address
+            except (DamageError, FilesystemError):
+                continue
+            yield place
+
+    def _rest_of_run(self, address: int, sequence: int) -> Iterator[Summary]:
+        """Yield the log writes of one run from ``address`` on that are above ``sequence``."""
+        while True:
+            try:
+                summary = self._volume.reader.read_summary(address)
+            except (DamageError, FilesystemError):
+                return
+            if summary.sequence <= sequence:
+                return
+            yield summary
+            sequence, address = summary.sequence, summary.run_next_address
 
     def _apply(self, committed: list[Summary], chain: list[Summary]) -> None:
         """Take over whole commits, and count what they change in the usage table.

@@ -1,0 +1,461 @@
+"""What a mount finds after crashes and damage, one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from lfs.device.memory import MemoryDevice
+from lfs.device.recording import Flush, RecordingDevice, Write, crash_states, replay
+from lfs.errors import DamageError, FormatError, LogDamageError
+from lfs.filesystem import Filesystem
+from lfs.ondisk import (
+    CHECKPOINT_REGION_BYTES,
+    SUMMARY_COMMIT,
+    SUMMARY_JUMP,
+    SUPERBLOCK_OFFSET_BYTES,
+    Superblock,
+    backup_superblock_offset_bytes,
+)
+from lfs.recovery import read_checkpoints, read_superblock
+from lfs.volume import Options
+from tests.disks import (
+    BLOCK_BYTES,
+    LATER_NS,
+    Disk,
+    data,
+    flip_byte,
+    mounted_state,
+    problems,
+)
+from tests.state import TreeState
+
+MIB = 1 << 20
+
+
+def busy_disk() -> tuple[Disk, TreeState]:
+    """Return a disk with two checkpoints and a log after each, and its tree."""
+    disk = Disk()
+    inos = [disk.make_file(b"file %d" % n, data(n, n * 5000)) for n in range(12)]
+    disk.checkpoint()
+    disk.write(inos[3], 2000, data(50, 30_000))
+    disk.truncate(inos[9], 12_345)
+    disk.remove(inos[4], b"file 4")
+    disk.checkpoint()
+    disk.write(inos[11], 0, data(51, 40_000))
+    disk.remove(inos[5], b"file 5")
+    disk.make_file(b"late", data(52, 70_000))
+    disk.sync()
+    return disk, disk.state()
+
+
+def regions(medium: MemoryDevice) -> list[int]:
+    """Return the byte offsets of the checkpoint regions, that of the newer one first."""
+    superblock = read_superblock(medium)
+    offsets = superblock.checkpoint_offset_bytes
+    newest = read_checkpoints(medium, superblock)[0]
+    return [offsets[newest.number % 2], offsets[(newest.number + 1) % 2]]
+
+
+# ------------------------------------------------------------------ checkpoint regions
+
+
+def test_recovery_rolls_forward_from_the_newer_checkpoint() -> None:
+    disk, expected = busy_disk()
+    disk.mount()
+    assert disk.state() == expected
+    assert disk.lines == ["recovered 1 commits from the log"]
+
+
+def test_recovery_with_the_newer_checkpoint_damaged_finds_the_same() -> None:
+    disk, expected = busy_disk()
+    flip_byte(disk.medium, regions(disk.medium)[0] + 100)
+    disk.mount()
+    assert disk.state() == expected
+    disk.unmount()
+    assert problems(disk.medium) == []
+    assert len(read_checkpoints(disk.medium, disk.superblock)) == 2
+
+
+def test_recovery_with_the_older_checkpoint_damaged_finds_the_same() -> None:
+    disk, expected = busy_disk()
+    flip_byte(disk.medium, regions(disk.medium)[1])
+    disk.mount()
+    assert disk.state() == expected
+
+
+def test_recovery_after_a_clean_unmount_needs_either_checkpoint() -> None:
+    disk, expected = busy_disk()
+    disk.unmount()
+    for offset in regions(disk.medium):
+        medium = disk.medium.copy()
+        medium.write(offset, [bytes(CHECKPOINT_REGION_BYTES)])
+        assert mounted_state(medium) == expected
+
+
+def test_recovery_with_both_checkpoints_damaged_is_refused() -> None:
+    disk, _ = busy_disk()
+    for offset in regions(disk.medium):
+        flip_byte(disk.medium, offset + 50)
+    with pytest.raises(FormatError, match="both checkpoint regions are damaged"):
+        disk.mount()
+
+
+def test_recovery_after_a_clean_unmount_writes_nothing() -> None:
+    disk, expected = busy_disk()
+    disk.unmount()
+    disk.mount()
+    assert disk.state() == expected
+    disk.unmount()
+    assert disk.device.write_count == 0
+    assert disk.lines == []
+
+
+# -------------------------------------------------------------------- the log's end
+
+
+def two_commits(flush_last: bool = True) -> tuple[Disk, TreeState, TreeState]:
+    """Return a disk after two commits, and the tree after each of them."""
+    disk = Disk()
+    ino = disk.make_file(b"file", data(1, 20_000))
+    disk.sync()
+    first = disk.state()
+    disk.write(ino, 10_000, data(2, 20_000))
+    disk.make_file(b"other", data(3, 100))
+    if flush_last:
+        disk.sync()
+    else:
+        disk.filesystem.begin_commit(disk.now_ns)
+    return disk, first, disk.state()
+
+
+def test_recovery_drops_a_last_log_write_that_is_torn() -> None:
+    disk, first, second = two_commits()
+    last = disk.written()[-1]
+    # Of the rest of the log write there is what was in this place before.
+    for kept_bytes in range(512, len(last.data.rstrip(b"\0")), 512):
+        medium = disk.medium.copy()
+        medium.write(last.offset_bytes, [last.data[:kept_bytes].ljust(len(last.data), b"\0")])
+        assert mounted_state(medium) == first
+    assert mounted_state(disk.medium) == second
+
+
+def test_recovery_drops_a_commit_whose_unflushed_payload_differs() -> None:
+    disk, first, _ = two_commits(flush_last=False)
+    last = disk.log()[-1]
+    flip_byte(disk.medium, (last.payload_address + 2) * BLOCK_BYTES + 77)
+    assert mounted_state(disk.medium) == first
+
+
+def test_recovery_leaves_flushed_payload_to_the_reader() -> None:
+    disk, _, second = two_commits()
+    damaged = next(one for one in disk.log() if one.payload_blocks).payload_address
+    ino = disk.filesystem.lookup(1, b"file").ino
+    disk.make_file(b"third")
+    disk.sync()
+    flip_byte(disk.medium, damaged * BLOCK_BYTES)
+    disk.mount()
+    # It is the first block of the file that is damaged; the others are not.
+    with pytest.raises(DamageError, match=str(damaged)):
+        disk.filesystem.read(ino, 0, 1, disk.now_ns)
+    assert len(disk.filesystem.read(ino, BLOCK_BYTES, 100_000, disk.now_ns)) == 30_000 - BLOCK_BYTES
+    assert disk.filesystem.getattr(ino).size == second[b"/file"].size
+
+
+@pytest.mark.parametrize("position", [0, 1, 2])
+def test_recovery_refuses_a_log_that_is_damaged_before_its_flushed_end(position: int) -> None:
+    disk = Disk()
+    ino = disk.make_file(b"file")
+    for number in range(4):
+        disk.write(ino, number * BLOCK_BYTES, data(number, BLOCK_BYTES))
+        disk.sync()
+    damaged = [one for one in disk.log() if one.flags & SUMMARY_COMMIT][position]
+    flip_byte(disk.medium, damaged.address * BLOCK_BYTES + 70)
+    with pytest.raises(LogDamageError, match=f"damaged at block {damaged.address}"):
+        disk.mount()
+    disk.options = replace(disk.options, read_only=True, roll_forward=False)
+    disk.mount()
+    # The checkpoint of mkfs knows nothing of it.
+    assert disk.state().keys() == {b"/"}
+
+
+def test_recovery_refuses_a_log_that_is_damaged_at_a_jump_back() -> None:
+    disk = Disk()
+    disk.make_file(b"small", data(1, 5000))
+    disk.sync()
+    # Large files go elsewhere; the log comes back for the commit.
+    disk.make_file(b"large", data(2, 2 * MIB))
+    disk.sync()
+    disk.make_file(b"third")
+    disk.sync()
+    chain = disk.log()
+    back = [one for one in chain if one.flags & SUMMARY_JUMP][-1]
+    assert back.next_address > min(one.address for one in chain if one.flags & SUMMARY_COMMIT)
+    flip_byte(disk.medium, back.address * BLOCK_BYTES)
+    with pytest.raises(LogDamageError, match=f"damaged at block {back.address}"):
+        disk.mount()
+
+
+def test_recovery_refuses_a_log_that_is_damaged_right_after_the_checkpoint() -> None:
+    disk = Disk()
+    disk.make_file(b"file")
+    disk.sync()
+    # After a crash commits and checkpoints go to runs of their own.
+    disk.mount()
+    disk.make_file(b"before", data(1, 5000))
+    disk.sync()
+    disk.checkpoint()
+    for number in range(2):
+        disk.make_file(b"after %d" % number, data(number, 5000))
+        disk.sync()
+    jump, first, _ = disk.log()
+    assert jump.flags & SUMMARY_JUMP
+    assert first.address != first.run_address
+    flip_byte(disk.medium, jump.address * BLOCK_BYTES)
+    with pytest.raises(LogDamageError, match=f"damaged at block {jump.address}"):
+        disk.mount()
+
+
+def test_recovery_refuses_a_log_that_is_damaged_at_a_jump_out_of_the_checkpoint() -> None:
+    disk = Disk()
+    disk.make_file(b"large", data(1, 2 * MIB))
+    disk.sync()
+    disk.checkpoint()
+    disk.make_file(b"larger", data(2, 4 * MIB))
+    disk.sync()
+    disk.make_file(b"last")
+    disk.sync()
+    for damaged in disk.log()[:-1]:
+        flip_byte(disk.medium, damaged.address * BLOCK_BYTES + 80)
+        with pytest.raises(LogDamageError, match=f"damaged at block {damaged.address}"):
+            mounted_state(disk.medium.copy())
+        flip_byte(disk.medium, damaged.address * BLOCK_BYTES + 80)
+
+
+def test_recovery_ignores_the_rest_of_a_commit_without_its_end() -> None:
+    disk = Disk()
+    disk.make_file(b"first", data(1, 10))
+    disk.sync()
+    expected = disk.state()
+    for number in range(5):
+        disk.make_file(b"file %d" % number, data(number, 50 * BLOCK_BYTES))
+    before = disk.medium.copy()
+    position = len(disk.device.events)
+    disk.sync()
+    writes = [event for event in disk.device.events[position:] if isinstance(event, Write)]
+    assert len(writes) > 3
+    replay(writes[:-1], before)
+    assert mounted_state(before) == expected
+
+
+# ----------------------------------------------------------------- crashes meanwhile
+
+
+def test_recovery_that_crashes_at_any_write_changes_nothing() -> None:
+    disk, expected = busy_disk()
+    crashed = disk.medium.copy()
+    disk.mount()
+    assert sum(isinstance(event, Flush) for event in disk.device.events) >= 5
+    states = 0
+    for _, medium in crash_states(crashed, disk.device.events):
+        again = RecordingDevice(medium)
+        assert mounted_state(again) == expected
+        states += 1
+    assert states >= 6
+
+
+def test_recovery_that_crashes_twice_changes_nothing() -> None:
+    disk, expected = busy_disk()
+    medium = disk.medium
+    for _ in range(4):
+        device = RecordingDevice(medium.copy())
+        assert mounted_state(device) == expected
+        states = [state for _, state in crash_states(medium, device.events)]
+        medium = states[len(states) // 2]
+
+
+def test_recovery_of_a_crash_goes_on_with_new_writes() -> None:
+    disk, _ = busy_disk()
+    for number in range(3):
+        disk.mount()
+        disk.make_file(b"new %d" % number, data(number, 9000))
+        disk.sync()
+        expected = disk.state()
+    disk.mount()
+    assert disk.state() == expected
+    assert problems(disk.medium) == []
+
+
+def test_recovery_removes_what_was_open_without_a_name() -> None:
+    disk = Disk()
+    ino = disk.make_file(b"file", data(1, 100_000))
+    disk.checkpoint()
+    free_blocks = disk.filesystem.statfs().free_blocks
+    disk.filesystem.open(ino)
+    disk.filesystem.unlink(1, b"file", disk.now_ns)
+    disk.sync()
+    disk.mount()
+    disk.unmount()
+    disk.mount()
+    assert disk.state().keys() == {b"/"}
+    assert disk.filesystem.statfs().free_blocks >= free_blocks + 25
+    assert problems(disk.medium) == []
+
+
+# -------------------------------------------------------------- windows from the log
+
+
+def write_out_and_cut(disk: Disk, ino: int) -> None:
+    disk.write(ino, 0, data(1, MIB))
+    disk.truncate(ino, 100_001)
+
+
+def write_out_cut_and_extend(disk: Disk, ino: int) -> None:
+    write_out_and_cut(disk, ino)
+    disk.truncate(ino, MIB)
+
+
+def write_out_cut_and_write(disk: Disk, ino: int) -> None:
+    write_out_and_cut(disk, ino)
+    disk.write(ino, 300_000, data(2, MIB // 2))
+
+
+def write_out_twice(disk: Disk, ino: int) -> None:
+    disk.write(ino, 0, data(1, MIB))
+    disk.write(ino, 500_000, data(2, MIB))
+
+
+def write_out_and_empty(disk: Disk, ino: int) -> None:
+    disk.write(ino, 0, data(1, MIB))
+    disk.truncate(ino, 0)
+    disk.write(ino, 10, data(3, 20))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        write_out_and_cut,
+        write_out_cut_and_extend,
+        write_out_cut_and_write,
+        write_out_twice,
+        write_out_and_empty,
+    ],
+)
+@pytest.mark.parametrize("checkpointed", [False, True])
+def test_recovery_of_data_written_out_before_other_changes(
+    change: Callable[[Disk, int], None], checkpointed: bool
+) -> None:
+    disk = Disk(options=Options(dirty_bytes_max=MIB // 2))
+    ino = disk.make_file(b"file", data(9, 200_000))
+    disk.sync()
+    if checkpointed:
+        disk.checkpoint()
+    change(disk, ino)
+    assert any(summary.payload_blocks > 100 for summary in disk.log())
+    disk.sync()
+    expected, content = disk.state(), disk.read(ino)
+    disk.mount()
+    assert disk.state() == expected
+    assert disk.read(ino) == content
+    assert problems(disk.medium) == []
+
+
+# ----------------------------------------------------------------------- superblock
+
+
+def change_superblock(medium: MemoryDevice, **changes: int) -> None:
+    """Rewrite both copies."""
+    superblock = replace(read_superblock(medium), **changes)  # type: ignore[arg-type]  # integers
+    for offset in (SUPERBLOCK_OFFSET_BYTES, backup_superblock_offset_bytes(medium.size_bytes)):
+        medium.write(offset, [superblock.at(offset).pack()])
+
+
+@pytest.mark.parametrize("damaged", ["primary", "copy"])
+def test_recovery_uses_the_superblock_that_holds(damaged: str) -> None:
+    disk, expected = busy_disk()
+    backup = backup_superblock_offset_bytes(disk.medium.size_bytes)
+    flip_byte(disk.medium, (SUPERBLOCK_OFFSET_BYTES if damaged == "primary" else backup) + 40)
+    assert mounted_state(disk.medium) == expected
+
+
+def test_recovery_without_any_superblock_is_refused() -> None:
+    disk = Disk()
+    for offset in (SUPERBLOCK_OFFSET_BYTES, backup_superblock_offset_bytes(disk.medium.size_bytes)):
+        flip_byte(disk.medium, offset)
+    with pytest.raises(FormatError, match="no valid superblock"):
+        disk.mount()
+    with pytest.raises(FormatError, match="no valid superblock"):
+        mounted_state(MemoryDevice(4096))
+
+
+def test_recovery_uses_the_superblock_of_the_higher_generation() -> None:
+    disk = Disk()
+    superblock = read_superblock(disk.medium)
+    backup = backup_superblock_offset_bytes(disk.medium.size_bytes)
+    newer = replace(superblock, generation=2, label=b"newer").at(backup)
+    disk.medium.write(backup, [newer.pack()])
+    assert read_superblock(disk.medium) == newer
+
+
+def test_recovery_refuses_an_unknown_incompatible_feature() -> None:
+    disk = Disk()
+    change_superblock(disk.medium, incompatible=1 << 5)
+    disk.options = replace(disk.options, read_only=True)
+    with pytest.raises(FormatError, match="unknown incompatible features 0x20"):
+        disk.mount()
+
+
+def test_recovery_refuses_a_newer_format() -> None:
+    disk = Disk()
+    change_superblock(disk.medium, format_version=2)
+    with pytest.raises(FormatError, match="format 2"):
+        disk.mount()
+
+
+def test_recovery_with_an_unknown_read_only_feature_is_only_read_only() -> None:
+    disk, expected = busy_disk()
+    change_superblock(disk.medium, read_only_compatible=1)
+    with pytest.raises(FormatError, match="read-only mount"):
+        disk.mount()
+    disk.options = replace(disk.options, read_only=True)
+    disk.mount()
+    assert disk.state() == expected
+    assert disk.device.write_count == 0
+
+
+def test_recovery_ignores_an_unknown_compatible_feature() -> None:
+    disk, expected = busy_disk()
+    change_superblock(disk.medium, compatible=1 << 63)
+    assert mounted_state(disk.medium) == expected
+
+
+@pytest.mark.parametrize("missing_bytes", [MIB, 16 * MIB])
+def test_recovery_refuses_a_device_smaller_than_the_filesystem(missing_bytes: int) -> None:
+    disk = Disk()
+    size_bytes = disk.medium.size_bytes - missing_bytes
+    smaller = MemoryDevice(size_bytes)
+    smaller.write(0, [disk.medium.read(0, size_bytes)])
+    with pytest.raises(FormatError, match=f"the device has {size_bytes}"):
+        Filesystem.mount(smaller, LATER_NS)
+
+
+def test_recovery_read_only_shows_the_log_and_writes_nothing() -> None:
+    disk, expected = busy_disk()
+    disk.options = replace(disk.options, read_only=True)
+    disk.mount()
+    assert disk.state() == expected
+    disk.unmount()
+    assert (disk.device.write_count, disk.device.flush_count) == (0, 0)
+
+
+def test_superblock_of_another_place_does_not_count() -> None:
+    disk = Disk()
+    primary = disk.medium.read(SUPERBLOCK_OFFSET_BYTES, 512)
+    backup = backup_superblock_offset_bytes(disk.medium.size_bytes)
+    flip_byte(disk.medium, SUPERBLOCK_OFFSET_BYTES)
+    disk.medium.write(backup, [primary])
+    with pytest.raises(FormatError):
+        read_superblock(disk.medium)
+    assert Superblock.unpack(primary, SUPERBLOCK_OFFSET_BYTES).segment_count > 0
