@@ -58,7 +58,7 @@ lengths = st.one_of(
     st.integers(0, 300),
     st.integers(1, 10_000),
     st.sampled_from([1024, 4096, 65536, 131072]),
-    st.integers(1, 1_200_000),
+    st.integers(1, 2_000_000),
 )
 data = st.builds(Data, st.integers(0, 1000), lengths)
 values = st.builds(Data, st.integers(0, 1000), st.sampled_from([0, 1, 200, 3000, 65536, 65537]))
@@ -95,6 +95,7 @@ class FilesystemMachine(RuleBasedStateMachine):
         """Take the tree as it is for the shortest that may be found after a crash."""
         self.settled = copy.deepcopy(self.model)
         self.since: list[Request] = []
+        self.begun: tuple[int, int] | None = None
 
     def _request(self, call: str, *arguments: object) -> None:
         """Make a request of both trees and compare what comes of it."""
@@ -312,6 +313,25 @@ class FilesystemMachine(RuleBasedStateMachine):
         self._settle()
 
     @rule()
+    def begin_commit(self) -> None:
+        """Log everything, as the first part of an fsync whose flush takes a while."""
+        self.now_ns += STEP_NS
+        self.begun = (self.filesystem.begin_commit(self.now_ns), len(self.since))
+
+    @precondition(lambda self: self.begun is not None)
+    @rule()
+    def finish_commit(self) -> None:
+        """Flush; what came in meanwhile may or may not be durable."""
+        assert self.begun is not None
+        ticket, request_count = self.begun
+        self.device.flush()
+        self.filesystem.finish_commit(ticket)
+        for request in self.since[:request_count]:
+            self.settled.run(request)
+        del self.since[:request_count]
+        self.begun = None
+
+    @rule()
     def checkpoint(self) -> None:
         self._request("checkpoint")
         self._settle()
@@ -346,9 +366,11 @@ class FilesystemMachine(RuleBasedStateMachine):
         self.model.handles.clear()
         self._model_tree.remount()
 
-    @rule(lost=st.integers(0, 3), seed=st.integers(0, 2**16))
-    def crash(self, lost: int, seed: int) -> None:
+    @rule(committing=st.booleans(), lost=st.integers(0, 3), seed=st.integers(0, 2**16))
+    def crash(self, committing: bool, lost: int, seed: int) -> None:
         """Lose power, and with it ``lost`` of the writes that were not flushed."""
+        if committing:
+            self.begin_commit()
         events = self.device.events
         unflushed = _unflushed_writes(events)
         dropped = set(random.Random(seed).sample(unflushed, min(lost, len(unflushed))))
@@ -394,7 +416,7 @@ def _unflushed_writes(events: list[Event]) -> list[int]:
 _long_examples = int(os.environ.get("LFS_TEST_LONG", "0"))
 TestFilesystemMachine = FilesystemMachine.TestCase
 TestFilesystemMachine.settings = settings(
-    max_examples=_long_examples or 150,
+    max_examples=_long_examples or 400,
     stateful_step_count=80,
     derandomize=not _long_examples,
 )
