@@ -186,13 +186,14 @@ class Cleaner:
             yield
         pieces.sort()
         complete = True
-        for batch in _batches(pieces):
+        for number, batch in enumerate(_batches(pieces)):
+            if number:
+                yield
             # Requests that came between may have taken the room there was.
             complete = sum(count for *_, count in batch) <= self._room_blocks()
             if not complete:
                 break
             self._move(batch, now_ns)
-            yield
         if self._checkpointer.touched_keys or self._touched_pages:
             self._touched_pages = False
             self._checkpointer.checkpoint(now_ns)
