@@ -234,13 +234,13 @@ def test_recovery_refuses_a_log_that_is_damaged_at_a_jump_out_of_the_checkpoint(
         flip_byte(disk.medium, damaged.address * BLOCK_BYTES + 80)
 
 
-def test_recovery_ignores_the_rest_of_a_commit_without_its_end() -> None:
+def test_recovery_ignores_a_commit_without_its_end() -> None:
     disk = Disk()
-    disk.make_file(b"first", data(1, 10))
+    inos = [disk.make_file(b"file %d" % n, data(n, 50 * BLOCK_BYTES)) for n in range(5)]
     disk.sync()
     expected = disk.state()
-    for number in range(5):
-        disk.make_file(b"file %d" % number, data(number, 50 * BLOCK_BYTES))
+    for ino in inos:
+        disk.write(ino, 0, data(100 + ino, 50 * BLOCK_BYTES))
     before = disk.medium.copy()
     position = len(disk.device.events)
     disk.sync()
