@@ -95,7 +95,7 @@ class FilesystemMachine(RuleBasedStateMachine):
         """Take the tree as it is for the shortest that may be found after a crash."""
         self.settled = copy.deepcopy(self.model)
         self.since: list[Request] = []
-        self.begun: tuple[int, int] | None = None
+        self.begun: tuple[int, int, int] | None = None
 
     def _request(self, call: str, *arguments: object) -> None:
         """Make a request of both trees and compare what comes of it."""
@@ -316,15 +316,17 @@ class FilesystemMachine(RuleBasedStateMachine):
     def begin_commit(self) -> None:
         """Log everything, as the first part of an fsync whose flush takes a while."""
         self.now_ns += STEP_NS
-        self.begun = (self.filesystem.begin_commit(self.now_ns), len(self.since))
+        ticket = self.filesystem.begin_commit(self.now_ns)
+        if self.begun is None:
+            self.begun = (ticket, len(self.since), len(self.device.events))
 
     @precondition(lambda self: self.begun is not None)
     @rule()
     def finish_commit(self) -> None:
-        """Flush; what came in meanwhile may or may not be durable."""
+        """End that flush: what was written since it began need not have been part of it."""
         assert self.begun is not None
-        ticket, request_count = self.begun
-        self.device.flush()
+        ticket, request_count, event_count = self.begun
+        self.device.events.insert(event_count, Flush())
         self.filesystem.finish_commit(ticket)
         for request in self.since[:request_count]:
             self.settled.run(request)
