@@ -2,9 +2,9 @@
 
 Every request is made of both and must have the same outcome, or the same errno.
 At any moment the machine may lose power: of the writes since the last flush any
-may be lost.  The tree found afterwards must be the tree after some prefix of the
-requests, no shorter than the last ``sync`` (P1 and P2), and the run goes on
-from there.  At the end ``fsck`` must find nothing.
+may be lost, or arrive in part.  The tree found afterwards must be the tree after
+some prefix of the requests, no shorter than the last ``sync`` (P1 and P2), and
+the run goes on from there.  At the end ``fsck`` must find nothing.
 
 A failure prints the steps and a blob that replays them.  ``LFS_TEST_LONG=N``
 runs N random examples instead of the same few every time.
@@ -40,6 +40,7 @@ DEVICE_BYTES = 12 * 1024 * 1024
 # The model holds less than this, so that a refusal for want of space is a mistake.
 CONTENT_BYTES_MAX = 5 * 1024 * 1024
 STEP_NS = 20_000_000
+SECTOR_BYTES = 512
 
 _NAMES = [b"a", b"b", b"x", b"\xff\xfe\n", b"long" * 63]
 _DEPTH_MAX = 5
@@ -370,13 +371,10 @@ class FilesystemMachine(RuleBasedStateMachine):
 
     @rule(committing=st.booleans(), lost=st.integers(0, 3), seed=st.integers(0, 2**16))
     def crash(self, committing: bool, lost: int, seed: int) -> None:
-        """Lose power, and with it ``lost`` of the writes that were not flushed."""
+        """Lose power, and with it all or a part of ``lost`` writes that were not flushed."""
         if committing:
             self.begin_commit()
-        events = self.device.events
-        unflushed = _unflushed_writes(events)
-        dropped = set(random.Random(seed).sample(unflushed, min(lost, len(unflushed))))
-        replay((event for at, event in enumerate(events) if at not in dropped), self.medium)
+        replay(_after_loss(self.device.events, lost, random.Random(seed)), self.medium)
         self._mount()
         self._find_prefix()
         problems = check_device(self.medium.copy(), data=True).problems
@@ -408,11 +406,18 @@ class FilesystemMachine(RuleBasedStateMachine):
             self._unmount()
 
 
-def _unflushed_writes(events: list[Event]) -> list[int]:
-    """Return the positions of the writes after the last flush."""
+def _after_loss(events: list[Event], lost: int, choose: random.Random) -> list[Event]:
+    """Return ``events`` with up to ``lost`` of the writes after the last flush cut short."""
     flushes = [at for at, event in enumerate(events) if isinstance(event, Flush)]
     start = flushes[-1] if flushes else 0
-    return [at for at in range(start, len(events)) if isinstance(events[at], Write)]
+    unflushed = [at for at in range(start, len(events)) if isinstance(events[at], Write)]
+    left = list(events)
+    for at in choose.sample(unflushed, min(lost, len(unflushed))):
+        event = events[at]
+        assert isinstance(event, Write)
+        arrived = choose.choice([0, choose.randrange(len(event.data) // SECTOR_BYTES)])
+        left[at] = Write(event.offset_bytes, event.data[: arrived * SECTOR_BYTES])
+    return left
 
 
 _long_examples = int(os.environ.get("LFS_TEST_LONG", "0"))
