@@ -16,10 +16,11 @@ from lfs.device.memory import MemoryDevice
 
 
 class Write(NamedTuple):
-    """``data`` was written at ``offset_bytes``."""
+    """``data`` was written at ``offset_bytes``; ``durable`` if its caller was promised so (FUA)."""
 
     offset_bytes: int
     data: bytes
+    durable: bool = False
 
 
 class Flush(NamedTuple):
@@ -105,7 +106,7 @@ def replay(events: Iterable[Event], device: BlockDevice) -> None:
     """Apply ``events`` to ``device`` in order; raises what the device raises."""
     for event in events:
         match event:
-            case Write(offset_bytes, data):
+            case Write(offset_bytes, data, _):
                 device.write(offset_bytes, [data])
             case Flush():
                 device.flush()

@@ -1,0 +1,67 @@
+"""A plan ready to run: every rule with its gate, its die and its own random numbers."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+from lfs.device.fault.chance import Die, GilbertElliottDie, StateDie, loss_die
+from lfs.device.fault.plan import ALWAYS, Chance, FaultPlan, Loss, Rule
+from lfs.device.fault.timing import Timing
+from lfs.device.fault.when import Gate, Request
+
+R = TypeVar("R", bound=Rule)
+
+
+class ArmedRule(Generic[R]):
+    """One rule of a plan that runs."""
+
+    def __init__(self, rule: R, generator: random.Random) -> None:
+        """Draw from ``generator``, which is the rule's own."""
+        self.rule = rule
+        self.generator = generator
+        self._gate = Gate(rule.when, rule.about)
+        self._die: Die | StateDie | GilbertElliottDie
+        if isinstance(rule, Loss):
+            self._die = loss_die(generator, rule.model)
+        else:
+            chance = getattr(rule, "chance", ALWAYS)
+            assert isinstance(chance, Chance)
+            self._die = Die(generator, chance)
+
+    def strikes(self, request: Request) -> bool:
+        """Tell whether the rule applies to ``request`` and chance wants it."""
+        return self._gate.lets_through(request) and self._die.comes_true()
+
+    def spend(self) -> None:
+        """Note that it has done something: a budget counts these."""
+        self._gate.spend()
+
+
+class ArmedPlan:
+    """All rules of a plan, by kind, and its timing."""
+
+    def __init__(self, plan: FaultPlan, size_bytes: int) -> None:
+        """Arm ``plan`` for a device of ``size_bytes``."""
+        self.plan = plan
+        # A name of its own for each rule: what one draws does not depend on the others.
+        generators = {
+            id(rule): random.Random(f"{plan.seed} {index} {type(rule).__name__}")
+            for index, rule in enumerate(plan.rules)
+        }
+        self._by_kind: dict[type[Rule], list[ArmedRule[Rule]]] = {}
+        for rule in plan.rules:
+            armed = ArmedRule(rule, generators[id(rule)])
+            self._by_kind.setdefault(type(rule), []).append(armed)
+        self.timing = Timing(plan, size_bytes, lambda rule: generators[id(rule)])
+
+    def all(self, kind: type[R]) -> list[ArmedRule[R]]:
+        """Return the rules of a kind."""
+        return self._by_kind.get(kind, [])  # type: ignore[return-value]
+
+    def striking(self, kind: type[R], request: Request) -> Iterator[ArmedRule[R]]:
+        """Yield the rules of a kind that strike; each draws, whatever the others do."""
+        for armed in self.all(kind):
+            if armed.strikes(request):
+                yield armed

@@ -1,0 +1,339 @@
+"""What a plan does to each request: refusals and lies, in a fixed order.
+
+A ``FaultyMedium`` is the disk behind ``device.FaultDevice``, without time,
+power and threads: one call for each request, in the order of arrival.  Each
+rule looks at each request it is about, whatever the others do, so that adding a
+rule to a plan does not change what those before it draw.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+
+from lfs.device.base import BlockDevice
+from lfs.device.fault import plan as plans
+from lfs.device.fault.armed import ArmedPlan, ArmedRule
+from lfs.device.fault.cache import WriteCache, torn_sectors
+from lfs.device.fault.medium import (
+    BadSectors,
+    History,
+    RecentWrites,
+    Room,
+    StuckBits,
+    with_flipped_bit,
+)
+from lfs.device.fault.plan import DISCARD, SECTOR_BYTES, WRITE, FaultPlan
+from lfs.device.fault.when import Request
+from lfs.device.recording import Discard, Event, Flush, Write
+from lfs.errors import DeviceError
+
+CUT_CACHE_BYTES = 64 << 20
+"""The cache of a plan that cuts the power and does not say how large its cache is."""
+
+Note = Callable[[str, Request, str, int, int], None]
+"""Takes kind, request, detail, and the place that differs from what it should be."""
+
+
+class FaultyMedium:
+    """One device with one plan."""
+
+    def __init__(
+        self,
+        device: BlockDevice,
+        cache: WriteCache,
+        plan: FaultPlan,
+        log: Callable[[Event], None],
+        note: Note,
+    ) -> None:
+        """Serve ``device`` through ``cache``, which may hold writes from under another plan.
+
+        ``log`` gets every accepted change as it was asked for, ``note`` every fault.
+        """
+        self.armed = ArmedPlan(plan, device.size_bytes)
+        self._device = device
+        self._cache = cache
+        self._log = log
+        self._note_fault = note
+        self._reorder_counter = 0
+        self._write_count = 0
+        self._repeats: list[tuple[int, int, bytes]] = []
+        self._read_only = self._vanished = False
+        armed = self.armed
+        self._bad = [BadSectors(each.rule) for each in armed.all(plans.Bad)]
+        self._stuck = [
+            StuckBits(each.rule, device.size_bytes, each.generator)
+            for each in armed.all(plans.Stuck)
+        ]
+        self._rooms = [Room(each.rule.size_bytes) for each in armed.all(plans.Full)]
+        self._history = History() if armed.all(plans.Stale) else None
+        self._rot = [each for each in armed.all(plans.Corrupt) if each.rule.at_rest]
+        self._on_the_wire = [each for each in armed.all(plans.Corrupt) if not each.rule.at_rest]
+        self._recent = RecentWrites() if self._rot else None
+        caches = armed.all(plans.Cache)
+        default_bytes = CUT_CACHE_BYTES if armed.all(plans.Cut) else 0
+        self._cache_bytes_max = caches[0].rule.size_bytes if caches else default_bytes
+
+    def settle(self) -> None:
+        """Let the cache shrink to the size that the plan gives it."""
+        self._cache.shrink(self._cache_bytes_max)
+
+    def _note(
+        self,
+        kind: str,
+        request: Request,
+        detail: str,
+        offset_bytes: int | None = None,
+        length_bytes: int | None = None,
+    ) -> None:
+        self._note_fault(
+            kind,
+            request,
+            detail,
+            request.offset_bytes if offset_bytes is None else offset_bytes,
+            request.length_bytes if length_bytes is None else length_bytes,
+        )
+
+    # ------------------------------------------------------------------ any request
+
+    def check(self, request: Request) -> None:
+        """Raise DeviceError when the device is gone or read-only; let bits at rest rot."""
+        for armed in self.armed.striking(plans.Vanish, request):
+            armed.spend()
+            if not self._vanished:
+                self._note("vanish", request, "the device is gone")
+            self._vanished = True
+        if self._vanished:
+            raise DeviceError(errno.ENODEV, "the device is gone", request.offset_bytes)
+        for read_only in self.armed.striking(plans.ReadOnly, request):
+            read_only.spend()
+            if not self._read_only:
+                self._note("readonly", request, "changes are refused from now on")
+            self._read_only = True
+        if self._read_only and request.operation in (WRITE, DISCARD):
+            raise DeviceError(errno.EROFS, "device is read-only", request.offset_bytes)
+        for rot in self._rot:
+            if rot.strikes(request):
+                self._flip_at_rest(rot, request)
+
+    def _flip_at_rest(self, rot: ArmedRule[plans.Corrupt], request: Request) -> None:
+        """Flip a bit on the medium where something was written lately."""
+        assert self._recent is not None
+        place = self._recent.draw_byte(rot.rule.when.ranges, rot.generator)
+        if place is None:
+            return
+        sector = place - place % SECTOR_BYTES
+        bit = 8 * (place - sector) + rot.generator.randrange(8)
+        raw = self._device.read(sector, SECTOR_BYTES)
+        self._device.write(sector, [with_flipped_bit(raw, bit)])
+        rot.spend()
+        detail = f"bit {bit % 8} of byte {place} was flipped at rest"
+        self._note("corrupt-rest", request, detail, sector, SECTOR_BYTES)
+
+    def overtakes(self, request: Request) -> bool:
+        """Tell whether a request jumps the queue: netem's rule of probability and gap."""
+        for armed in self.armed.all(plans.Reorder):
+            if self._reorder_counter < armed.rule.gap - 1 or not armed.strikes(request):
+                self._reorder_counter += 1
+            else:
+                self._reorder_counter = 0
+                armed.spend()
+                return True
+        return False
+
+    def _errors(self, request: Request, data: bytes = b"") -> None:
+        """Raise for a request that the plan lets fail."""
+        for armed in self.armed.striking(plans.Error, request):
+            armed.spend()
+            code = armed.rule.errno
+            detail = errno.errorcode[code]
+            if armed.rule.partial and len(data) > SECTOR_BYTES:
+                sectors = armed.generator.randrange(1, len(data) // SECTOR_BYTES)
+                self._store(request.offset_bytes, data[: sectors * SECTOR_BYTES], persist=False)
+                detail += f" after {sectors} sectors"
+            self._note("error", request, detail)
+            raise DeviceError(code, f"{request.operation} failed by plan", request.offset_bytes)
+
+    # ---------------------------------------------------------------------- reading
+
+    def read(self, request: Request) -> bytes:
+        """Return what is read, right or wrong; raises DeviceError."""
+        self._errors(request)
+        offset_bytes, length_bytes = request.offset_bytes, request.length_bytes
+        for bad in self._bad:
+            if bad.touches(offset_bytes, length_bytes):
+                self._note("bad", request, "bad sector")
+                raise DeviceError(errno.EIO, "bad sector", offset_bytes)
+        data = self._cache.read(offset_bytes, length_bytes)
+        if self._history is not None:
+            for stale in self.armed.striking(plans.Stale, request):
+                aged = self._history.aged(offset_bytes, data)
+                if aged != data:
+                    stale.spend()
+                    self._note("stale", request, "an old version was returned")
+                    data = aged
+        for stuck in self._stuck:
+            read = stuck.apply(offset_bytes, data)
+            if read != data:
+                self._note("stuck", request, "stuck bits")
+                data = read
+        return self._corrupted(request, data)
+
+    def _corrupted(self, request: Request, data: bytes) -> bytes:
+        """Return what passes the wire of what was sent."""
+        for armed in self._on_the_wire:
+            if not data or not armed.strikes(request):
+                continue
+            byte = armed.rule.byte
+            if byte < 0:
+                bit = armed.generator.randrange(8 * len(data))
+                changed = with_flipped_bit(data, bit)
+                byte, detail = bit // 8, f"bit {bit % 8} of byte {bit // 8} was flipped"
+            elif byte < len(data):
+                changed = data[:byte] + bytes([armed.rule.value]) + data[byte + 1 :]
+                detail = f"byte {byte} became {armed.rule.value}"
+            else:
+                continue
+            if changed != data:
+                armed.spend()
+                start = byte - byte % SECTOR_BYTES
+                self._note("corrupt", request, detail, request.offset_bytes + start, SECTOR_BYTES)
+                data = changed
+        return data
+
+    # ---------------------------------------------------------------------- writing
+
+    def write(
+        self, request: Request, data: bytes, force_unit_access: bool, overtakes: bool
+    ) -> None:
+        """Take a write, or say so; raises DeviceError."""
+        offset_bytes = request.offset_bytes
+        self._errors(request, data)
+        self._take_room(request)
+        self._log(Write(offset_bytes, data, force_unit_access))
+        self._write_count += 1
+        duplicates = list(self.armed.striking(plans.Duplicate, request))
+        lost = self._lost(request)
+        # As in netem, a write that is both lost and duplicated arrives once.
+        if not lost or duplicates:
+            self._tell_lies(request, data, force_unit_access or overtakes)
+        elif lost:
+            self._note("loss", request, "acknowledged and lost")
+        if not lost:
+            for duplicate in duplicates:
+                duplicate.spend()
+                self._repeats.append((self._write_count + duplicate.rule.after, offset_bytes, data))
+        self._repeat_earlier(request)
+        if force_unit_access:
+            self._device.flush()
+
+    def take_in_flight(self, request: Request, data: bytes) -> None:
+        """Take the write during which the power goes: it is among those that may arrive."""
+        self._log(Write(request.offset_bytes, data))
+        self._cache.add(request.offset_bytes, data)
+
+    def _take_room(self, request: Request) -> None:
+        """Raise when the place cannot be written, and remap bad sectors."""
+        offset_bytes, length_bytes = request.offset_bytes, request.length_bytes
+        for room in self._rooms:
+            if not room.take(offset_bytes, length_bytes):
+                self._note("full", request, "no room for a place not written before")
+                raise DeviceError(errno.ENOSPC, "the device is full", offset_bytes)
+        for bad in self._bad:
+            if bad.touches(offset_bytes, length_bytes) and not bad.remap(
+                offset_bytes, length_bytes
+            ):
+                self._note("bad", request, "no spare sectors are left")
+                raise DeviceError(errno.EIO, "bad sector", offset_bytes)
+
+    def _lost(self, request: Request) -> bool:
+        """Tell whether a change is to be acknowledged and not made."""
+        lost = False
+        for armed in self.armed.striking(plans.Loss, request):
+            armed.spend()
+            if armed.rule.ecn:
+                self._note("ecn", request, "recovered error")
+            else:
+                lost = True
+        return lost
+
+    def _tell_lies(self, request: Request, data: bytes, persist: bool) -> None:
+        """Store a write as the plan has it: changed, elsewhere, or in part."""
+        data = self._corrupted(request, data)
+        offset_bytes = request.offset_bytes
+        for armed in self.armed.striking(plans.Misdirect, request):
+            landed = self._elsewhere(armed.rule, request, armed.generator.random())
+            if landed != offset_bytes:
+                armed.spend()
+                self._note("misdirect", request, f"landed at byte {landed}")
+                self._note("misdirect-target", request, "", landed, len(data))
+                offset_bytes = landed
+        for torn in self.armed.striking(plans.Torn, request):
+            first = offset_bytes // SECTOR_BYTES
+            sectors = range(first, first + len(data) // SECTOR_BYTES)
+            kept = torn_sectors(sectors, torn.rule.atomic_bytes, torn.generator)
+            pieces = {sector * SECTOR_BYTES // torn.rule.atomic_bytes for sector in sectors}
+            if len(pieces) < 2 or len(kept) == len(sectors):
+                continue
+            torn.spend()
+            self._note("torn", request, f"{len(sectors) - len(kept)} sectors did not arrive")
+            for sector in kept:
+                start = (sector - first) * SECTOR_BYTES
+                piece = data[start : start + SECTOR_BYTES]
+                self._store(sector * SECTOR_BYTES, piece, persist)
+            return
+        self._store(offset_bytes, data, persist)
+
+    def _elsewhere(self, rule: plans.Misdirect, request: Request, drawn: float) -> int:
+        """Return where a misdirected write lands, aligned as it was."""
+        last = self._device.size_bytes - request.length_bytes
+        if rule.distance_bytes:
+            landed = request.offset_bytes + rule.distance_bytes
+            return landed if landed <= last else request.offset_bytes
+        step = 4096 if request.offset_bytes % 4096 == 0 else SECTOR_BYTES
+        return int(drawn * (last // step + 1)) * step
+
+    def _store(self, offset_bytes: int, data: bytes, persist: bool) -> None:
+        if self._history is not None:
+            self._history.keep(offset_bytes, self._cache.read(offset_bytes, len(data)))
+        if self._recent is not None:
+            self._recent.note(offset_bytes, len(data))
+        if self._cache_bytes_max == 0 and not len(self._cache):
+            self._device.write(offset_bytes, [data])
+            return
+        number = self._cache.add(offset_bytes, data)
+        if persist:
+            self._cache.persist(number)
+        self._cache.shrink(self._cache_bytes_max)
+
+    def _repeat_earlier(self, request: Request) -> None:
+        """Repeat the writes whose time has come."""
+        due = [repeat for repeat in self._repeats if repeat[0] <= self._write_count]
+        self._repeats = [repeat for repeat in self._repeats if repeat[0] > self._write_count]
+        for _, offset_bytes, data in due:
+            self._note("duplicate", request, "repeated", offset_bytes, len(data))
+            self._store(offset_bytes, data, persist=False)
+
+    # ------------------------------------------------------------ flushing, discarding
+
+    def flush(self, request: Request) -> None:
+        """Empty the cache and flush the device, or say so; raises DeviceError."""
+        self._errors(request)
+        ignored = list(self.armed.striking(plans.IgnoreFlush, request))
+        for armed in ignored:
+            armed.spend()
+        if ignored:
+            self._note("ignore-flush", request, "acknowledged and not done")
+            return
+        self._cache.shrink(0)
+        self._device.flush()
+        self._log(Flush())
+
+    def discard(self, request: Request) -> None:
+        """Discard, or say so; raises DeviceError."""
+        self._errors(request)
+        self._log(Discard(request.offset_bytes, request.length_bytes))
+        if self._lost(request):
+            self._note("loss", request, "acknowledged and lost")
+        else:
+            self._cache.discard(request.offset_bytes, request.length_bytes)
