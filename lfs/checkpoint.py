@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from lfs.checksum import checksum
 from lfs.commit import Committer
-from lfs.errors import DeviceError
+from lfs.errors import DamageError, DeviceError
 from lfs.imap_rebuild import NewNode, Rebuild
 from lfs.ondisk import (
     BLOCK_NODE,
@@ -47,10 +47,16 @@ class Checkpointer:
 
         ``clean`` says that nothing will be logged after it.  Raises DeviceError;
         then the volume has failed, and the last commit that was flushed counts.
+        Raises DamageError when a node that changes can't be read: the volume has
+        failed then too, as the log can't be bounded any more, but it loses nothing.
         """
         volume = self._volume
         self._committer.commit(now_ns)
-        self._write_nodes(now_ns)
+        try:
+            self._write_nodes(now_ns)
+        except DamageError as error:
+            volume.fail(error)
+            raise
         self._write_usage(now_ns)
         sequence = volume.log.written_sequence
         volume.flush(sequence)

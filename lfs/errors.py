@@ -18,6 +18,10 @@ class FilesystemError(OSError):
         """Take ``code``, an errno, and ``detail``, a short text for the log."""
         super().__init__(code, detail or os.strerror(code))
 
+    def __str__(self) -> str:
+        """Return the text alone: it goes into lines for people."""
+        return self.strerror or ""
+
 
 class DamageError(FilesystemError):
     """What a device returned fails its checksum or contradicts its owner (``EIO``)."""

@@ -20,13 +20,20 @@ from lfs.cleaner import Cleaner
 from lfs.commit import Committer
 from lfs.device.base import BlockDevice
 from lfs.directory import Directories, DirectoryEntry, NameHash
-from lfs.errors import DamageError, FilesystemError
+from lfs.errors import DamageError, FilesystemError, FormatError
 from lfs.file_data import FileData
 from lfs.inodes import S_IFDIR, S_IFLNK, S_IFMT, Inode, InodeTable
 from lfs.maintenance import Maintenance
 from lfs.namespace import Namespace
-from lfs.ondisk import KIND_ORPHAN, SYSTEM_INO, pack_key, unpack_key
-from lfs.recovery import Recovery, read_superblock, require_writable
+from lfs.ondisk import (
+    KIND_ORPHAN,
+    SYSTEM_INO,
+    Checkpoint,
+    Superblock,
+    pack_key,
+    unpack_key,
+)
+from lfs.recovery import Recovery, read_checkpoints, read_superblock, require_writable
 from lfs.space import Space, SpaceRules
 from lfs.volume import SECOND_NS, Options, Volume
 from lfs.write_out import WriteOut
@@ -93,31 +100,67 @@ class Filesystem:
 
         ``report`` gets one line for each thing worth logging.  A read-write mount
         after a crash writes two checkpoints, so that both regions know the end of
-        the log; a crash meanwhile changes nothing.  Raises FormatError when there
-        is no usable filesystem, LogDamageError and DamageError when it is damaged.
+        the log; a crash meanwhile changes nothing.  If it can't write them, because
+        a node that changed is damaged, the filesystem is read-only.  Raises FormatError
+        when there is no usable filesystem, LogDamageError and DamageError when it is
+        damaged.
         """
         options = options or Options()
         superblock = read_superblock(device)
         require_writable(superblock, options.read_only or device.read_only)
-        filesystem = cls(Volume(device, superblock, options, report))
-        filesystem._recover(now_ns)
+        checkpoints = read_checkpoints(device, superblock)
+        if not checkpoints:
+            raise FormatError("both checkpoint regions are damaged")
+        filesystem, recovery = cls._recovered(device, superblock, options, report, checkpoints)
+        filesystem._begin_mounted(recovery, now_ns)
         return filesystem
 
-    def _recover(self, now_ns: int) -> None:
+    @classmethod
+    def _recovered(
+        cls,
+        device: BlockDevice,
+        superblock: Superblock,
+        options: Options,
+        report: Callable[[str], None],
+        checkpoints: list[Checkpoint],
+    ) -> tuple[Filesystem, Recovery]:
+        """Recover from the newest checkpoint that leads to an undamaged whole.
+
+        Both lead to the same tree, by different nodes.  If neither is whole, the
+        newest serves with its damage, read-only, unless it can't serve at all.
+        """
+        attempts = [(checkpoints[index:], False) for index in range(len(checkpoints))]
+        for usable, tolerant in (*attempts, (checkpoints, True)):
+            filesystem = cls(Volume(device, superblock, options, report))
+            recovery = Recovery(filesystem._volume, tolerant)
+            try:
+                recovery.run(usable)
+            except DamageError as error:
+                if tolerant:
+                    raise
+                report(f"checkpoint {usable[0].number} has damage: {error}")
+            else:
+                return filesystem, recovery
+        raise AssertionError("the last attempt returns or raises")
+
+    def _begin_mounted(self, recovery: Recovery, now_ns: int) -> None:
+        """Make what was recovered the start of the next mount, and remove orphans."""
         volume = self._volume
-        recovery = Recovery(volume)
-        recovery.run()
         if recovery.commit_count:
             volume.report(f"recovered {recovery.commit_count} commits from the log")
         self._now_ns = self._maintenance.commit_time_ns = self._checkpointer.time_ns = now_ns
         self._checkpointer.last_clean = recovery.was_clean
-        if volume.read_only:
+        if self.read_only:
             return
         # What the log says may still be in the device's cache only.
         volume.flush(volume.log.flushed_sequence)
-        if recovery.needs_checkpoint:
-            self._checkpointer.checkpoint(now_ns)
-            self._checkpointer.checkpoint(now_ns)
+        try:
+            if recovery.needs_checkpoint:
+                self._checkpointer.checkpoint(now_ns)
+                self._checkpointer.checkpoint(now_ns)
+        except DamageError:
+            # Read-only now, which lets people have all that is not damaged.
+            return
         self._remove_orphans()
 
     def _remove_orphans(self) -> None:

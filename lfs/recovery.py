@@ -1,6 +1,7 @@
 """Mounting: superblock, checkpoint, usage table, roll-forward.
 
-Theory.  The newer valid checkpoint gives a complete tree.  Every whole commit
+Theory.  The newer valid checkpoint gives a complete tree, and so does the older
+one, which serves when a block that the newer needs is damaged.  Every whole commit
 in the log after it is applied in order, by putting its records where the
 operations had put them: over the tree, in memory.  The windows of the data it
 wrote follow from the entries of its log writes.  Windows that changed move live
@@ -17,7 +18,7 @@ that ``s`` had been flushed, then it did not end there: mounting is refused.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from heapq import nlargest
 
 from lfs.device.base import BlockDevice
@@ -101,24 +102,26 @@ def read_checkpoints(device: BlockDevice, superblock: Superblock) -> list[Checkp
 class Recovery:
     """Brings a volume to the last state that was committed."""
 
-    def __init__(self, volume: Volume) -> None:
-        """Recover ``volume``, which was just opened."""
+    def __init__(self, volume: Volume, tolerant: bool = False) -> None:
+        """Recover ``volume``, which was just opened.
+
+        With ``tolerant`` a damaged leaf makes the volume fail (it is read-only
+        then) instead of raising DamageError.
+        """
         self._volume = volume
+        self._tolerant = tolerant
         self.commit_count = 0
         self.was_clean = False
         """Whether the last mount ended with everything in its last checkpoint."""
         self.needs_checkpoint = False
 
-    def run(self) -> None:
-        """Load the checkpoint and roll forward.
+    def run(self, checkpoints: Sequence[Checkpoint]) -> None:
+        """Load the first of ``checkpoints``, newest first, and roll forward.
 
-        Raises FormatError when no checkpoint holds, LogDamageError when the log
-        is damaged, DamageError when a block that it needs is.
+        Raises FormatError when the checkpoint does not fit, LogDamageError when
+        the log is damaged, DamageError when a block that it needs is.
         """
         volume = self._volume
-        checkpoints = read_checkpoints(volume.device, volume.superblock)
-        if not checkpoints:
-            raise FormatError("both checkpoint regions are damaged")
         checkpoint = checkpoints[0]
         volume.checkpoint_number = checkpoint.number
         volume.checkpoint_sequences = (checkpoints[-1].next_sequence, checkpoint.next_sequence)
@@ -126,6 +129,9 @@ class Recovery:
         volume.inode_count = checkpoint.inode_count
         self._load_usage(checkpoint)
         volume.imap.adopt(checkpoint.imap_root, checkpoint.imap_root_level, checkpoint.node_count)
+        if checkpoint.imap_root != NO_BLOCK:
+            # Found now rather than at the first request: an older checkpoint may still do.
+            volume.imap.nodes.load(checkpoint.imap_root)
         if not volume.options.roll_forward:
             volume.log.start(checkpoint.next_sequence, 0, 0)
             volume.usage.finish_loading(())
@@ -261,17 +267,18 @@ class Recovery:
         checkpoint; then come the runs that the log shows; then what it mapped.
         """
         volume = self._volume
-        windows: dict[bytes, Window] = {}
+        windows: dict[bytes, Window | None] = {}
         for summary in committed:
             for key, value in summary.records:
                 windows.pop(key, None)
                 volume.imap.apply(key, value)
             self._map_data(summary, windows)
         for key, window in windows.items():
-            volume.imap.apply(key, window.pack())
+            if window is not None:
+                volume.imap.apply(key, window.pack())
         for key in volume.imap.changes:
             if unpack_key(key)[1] == KIND_WINDOW:
-                self._move_live(volume.imap.get_stored(key), -1)
+                self._move_live(self._stored(key), -1)
         for summary in chain:
             volume.usage.claim_run(summary.run_address, summary.run_blocks, summary.sequence)
         for key in volume.imap.changes:
@@ -280,11 +287,37 @@ class Recovery:
             if kind == KIND_WINDOW:
                 self._move_live(value, 1)
             elif kind == KIND_INODE:
-                existed = volume.imap.get_stored(key) is not None
+                existed = self._stored(key) is not None
                 volume.inode_count += int(value is not None) - int(existed)
                 volume.next_ino = max(volume.next_ino, ino + 1)
 
-    def _map_data(self, summary: Summary, windows: dict[bytes, Window]) -> None:
+    def _stored(self, key: bytes) -> bytes | None:
+        """Return what the checkpoint has for ``key``; None too if that can't be read."""
+        try:
+            return self._volume.imap.get_stored(key)
+        except DamageError as error:
+            if not self._tolerant:
+                raise
+            self._volume.fail(error)
+            return None
+
+    def _window(self, key: bytes) -> Window | None:
+        """Return a window as it is before data is mapped into it.
+
+        None if that can't be read: the leaf goes on to say so, because a window
+        of the new data alone would show the rest of it as a hole.
+        """
+        size = self._volume.window_blocks
+        try:
+            value = self._volume.imap.get(key)
+        except DamageError as error:
+            if not self._tolerant:
+                raise
+            self._volume.fail(error)
+            return None
+        return Window.unpack(value, size) if value else Window(size)
+
+    def _map_data(self, summary: Summary, windows: dict[bytes, Window | None]) -> None:
         """Map the payload of a log write into the windows of its owners."""
         size = self._volume.window_blocks
         address = summary.payload_address
@@ -295,12 +328,11 @@ class Recovery:
                 index, offset = divmod(entry.key + position, size)
                 part = entry.checksums[position : position + size - offset]
                 key = window_key(entry.owner, index)
-                window = windows.get(key)
-                if window is None:
-                    value = self._volume.imap.get(key)
-                    window = Window.unpack(value, size) if value else Window(size)
-                    windows[key] = window
-                window.map(offset, part, address + position)
+                if key not in windows:
+                    windows[key] = self._window(key)
+                window = windows[key]
+                if window is not None:
+                    window.map(offset, part, address + position)
                 position += len(part)
             address += count
 

@@ -1,7 +1,7 @@
 """What all parts of a mounted filesystem share: device, geometry, log, map, limits.
 
-A volume knows blocks and items, not files.  Once the log could not be written,
-the volume has *failed*: memory and disk may differ from then on, so nothing is
+A volume knows blocks and items, not files.  Once the log could not be written, or
+a block is damaged that it needs for that, the volume has *failed*: nothing is
 written any more and every change is refused; what was committed is on disk.
 """
 
@@ -180,4 +180,4 @@ class Volume:
         """Refuse all changes from now on, and say why once."""
         if not self.failed:
             self.failed = True
-            self.report(f"writing the log failed, read-only from now on: {error}")
+            self.report(f"read-only from now on: {error}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -9,15 +10,19 @@ import pytest
 
 from lfs.device.memory import MemoryDevice
 from lfs.device.recording import Flush, RecordingDevice, Write, crash_states, replay
-from lfs.errors import DamageError, FormatError, LogDamageError
+from lfs.errors import DamageError, FilesystemError, FormatError, LogDamageError
 from lfs.filesystem import Filesystem
 from lfs.ondisk import (
     CHECKPOINT_REGION_BYTES,
     SUMMARY_COMMIT,
     SUMMARY_JUMP,
     SUPERBLOCK_OFFSET_BYTES,
+    Branch,
+    Checkpoint,
     Superblock,
     backup_superblock_offset_bytes,
+    pack_key,
+    unpack_node,
 )
 from lfs.recovery import read_checkpoints, read_superblock
 from lfs.volume import Options
@@ -459,3 +464,64 @@ def test_superblock_of_another_place_does_not_count() -> None:
     with pytest.raises(FormatError):
         read_superblock(disk.medium)
     assert Superblock.unpack(primary, SUPERBLOCK_OFFSET_BYTES).segment_count > 0
+
+
+# ------------------------------------------------------------- what a checkpoint needs
+
+
+def newest_checkpoint(disk: Disk) -> Checkpoint:
+    return read_checkpoints(disk.medium, disk.superblock)[0]
+
+
+def test_recovery_with_a_usage_page_damaged_uses_the_checkpoint_before() -> None:
+    disk, expected = busy_disk()
+    newest = newest_checkpoint(disk)
+    page = next(pointer for pointer in newest.usage_pages if pointer.address)
+    flip_byte(disk.medium, page.address * BLOCK_BYTES + 100)
+    disk.mount()
+    assert disk.state() == expected
+    assert disk.lines[0].startswith(f"checkpoint {newest.number} has damage: block {page.address}")
+    disk.unmount()
+    assert problems(disk.medium) == []
+
+
+def test_recovery_with_the_root_damaged_uses_the_checkpoint_before() -> None:
+    disk, expected = busy_disk()
+    flip_byte(disk.medium, newest_checkpoint(disk).imap_root.address * BLOCK_BYTES + 100)
+    disk.mount()
+    assert disk.state() == expected
+    disk.unmount()
+    assert problems(disk.medium) == []
+
+
+def test_recovery_with_a_changed_leaf_damaged_is_read_only_and_shows_the_rest() -> None:
+    disk = Disk()
+    inos = [disk.make_file(b"file %d" % number, b"content") for number in range(400)]
+    disk.checkpoint()
+    disk.checkpoint()
+    late = disk.make_file(b"late", b"new")
+    disk.write(inos[200], 0, b"changed")
+    disk.sync()
+    flip_byte(disk.medium, leaf_of(disk, pack_key(inos[200], 0, 0)) * BLOCK_BYTES + 100)
+    disk.mount()
+    assert disk.filesystem.read_only
+    assert any("read-only from now on" in line for line in disk.lines)
+    assert disk.read(late) == b"new"
+    assert disk.read(inos[0]) == b"content"
+    assert disk.read(inos[200]) == b"changed"
+    with pytest.raises(DamageError):
+        disk.read(inos[201])
+    with pytest.raises(FilesystemError, match=r"[Rr]ead-only"):
+        disk.make_file(b"more")
+    disk.unmount()
+
+
+def leaf_of(disk: Disk, key: bytes) -> int:
+    """Return the address of the leaf that has, or would have, ``key``."""
+    pointer = newest_checkpoint(disk).imap_root
+    while True:
+        raw = disk.medium.read(pointer.address * BLOCK_BYTES, BLOCK_BYTES)
+        node = unpack_node(raw, disk.superblock.filesystem_id, pointer.address)
+        if not isinstance(node, Branch):
+            return pointer.address
+        pointer = node.children[max(0, bisect_right(node.keys, key) - 1)]
