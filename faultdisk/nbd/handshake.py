@@ -108,7 +108,7 @@ class _Handshake:
     def run(self) -> Agreement | None:
         self._stream.write(GREETING.pack(GREETING_MAGIC, OPTION_MAGIC, _OFFERED))
         (flags,) = CLIENT_FLAGS.unpack(self._stream.read(CLIENT_FLAGS.size))
-        if flags & ~_OFFERED:
+        if flags & ~int(_OFFERED):
             raise HangUpError(f"unknown client flags {flags:#x}")
         while True:
             option, data = self._receive()

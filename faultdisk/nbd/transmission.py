@@ -197,7 +197,7 @@ class Transmission:
         if number not in FLAGS_OF_COMMAND:
             raise RefusalError(Error.EINVAL, f"command {number} is not known here")
         command = Command(number)
-        if flags & ~FLAGS_OF_COMMAND[command]:
+        if flags & ~int(FLAGS_OF_COMMAND[command]):
             raise RefusalError(Error.EINVAL, f"flags {flags:#x} are not for {command.name}")
         if flags & CommandFlag.DF and not self._agreement.structured:
             raise RefusalError(Error.EINVAL, "DF is for structured replies")
