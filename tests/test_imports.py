@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("lfs", "mkfs", "fsck")
+PACKAGES = ("lfs", "mkfs", "fsck", "faultdisk")
 
 # From the bottom to the top.  "x.*" is the package x with all its modules.
 LAYERS: list[tuple[str, tuple[str, ...]]] = [
@@ -36,8 +36,25 @@ LAYERS: list[tuple[str, tuple[str, ...]]] = [
     ),
     ("operations", ("lfs.directory", "lfs.namespace", "lfs.file_data", "lfs.attributes")),
     ("filesystem", ("lfs.filesystem", "lfs.format")),
-    ("tools", ("mkfs.*", "fsck.*", "lfs.cli.*")),
+    (
+        "tools",
+        (
+            "mkfs.*",
+            "fsck.*",
+            "lfs.cli.*",
+            "faultdisk",
+            "faultdisk.control",
+            "faultdisk.sockets",
+            "faultdisk.nbd.*",
+            "faultdisk.plans",
+            "faultdisk.serving",
+            "faultdisk.tables",
+            "faultdisk.offline",
+            "faultdisk.commands",
+        ),
+    ),
     ("fuse", ("lfs.fuse.*",)),
+    ("commands above fuse", ("faultdisk.serve", "faultdisk.main")),
 ]
 
 # Narrower than their layer: what these may import of the project besides themselves.
@@ -50,6 +67,11 @@ ONLY: dict[str, tuple[str, ...]] = {
         "lfs.ondisk",
         "lfs.ondisk.*",
         "lfs.device.*",
+    ),
+    # What serves and controls a fault device knows devices and no filesystem.
+    **dict.fromkeys(
+        ("faultdisk.control", "faultdisk.serving", "faultdisk.nbd.*", "faultdisk.commands"),
+        ("faultdisk.*", "lfs.errors", "lfs.device.*"),
     ),
 }
 
@@ -161,6 +183,10 @@ def test_imports_have_no_cycle() -> None:
         ("mkfs.main", "pyfuse3.asyncio"),
         ("fsck.main", "lfs.volume"),
         ("fsck.main", "lfs.filesystem"),
+        ("faultdisk.control", "lfs.filesystem"),
+        ("faultdisk.nbd.server", "lfs.fuse.disk"),
+        ("faultdisk.control", "faultdisk.main"),
+        ("faultdisk.serve", "trio"),
     ],
 )
 def test_imports_forbidden_import_is_noticed(module: str, imported: str) -> None:
@@ -176,6 +202,8 @@ def test_imports_forbidden_import_is_noticed(module: str, imported: str) -> None
         ("fsck.main", "lfs.device.file"),
         ("fsck.main", "fsck.tree"),
         ("lfs.alloc.buddy", "heapq"),
+        ("lfs.fuse.session", "faultdisk.control"),
+        ("faultdisk.serve", "lfs.fuse.disk"),
     ],
 )
 def test_imports_allowed_import_passes(module: str, imported: str) -> None:

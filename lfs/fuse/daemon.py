@@ -91,19 +91,19 @@ def _leave_terminal() -> None:
     os.close(null)
 
 
-def configure_logging(foreground: bool, debug: bool) -> None:
-    """Log to the terminal, or to syslog where there is one."""
+def configure_logging(foreground: bool, debug: bool, command: str = "mount.lfs") -> None:
+    """Log in the name of ``command`` to the terminal, or to syslog where there is one."""
     if foreground:
         handler: logging.Handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter("mount.lfs: %(message)s"))
+        handler.setFormatter(logging.Formatter(f"{command}: %(message)s"))
     else:
-        handler = _syslog_handler()
+        handler = _syslog_handler(command)
     logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[handler])
     # A line that cannot be logged must not disturb the filesystem.
     logging.raiseExceptions = False
 
 
-def _syslog_handler() -> logging.Handler:
+def _syslog_handler(command: str) -> logging.Handler:
     if not Path("/dev/log").exists():
         return logging.NullHandler()
     try:
@@ -112,5 +112,5 @@ def _syslog_handler() -> logging.Handler:
         )
     except OSError:
         return logging.NullHandler()
-    handler.ident = f"mount.lfs[{os.getpid()}]: "
+    handler.ident = f"{command}[{os.getpid()}]: "
     return handler

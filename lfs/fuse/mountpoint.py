@@ -63,15 +63,15 @@ def find_mount(directory: str) -> Mount | None:
     return next((mount for mount in reversed(mounts()) if mount.path == path), None)
 
 
-def prepare_mount_point(directory: str) -> str:
+def prepare_mount_point(directory: str, own_type: str = FILESYSTEM_TYPE) -> str:
     """Return the absolute path of a directory that can be mounted on.
 
-    Clears a mount of ours whose daemon has died.  Raises MountError.
+    Clears a mount of ``own_type`` whose daemon has died.  Raises MountError.
     """
     path = os.path.realpath(directory)
     mount = find_mount(path)
     if mount is not None and is_dead(path):
-        _clear_dead(mount)
+        _clear_dead(mount, own_type)
         mount = find_mount(path)
     if mount is not None:
         raise MountError(f"mount point {directory} is busy: {mount.source} is mounted there")
@@ -99,9 +99,9 @@ def is_dead(path: str) -> bool:
     return False
 
 
-def _clear_dead(mount: Mount) -> None:
+def _clear_dead(mount: Mount, own_type: str) -> None:
     path = mount.path
-    if mount.filesystem_type != FILESYSTEM_TYPE:
+    if mount.filesystem_type != own_type:
         raise MountError(f"the daemon of what is mounted on {path} has died: run umount -l {path}")
     try:
         unmount(path, lazily=True)

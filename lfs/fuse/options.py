@@ -71,7 +71,7 @@ class MountOptions:
     def kernel_options(self, target: str, privileged: bool) -> set[str]:
         """Return what goes to libfuse; ``privileged`` mounts get what only root may have."""
         chosen = {
-            "fsname": f"fsname={_escaped(target)}",
+            "fsname": f"fsname={escaped(target)}",
             "subtype": "subtype=lfs",
             "permissions": "default_permissions",
         }
@@ -138,7 +138,7 @@ def _apply_value(options: MountOptions, option: str, name: str, value: str) -> b
             raise OptionError(f"{option}: a cleaner is one of {', '.join(CLEANER_POLICIES)}")
         options.cleaner = value
     elif name in _KERNEL_VALUES:
-        options.kernel[name] = f"{name}={_escaped(value)}"
+        options.kernel[name] = f"{name}={escaped(value)}"
     else:
         return name in _NEGLIGIBLE_VALUES or name in _IMPLIED or _is_comment(name)
     return True
@@ -172,7 +172,7 @@ def _is_comment(name: str) -> bool:
     return name.lower().startswith("x-")
 
 
-def _escaped(value: str) -> str:
+def escaped(value: str) -> str:
     """Return ``value`` as libfuse and pyfuse3 take it: ASCII, commas and backslashes escaped."""
     ascii_only = value.encode("ascii", "backslashreplace").decode("ascii")
     return ascii_only.replace("\\", "\\\\").replace(",", "\\,")

@@ -15,9 +15,8 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from time import time_ns
 
@@ -32,6 +31,7 @@ from lfs.filesystem import Filesystem, Options
 from lfs.fuse import loop
 from lfs.fuse.background import INTERVAL_SECONDS_MAX, Background, postpone_garbage_collection
 from lfs.fuse.committer import Committer
+from lfs.fuse.kernel import connect
 from lfs.fuse.mountpoint import MountError, unmount
 from lfs.fuse.operations import LfsOperations
 from lfs.fuse.options import MountOptions
@@ -141,14 +141,7 @@ class Session:
         """Mount; raises MountError."""
         options = self._request.options.kernel_options(self._request.target, os.geteuid() == 0)
         before = loop.fuse_descriptors()
-        with _captured_stderr() as said:
-            try:
-                pyfuse3.init(self._operations, self._request.mount_point, options)
-            except RuntimeError as error:
-                reason = said() or str(error)
-                raise MountError(
-                    f"cannot mount on {self._request.mount_point}: {reason}"
-                ) from error
+        connect(self._operations, self._request.mount_point, options)
         opened = loop.fuse_descriptors() - before
         if len(opened) == 1:
             self._waiter = loop.RequestWaiter(opened.pop(), lambda: self._committer.flushing)
@@ -194,22 +187,3 @@ class Session:
         if self._waiter is not None:
             self._waiter.close()
         pyfuse3.terminate()
-
-
-@contextmanager
-def _captured_stderr() -> Iterator[Callable[[], str]]:
-    """Keep what libfuse prints from the terminal; yields a function that returns its last line."""
-    with tempfile.TemporaryFile() as kept:
-
-        def said() -> str:
-            kept.seek(0)
-            lines = kept.read().decode(errors="replace").split("\n")
-            return next((line.strip() for line in reversed(lines) if line.strip()), "")
-
-        saved = os.dup(2)
-        os.dup2(kept.fileno(), 2)
-        try:
-            yield said
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)

@@ -1,0 +1,157 @@
+"""The command ``faultdisk serve``: puts a door before a fault device, until it is ended.
+
+The process that serves opens everything itself, after the fork if it goes to
+the background: locks, threads and sockets are its own from the beginning.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable
+
+from faultdisk.commands import CONTROL_SUFFIX, Run, add_seed
+from faultdisk.nbd.server import NbdServer, listen, tcp_address
+from faultdisk.plans import read_plan
+from faultdisk.serving import Served, Service, serving
+from lfs.errors import UsageError
+from lfs.fuse.daemon import configure_logging, run_in_background
+from lfs.fuse.mountpoint import MountError, prepare_mount_point
+
+SUBTYPE = "faultdisk"
+_DISK_NAME = "disk"
+
+log = logging.getLogger(__name__)
+
+Ready = Callable[[], None]
+Open = Callable[[Served, Ready, threading.Event], None]
+"""Serves a device; calls its second argument once it does, returns when it is to end."""
+
+
+def serve(parser: argparse.ArgumentParser) -> Run:
+    """Serve a disk."""
+    parser.usage = (
+        "faultdisk serve [OPTIONS] TARGET DIR [PLAN]\n"
+        "       faultdisk serve [OPTIONS] --nbd SOCKET TARGET [PLAN]"
+    )
+    option = parser.add_argument
+    option("target", metavar="TARGET", help="image file or block device")
+    option(
+        "words",
+        metavar="DIR PLAN",
+        nargs="*",
+        help="an empty directory, in which the file disk appears; then the fault plan "
+        "(FAULTS.md), or @FILE that holds one; without one it is a good disk",
+    )
+    option("--nbd", metavar="SOCKET", help="speak NBD on this Unix socket, or on HOST:PORT")
+    option("--log", metavar="FILE", help="write a log of all changes, for replay")
+    option("--report", metavar="FILE", help="one line for each fault (default: stderr or syslog)")
+    option(
+        "--control",
+        metavar="SOCKET",
+        help=f"control socket (default: DIR{CONTROL_SUFFIX} or SOCKET{CONTROL_SUFFIX})",
+    )
+    add_seed(parser)
+    option("--read-only", dest="read_only", action="store_true", help="refuse all changes")
+    option("-f", dest="foreground", action="store_true", help="stay in the foreground")
+    return _serve
+
+
+def _serve(options: argparse.Namespace) -> None:
+    if options.nbd is not None:
+        place, words, open_door = _nbd_door(options)
+    else:
+        place, words, open_door = _fuse_door(options)
+    service = Service(
+        target=os.path.abspath(options.target),
+        plan=read_plan(words, options.seed),
+        control=os.path.abspath(options.control or place + CONTROL_SUFFIX),
+        log=_absolute(options.log),
+        report=_absolute(options.report),
+        read_only=options.read_only,
+    )
+
+    def start(ready: Ready) -> None:
+        configure_logging(options.foreground, False, "faultdisk")
+        try:
+            _run(service, open_door, ready)
+        except UsageError as error:
+            raise MountError(str(error), 1) from error
+
+    if options.foreground:
+        start(lambda: None)
+    else:
+        run_in_background(start)
+
+
+def _absolute(path: str | None) -> str | None:
+    return None if path is None else os.path.abspath(path)
+
+
+def _run(service: Service, open_door: Open, ready: Ready) -> None:
+    stopped = threading.Event()
+
+    def stop() -> None:
+        stopped.set()
+        # The FUSE door leaves by a signal, whoever sends it.
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with serving(service, log.warning, stop) as served:
+
+        def announce() -> None:
+            print(f"control: {served.control_path}")
+            print(f"plan: {service.plan.text}", flush=True)
+            ready()
+
+        open_door(served, announce, stopped)
+
+
+# ------------------------------------------------------------------------- the doors
+
+
+def _fuse_door(options: argparse.Namespace) -> tuple[str, list[str], Open]:
+    if not options.words:
+        raise UsageError("where? Give a directory after TARGET, or --nbd SOCKET")
+    directory, *words = options.words
+    mount_point = prepare_mount_point(directory, f"fuse.{SUBTYPE}")
+    source = os.path.abspath(options.target)
+
+    def open_door(served: Served, ready: Ready, stopped: threading.Event) -> None:
+        # Imported here, in the process that serves: pyfuse3 and trio start threads,
+        # which do not survive a fork.
+        from lfs.fuse.disk import DiskSession
+
+        def announce() -> None:
+            print(f"disk: {os.path.join(mount_point, _DISK_NAME)}")
+            ready()
+
+        DiskSession(served.device, mount_point, source, SUBTYPE).serve(announce, served.release)
+
+    return os.path.abspath(directory), words, open_door
+
+
+def _nbd_door(options: argparse.Namespace) -> tuple[str, list[str], Open]:
+    tcp = tcp_address(options.nbd)
+    if tcp is not None and options.control is None:
+        raise UsageError("with a port, say where the control socket is to be: --control SOCKET")
+    address = options.nbd if tcp else os.path.abspath(options.nbd)
+    uri = f"nbd://{address}" if tcp else f"nbd+unix:///?socket={address}"
+    description = f"{os.path.basename(options.target)} through faultdisk"
+
+    def open_door(served: Served, ready: Ready, stopped: threading.Event) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda *_: stopped.set())
+        server = NbdServer(listen(address), served.device, description)
+        server.start()
+        try:
+            print(f"disk: {uri}")
+            ready()
+            stopped.wait()
+        finally:
+            served.release()
+            server.close()
+
+    return address, options.words, open_door
