@@ -112,7 +112,7 @@ def serving(service: Service, report: Report, stop: Callable[[], None]) -> Itera
             raise UsageError(f"{service.target} is empty: a disk has at least 512 bytes")
         log: Callable[[Event], None] = _ignore
         if service.log is not None:
-            log = stack.enter_context(_open_log(service.log, target.size_bytes))
+            log = stack.enter_context(open_log(service.log, target.size_bytes))
         if service.report is not None:
             report = stack.enter_context(report_file(service.report))
         device = FaultDevice(target, service.plan, clock, log, report)
@@ -148,7 +148,7 @@ def _same_file(first: str, second: str) -> bool:
 
 
 @contextlib.contextmanager
-def _open_log(path: str, size_bytes: int) -> Iterator[Callable[[Event], None]]:
+def open_log(path: str, size_bytes: int) -> Iterator[Callable[[Event], None]]:
     """Begin a log; one that another server writes, and what is no log, is left alone."""
     try:
         Path(path).touch()

@@ -90,7 +90,7 @@ class Checkpointer:
         """Write nodes, children first, in as many log writes as it takes."""
         volume = self._volume
         while nodes:
-            placement = volume.log.reserve(HEAD_METADATA, len(nodes), 0, 1, whole=False)
+            placement = volume.reserve(HEAD_METADATA, len(nodes), 0, 1, whole=False)
             now, nodes = nodes[: placement.payload_blocks], nodes[placement.payload_blocks :]
             blocks: list[bytes] = []
             checksums: list[int] = []
@@ -121,7 +121,7 @@ class Checkpointer:
         slack = 4
         while True:
             wanted = len(usage.dirty_pages) + slack
-            placement = volume.log.reserve(HEAD_METADATA, wanted, 0, wanted, whole=True)
+            placement = volume.reserve(HEAD_METADATA, wanted, 0, wanted, whole=True)
             usage.dirty_pages.add(usage.run_of(placement.address) // usage.per_page)
             self._close_over_pages()
             if len(usage.dirty_pages) <= wanted:

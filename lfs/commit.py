@@ -69,7 +69,7 @@ class Committer:
     ) -> None:
         """Write data and records as one log write."""
         volume = self._volume
-        placement = volume.log.reserve(HEAD_MAIN, blocks, record_bytes, len(extents), whole=True)
+        placement = volume.reserve(HEAD_MAIN, blocks, record_bytes, len(extents), whole=True)
         # Windows go as they were before this payload: its entries tell the rest.
         records = volume.imap.take_unlogged()
         entries, buffers = self._write_out.map(extents, placement)
@@ -93,7 +93,7 @@ class Committer:
                 used_bytes += length
                 position += 1
             done = position == len(records)
-            placement = volume.log.reserve(HEAD_MAIN, 0, used_bytes, 0, whole=True)
+            placement = volume.reserve(HEAD_MAIN, 0, used_bytes, 0, whole=True)
             last = SUMMARY_COMMIT if done else 0
             volume.emit(placement, (), (), batch, flags | last, now_ns)
             if done:

@@ -141,6 +141,27 @@ class Volume:
         if self.read_only or self.failed:
             raise FilesystemError(errno.EROFS)
 
+    def reserve(
+        self,
+        number: int,
+        payload_blocks: int,
+        record_bytes: int,
+        extent_count: int,
+        whole: bool,
+        expected_blocks: int = 0,
+    ) -> Placement:
+        """Find a place for a log write, as ``LogWriter.reserve`` does.
+
+        That may write a jump: a failure of the device makes the volume fail.
+        """
+        try:
+            return self.log.reserve(
+                number, payload_blocks, record_bytes, extent_count, whole, expected_blocks
+            )
+        except DeviceError as error:
+            self.fail(error)
+            raise
+
     def emit(
         self,
         placement: Placement,

@@ -132,7 +132,7 @@ class WriteOut:
             wanted = sum(len(extent.buffers) for extent in rest)
             # A large file is likely to grow further: expect as much again as it has.
             expected = sum({e.inode.ino: e.inode.blocks for e in rest}.values())
-            placement = self._volume.log.reserve(
+            placement = self._volume.reserve(
                 head,
                 wanted,
                 0,

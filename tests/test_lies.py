@@ -53,6 +53,10 @@ class Run:
     device: FaultDevice
     model: Model
     states: list[TreeState] = field(default_factory=list)
+    synced_count: int = 1
+    """States up to the last one that a sync had made durable."""
+    gave_up: bool = False
+    """Whether the filesystem had turned read-only."""
     problems: list[str] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
 
@@ -98,9 +102,8 @@ def run(plan: str) -> Run:
     client, mirror = Client(filesystem), Client(model)
     for number, request in enumerate(REQUESTS):
         outcome = client.run(request)
-        if outcome == Refused("EROFS") and filesystem.read_only:
-            break
-        if not device.powered:
+        one.gave_up = filesystem.read_only
+        if not device.powered or one.gave_up:
             # The request may be part of the last commit, or not.
             mirror.run(request)
             one.states.append(tree_state(model, 0))
@@ -110,6 +113,8 @@ def run(plan: str) -> Run:
             if outcome != expected:
                 one.problems.append(f"request {number} {request}: {outcome}, not {expected}")
         one.states.append(tree_state(model, 0))
+        if request.call in ("sync", "checkpoint") and not isinstance(outcome, Refused):
+            one.synced_count = len(one.states)
         if number % LOOK_EVERY == 0:
             look(one, filesystem)
     with suppress(FilesystemError):
@@ -172,6 +177,15 @@ def check_after_cut(one: Run) -> None:
         one.problems.append("what can be read is the tree after no prefix of the requests")
 
 
+def check_after_error(one: Run) -> None:
+    """Mount what a failed write or flush left: whole, and all that had been synced."""
+    problems = check_device(one.medium.copy(), data=True).problems
+    one.problems.extend(map(str, problems))
+    found = tree_state(mount(one.medium, LATER_NS), LATER_NS)
+    if found not in one.states[one.synced_count - 1 :]:
+        one.problems.append("the tree lacks what was synced, or is none that ever was")
+
+
 def _agrees(found: dict[bytes, FileState | None], state: TreeState) -> bool:
     return all(
         path not in state if seen is None else path in state and _same(seen, state[path])
@@ -181,6 +195,7 @@ def _agrees(found: dict[bytes, FileState | None], state: TreeState) -> bool:
 
 WRITE_COUNT = 119
 READ_COUNT = 329
+FLUSH_COUNT = 24
 ONE_WRITE = [
     f"seed {number}; {lie} on write nth {number}"
     for lie in ("loss 100%", "misdirect 100%", "torn 100%", "corrupt 100%")
@@ -195,6 +210,11 @@ AT_REST = [f"seed {number}; corrupt rest 100% nth {number}" for number in range(
 MANY = [
     f"seed {seed}; loss 1%; corrupt 1%; misdirect 1%; torn 1%; stale 2%; corrupt rest 1%"
     for seed in range(16)
+]
+ERRORS = [
+    *(f"error EIO on write nth {number}" for number in range(2, WRITE_COUNT + 1, 2)),
+    *(f"error EIO partial on write nth {number}" for number in range(3, WRITE_COUNT + 1, 5)),
+    *(f"error EIO on flush nth {number}" for number in range(2, FLUSH_COUNT + 1, 2)),
 ]
 FLUSHES = [
     f"seed {number}; ignore-flush 50%; reorder 30%; cut at {number} survive any"
@@ -212,6 +232,7 @@ def test_lies_none_told_and_nothing_is_amiss() -> None:
     # The lies below are told at every so many-th of these.
     assert operations["write"].count == WRITE_COUNT
     assert operations["read"].count == READ_COUNT
+    assert operations["flush"].count == FLUSH_COUNT
 
 
 @pytest.mark.parametrize("plan", [*ONE_WRITE, *ONE_READ, *AT_REST])
@@ -231,4 +252,12 @@ def test_lies_many_are_reported(plan: str) -> None:
 def test_lies_about_flushes_are_refused_or_leave_a_prefix(plan: str) -> None:
     one = run(plan)
     check_after_cut(one)
+    assert not one.problems, "\n".join([plan, *map(str, one.device.faults), *one.problems])
+
+
+@pytest.mark.parametrize("plan", ERRORS)
+def test_error_of_a_write_or_flush_ends_writing_and_loses_nothing_durable(plan: str) -> None:
+    one = run(plan)
+    check_after_error(one)
+    assert one.gave_up or len(one.states) == REQUEST_COUNT + 1, plan
     assert not one.problems, "\n".join([plan, *map(str, one.device.faults), *one.problems])

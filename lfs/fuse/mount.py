@@ -17,9 +17,10 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from lfs import __version__
+from lfs.errors import UsageError
 from lfs.fuse.daemon import configure_logging, run_in_background
 from lfs.fuse.mountpoint import MountError, prepare_mount_point
-from lfs.fuse.options import MountOptions, OptionError, parse_options
+from lfs.fuse.options import FaultOptions, MountOptions, OptionError, parse_options
 
 _FUSE_DEVICE = "/dev/fuse"
 _OPTIONS_HELP = """\
@@ -34,6 +35,9 @@ options of -o, separated by commas:
   writeback_cache           let the kernel collect writes: faster, but writes may fail late
                             and files may be reordered by a crash
   allow_other, allow_root   who may enter a mount of an ordinary user (root: everybody)
+  fault=PLAN                put a faulty disk below: a plan (FAULTS.md), or @FILE with one
+  fault_log=FILE            keep all that was asked of it, for faultdisk replay
+  fault_control=SOCKET      let faultdisk set, cut, mark ... it while it runs
   debug                     log every request; of use with -f
 and suid, dev, exec, sync, dirsync, auto_unmount, max_read=, fsname=, subtype=
 """
@@ -114,7 +118,25 @@ def _options(arguments: argparse.Namespace) -> MountOptions:
         raise MountError(str(error), 1) from error
     if not options.recovery and not options.read_only:
         raise MountError("norecovery needs ro: what the log holds would be lost", 1)
+    _settle_faults(options.fault)
     return options
+
+
+def _settle_faults(options: FaultOptions) -> None:
+    """Read the plan while its errors can still be told, and make its paths absolute."""
+    if not options.plan:
+        if options.log or options.control:
+            raise MountError("fault_log and fault_control need fault=PLAN", 1)
+        return
+    # Imported here, because a mount on a good disk has no use for it.
+    from faultdisk.plans import read_plan
+
+    try:
+        options.plan = read_plan([options.plan]).text
+    except UsageError as error:
+        raise MountError(str(error), 1) from error
+    options.log = options.log and os.path.abspath(options.log)
+    options.control = options.control and os.path.abspath(options.control)
 
 
 def _check_fuse() -> None:

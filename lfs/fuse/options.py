@@ -36,6 +36,7 @@ _SWITCHES = {
 }
 _KERNEL_FLAGS = ("allow_other", "allow_root", "auto_unmount", "blkdev")
 _KERNEL_VALUES = ("max_read", "fsname", "subtype")
+_FAULT_VALUES = {"fault": "plan", "fault_log": "log", "fault_control": "control"}
 _NEGLIGIBLE = {
     *("defaults", "auto", "noauto", "nouser", "nofail", "_netdev", "default_permissions"),
     *("silent", "loud", "nomand", "noiversion", "nolazytime", "norelatime"),
@@ -55,6 +56,16 @@ class OptionError(Exception):
 
 
 @dataclass
+class FaultOptions:
+    """The faulty disk that a mount was asked for; paths are absolute once a mount begins."""
+
+    plan: str = ""
+    """In the language of FAULTS.md, or ``@FILE``; empty for a good disk."""
+    log: str = ""
+    control: str = ""
+
+
+@dataclass
 class MountOptions:
     """What a mount was asked for."""
 
@@ -65,6 +76,7 @@ class MountOptions:
     cleaner: str = "cost-benefit"
     debug: bool = False
     writeback_cache: bool = False
+    fault: FaultOptions = field(default_factory=FaultOptions)
     kernel: dict[str, str] = field(default_factory=dict)
     """Options for the kernel by what they are about, so that the last of a kind counts."""
 
@@ -137,6 +149,10 @@ def _apply_value(options: MountOptions, option: str, name: str, value: str) -> b
         if value not in CLEANER_POLICIES:
             raise OptionError(f"{option}: a cleaner is one of {', '.join(CLEANER_POLICIES)}")
         options.cleaner = value
+    elif name in _FAULT_VALUES:
+        if not value:
+            raise OptionError(f"{option}: a value is missing")
+        setattr(options.fault, _FAULT_VALUES[name], value)
     elif name in _KERNEL_VALUES:
         options.kernel[name] = f"{name}={escaped(value)}"
     else:

@@ -31,6 +31,7 @@ from lfs.filesystem import Filesystem, Options
 from lfs.fuse import loop
 from lfs.fuse.background import INTERVAL_SECONDS_MAX, Background, postpone_garbage_collection
 from lfs.fuse.committer import Committer
+from lfs.fuse.faults import faulty
 from lfs.fuse.kernel import connect
 from lfs.fuse.mountpoint import MountError, unmount
 from lfs.fuse.operations import LfsOperations
@@ -65,7 +66,11 @@ def serve(request: MountRequest, ready: Callable[[], None]) -> None:
         ):
             device = FileDevice(request.target, options.read_only)
             try:
-                _serve_device(request, device, ready)
+                if options.fault.plan:
+                    with faulty(device, options.fault) as disk:
+                        _serve_device(request, disk, ready)
+                else:
+                    _serve_device(request, device, ready)
             finally:
                 device.close()
     except (UsageError, FormatError) as error:

@@ -1,0 +1,140 @@
+"""Mounts on a faulty disk: ``mount.lfs -o fault=PLAN``."""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from fsck.check import check_device
+from lfs.device.file import FileDevice
+from lfs.device.memory import MemoryDevice
+from lfs.device.write_log import replay_log
+from lfs.fuse.options import OptionError, parse_options
+from tests.fuse.conftest import Mounter
+from tests.fuse.mounting import make_image, run
+
+
+def synced(path: Path, content: bytes) -> None:
+    """Write a file and sync it."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def test_options_of_a_faulty_disk() -> None:
+    options = parse_options(["fault=loss 1% on write,fault_log=a.log,fault_control=a.sock"])
+    fault = options.fault
+    assert (fault.plan, fault.log, fault.control) == ("loss 1% on write", "a.log", "a.sock")
+
+
+@pytest.mark.parametrize("option", ["fault=", "fault_log=", "fault_control="])
+def test_options_without_a_value_are_refused(option: str) -> None:
+    with pytest.raises(OptionError, match=option):
+        parse_options([option])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            "fault=loss 1% los 3%",
+            "fault plan, line 1, column 9: 'los': unknown word; is loss meant?",
+        ),
+        ("fault=@/nowhere/plan", "cannot read the plan /nowhere/plan: No such file or directory"),
+        ("fault_log=a.log", "fault_log and fault_control need fault=PLAN"),
+    ],
+)
+def test_mount_with_a_bad_plan_is_refused(tmp_path: Path, options: str, message: str) -> None:
+    image = make_image(tmp_path / "a.img", "16M")
+    done = run("lfs.fuse.mount", image, tmp_path, "-o", options)
+    assert done.returncode == 1
+    assert done.stderr == f"mount.lfs: {message}\n"
+
+
+@pytest.mark.fuse
+def test_mount_with_a_log_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    image = make_image(tmp_path / "a.img", "16M")
+    options = "fault=delay 1us,fault_log=/nowhere/a.log"
+    done = run("lfs.fuse.mount", image, tmp_path, "-o", options)
+    assert done.returncode == 32
+    expected = "cannot write the log /nowhere/a.log: No such file or directory"
+    assert done.stderr == f"mount.lfs: {expected}\n"
+
+
+@pytest.mark.fuse
+def test_read_error_is_for_that_file_alone(image: Path, mount: Mounter, tmp_path: Path) -> None:
+    before = mount(image)
+    for name in ("one", "two"):
+        synced(before.path / name, name.encode() * 100_000)
+    before.stop()
+    trigger = tmp_path / "now"
+    mounted = mount(image, "-o", f"fault=error EIO on read times 1 while {trigger}")
+    assert (mounted.path / "one").stat().st_size == 300_000
+    assert (mounted.path / "two").stat().st_size == 300_000
+    trigger.touch()
+    file = os.open(mounted.path / "one", os.O_RDONLY | os.O_DIRECT)
+    with pytest.raises(OSError, match="Input/output error"):
+        os.read(file, 4096)
+    os.close(file)
+    assert (mounted.path / "two").read_bytes() == b"two" * 100_000
+    assert "fault 1: error, read" in mounted.log
+    assert (mounted.path / "one").read_bytes() == b"one" * 100_000
+    synced(mounted.path / "three", b"and it goes on")
+
+
+@pytest.mark.fuse
+def test_flipped_bits_never_reach_a_program(image: Path, mount: Mounter) -> None:
+    content = os.urandom(3 << 20)
+    before = mount(image)
+    (before.path / "file").write_bytes(content)
+    before.stop()
+    mounted = mount(image, "-o", "fault=seed 1 corrupt 30% on read skip 9")
+    file = os.open(mounted.path / "file", os.O_RDONLY | os.O_DIRECT)
+    answers = [_try_read(file, offset) for offset in range(0, len(content), 1 << 16)]
+    os.close(file)
+    refused = answers.count(None)
+    assert refused
+    assert mounted.log.count("checksum differs") >= refused
+    for number, answer in enumerate(answers):
+        assert answer in (None, content[number << 16 : number + 1 << 16])
+
+
+def _try_read(file: int, offset: int) -> bytes | None:
+    try:
+        return os.pread(file, 1 << 16, offset)
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        return None
+
+
+@pytest.mark.fuse
+def test_power_cut_keeps_what_was_synced(image: Path, mount: Mounter, tmp_path: Path) -> None:
+    log, control = tmp_path / "writes", tmp_path / "control"
+    replayed = MemoryDevice(image.stat().st_size)
+    with closing(FileDevice(image, read_only=True)) as device:
+        replayed.write(0, [device.read(0, device.size_bytes)])
+    plan = "seed 4; cache 64M; reorder 30%; cut mark now survive torn"
+    mounted = mount(image, "-o", f"fault={plan},fault_log={log},fault_control={control}")
+    for number in range(40):
+        synced(mounted.path / f"file {number}", bytes([number]) * (number * 900))
+    assert run("faultdisk.main", "mark", control, "now").returncode == 0
+    with pytest.raises(OSError, match="Input/output error"):
+        synced(mounted.path / "late", b"too late")
+    assert "power cut" in mounted.log
+    with pytest.raises(OSError, match="Read-only"):
+        (mounted.path / "later").touch()
+    mounted.stop()
+    again = mount(image)
+    for number in range(40):
+        assert (again.path / f"file {number}").read_bytes() == bytes([number]) * (number * 900)
+    again.stop()
+    with closing(FileDevice(image, read_only=True)) as device:
+        assert not check_device(device, data=True).problems
+    replay_log(log, replayed, mark="now")
+    assert not check_device(replayed, data=True).problems
