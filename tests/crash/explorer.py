@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 from lfs.device.memory import MemoryDevice
 from tests.crash import canaries
+from tests.crash.damage import check_flip, flips, last_promise
 from tests.crash.oracle import GOES_ON_EVERY, Found, Oracle, medium_digest
 from tests.crash.recording import Activity, Recording, record
 from tests.crash.states import Point, medium_of, point_at, points, variants
@@ -35,12 +36,14 @@ class Task(NamedTuple):
     """What a worker is to explore: of one workload, at most so many states drawn by ``seed``.
 
     With ``states_max`` 0 all of them.  ``canary`` names the safeguard to take out.
+    With ``damaged`` not the crash states are tried but flipped bits.
     """
 
     workload: str
     states_max: int = 0
     seed: int = 0
     canary: str = ""
+    damaged: bool = False
 
 
 @dataclass
@@ -79,11 +82,29 @@ class _Exploration:
             return self._outcome
         self._oracle = Oracle(recording)
         self._recording = recording
+        if self._task.damaged:
+            self._damage()
+            return self._outcome
         for point, variant in self._drawn(recording):
             self._visit(point, variant)
             if len(self._outcome.violations) >= VIOLATIONS_MAX:
                 break
         return self._outcome
+
+    def _damage(self) -> None:
+        """Flip bits in what the workload left."""
+        choose = random.Random(f"{self._task.seed} {self._task.workload}")
+        point = last_promise(self._recording)
+        variants = flips(point, self._recording.start, choose)
+        limit = self._task.states_max or len(variants)
+        for variant in choose.sample(variants, min(limit, len(variants))):
+            self._outcome.counts[Activity("damage", False)] += 1
+            try:
+                check_flip(self._recording, point, variant)
+            except Exception as error:
+                self._violated(f"{point.key}:{point.event_count}:{variant}", error)
+            if len(self._outcome.violations) >= VIOLATIONS_MAX:
+                return
 
     def _drawn(self, recording: Recording) -> list[tuple[Point, str]]:
         """Return the states to visit, in order: all of them, or some drawn by the seed."""
@@ -196,6 +217,9 @@ def replay_state(state_id: str) -> str:
             return ""
         oracle = Oracle(recording)
         point = point_at(name, recording.start, recording.events, int(count_text))
+        if variant.startswith("flip"):
+            check_flip(recording, point, variant)
+            return ""
         medium = medium_of(point, variant)
         found = oracle.look(medium, 0, everything=not second)
         if second:
