@@ -23,6 +23,7 @@ from lfs.device.memory import MemoryDevice
 from tests.crash import canaries
 from tests.crash.damage import check_flip, flips, last_promise
 from tests.crash.oracle import GOES_ON_EVERY, Found, Oracle, medium_digest
+from tests.crash.power import run_schedule
 from tests.crash.recording import Activity, Recording, record
 from tests.crash.states import Point, medium_of, point_at, points, variants
 from tests.crash.workloads import kind_of
@@ -36,7 +37,8 @@ class Task(NamedTuple):
     """What a worker is to explore: of one workload, at most so many states drawn by ``seed``.
 
     With ``states_max`` 0 all of them.  ``canary`` names the safeguard to take out.
-    With ``damaged`` not the crash states are tried but flipped bits.
+    Instead of the crash states flipped bits are tried (``damaged``), or a
+    schedule of power cuts (``power``).
     """
 
     workload: str
@@ -44,6 +46,7 @@ class Task(NamedTuple):
     seed: int = 0
     canary: str = ""
     damaged: bool = False
+    power: str = ""
 
 
 @dataclass
@@ -75,6 +78,9 @@ class _Exploration:
         self._found: dict[int, Found] = {}
 
     def run(self) -> Outcome:
+        if self._task.power:
+            self._cut_power()
+            return self._outcome
         try:
             recording = record(self._task.workload)
         except Exception as error:
@@ -90,6 +96,15 @@ class _Exploration:
             if len(self._outcome.violations) >= VIOLATIONS_MAX:
                 break
         return self._outcome
+
+    def _cut_power(self) -> None:
+        """Run the workload under a schedule of power cuts."""
+        for run in run_schedule(self._task.workload, self._task.power):
+            self._outcome.counts[Activity("power cuts", False)] += 1
+            if "replays" in run:
+                self._outcome.violations.append(run)
+                if len(self._outcome.violations) >= VIOLATIONS_MAX:
+                    return
 
     def _damage(self) -> None:
         """Flip bits in what the workload left."""
@@ -211,6 +226,9 @@ def replay_state(state_id: str) -> str:
     """
     first, _, second = state_id.partition("/")
     name, count_text, variant = [*first.split(":", 2), "", ""][:3]
+    if count_text == "power":
+        run = next(run_schedule(name, variant))
+        return run if "replays" in run else ""
     try:
         recording = record(name)
         if count_text == "run":

@@ -4,7 +4,8 @@ For every state: ``fsck`` finds nothing, it mounts, and the tree is that after
 an allowed count of requests (P1, P2).  For a part of them, chosen by the state's
 digest so that it is the same part every time: a file that is extended reads
 zeros past its old end; the filesystem takes the workload's next requests, syncs,
-and a mount finds them; it can be unmounted, and is clean then.
+and a mount finds them, from the older checkpoint too; it can be unmounted, and is
+clean then.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from lfs.device.memory import MemoryDevice
 from lfs.device.recording import Event, RecordingDevice
 from lfs.errors import FilesystemError
 from lfs.filesystem import Filesystem
-from lfs.ondisk import ROOT_INO
+from lfs.ondisk import CHECKPOINT_REGION_BYTES, ROOT_INO
+from lfs.recovery import read_checkpoints, read_superblock
 from tests.client import Data, Request
 from tests.crash.recording import Recording, Runner
 from tests.state import state_difference, state_digest, tree_state
@@ -69,6 +71,16 @@ def check_clean(device: BlockDevice) -> None:
     problems = check_device(device, data=True).problems
     if problems:
         raise ViolationError("fsck: " + "; ".join(map(str, problems[:4])))
+
+
+def _older(medium: MemoryDevice) -> MemoryDevice:
+    """Return a copy whose newer checkpoint region is lost."""
+    medium = medium.copy()
+    superblock = read_superblock(medium)
+    newest = read_checkpoints(medium, superblock)[0]
+    region = superblock.checkpoint_offset_bytes[newest.number % 2]
+    medium.write(region, [bytes(CHECKPOINT_REGION_BYTES)])
+    return medium
 
 
 class Oracle:
@@ -126,6 +138,7 @@ class Oracle:
         check_clean(crashed)
         remounted = self._mount(crashed)
         self._compare(runner, remounted, "after a sync and a crash")
+        self._compare(runner, self._mount(_older(crashed)), "from the older checkpoint")
         remounted.unmount(LATER_NS)
         check_clean(crashed)
         self._compare(runner, self._mount(crashed), "after an unmount")

@@ -13,7 +13,7 @@ from tests.crash.workloads import trace_names
 
 _STRIDE = 1_000_003
 """A prime that divides no count of workloads: steps of it visit every number once."""
-_SEEDED = (("clean", 400), ("full", 400), ("random", 400), ("script", 600))
+_SEEDED = (("clean", 400), ("full", 400), ("reuse", 400), ("random", 400), ("script", 600))
 
 
 def short_plan(seed: int) -> list[Task]:
@@ -21,7 +21,7 @@ def short_plan(seed: int) -> list[Task]:
     choose = random.Random(f"short plan {seed}")
     tasks = [Task(f"script-{number}", 2000, seed) for number in (1, 2)]
     tasks += [Task(name, 250, seed) for name in trace_names()]
-    tasks += [Task(f"{kind}-{choose.randrange(10**6)}", 250, seed) for kind, _ in _SEEDED[:3] * 8]
+    tasks += [Task(f"{kind}-{choose.randrange(10**6)}", 250, seed) for kind, _ in _SEEDED[:4] * 7]
     for length, sample_count in ((3, 200), (2, 200)):
         numbers = choose.sample(range(ace.workload_count(length)), sample_count)
         tasks += [Task(f"seq{length}-{number}", 0, seed) for number in numbers]

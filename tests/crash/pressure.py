@@ -29,6 +29,14 @@ def cleaning(seed: int, limit_bytes: int) -> list[Request]:
     return _timed(_cleaning_calls(random.Random(f"cleaning {seed}"), limit_bytes))
 
 
+def reusing(seed: int) -> list[Request]:
+    """Return requests that let large files die and write anew in their place.
+
+    What is freed lies between what is used, so that it is the next to be written.
+    """
+    return _timed(_reusing_calls(random.Random(f"reusing {seed}")))
+
+
 def full(seed: int) -> list[Request]:
     """Return requests that fill the disk, twice, and go on when it is full."""
     return _timed(_full_calls(random.Random(f"full {seed}")))
@@ -73,6 +81,36 @@ def _cleaning_calls(choose: random.Random, limit_bytes: int) -> Iterator[Call]:
                 data = _data(choose, 1 * KIB, 3 * KIB, 6 * KIB, 10 * KIB)
                 yield ("write", path, choose.randrange(size - 10 * KIB), data)
     yield ("sync",)
+
+
+def _reusing_calls(choose: random.Random) -> Iterator[Call]:
+    paths = [b"/%d" % number for number in range(6)]
+    for path in paths:
+        yield ("create", path, REGULAR, 0)
+        yield ("write", path, 0, Data(choose.randrange(10_000), 110 * KIB))
+    yield from [("checkpoint",), ("create", b"/little", REGULAR, 0), ("checkpoint",)]
+    for _ in range(12):
+        path = choose.choice(paths)
+        # Where the commit and its flush are: both at the end, around the writes,
+        # or around what frees.
+        order = choose.choice(["sync", "checkpoint", "write between", "free between"])
+        if order == "free between":
+            yield ("begin_commit",)
+        if choose.random() < 0.3:
+            yield ("truncate", path, choose.choice([0, KIB, 64 * KIB]))
+        else:
+            yield ("unlink", path)
+            yield ("create", path, REGULAR, 0)
+        if order == "free between":
+            yield ("finish_commit",)
+        if order == "write between":
+            yield ("begin_commit",)
+        yield ("write", path, 0, Data(choose.randrange(10_000), choose.choice([KIB, 110 * KIB])))
+        yield ("write", b"/little", choose.randrange(9000), _data(choose, 2000))
+        if order == "write between":
+            yield ("finish_commit",)
+        if order in ("sync", "checkpoint"):
+            yield (order,)
 
 
 def _fill(choose: random.Random, prefix: bytes) -> Iterator[Call]:

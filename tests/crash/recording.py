@@ -122,6 +122,9 @@ class Runner:
             self._commits.append((filesystem.begin_commit(request.now_ns), number))
             return 0, False
         if request.call == "finish_commit":
+            if not self._commits:
+                # It was begun before the power went.
+                return 0, False
             ticket, durable = self._commits.pop()
             filesystem.device.flush()
             filesystem.finish_commit(ticket)

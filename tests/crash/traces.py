@@ -3,7 +3,7 @@
 ``CALL ARGUMENT...`` separated by tabs; bytes as Python writes them, ``~SEED:LENGTH``
 for content.  Of contents only the length is kept: the tree is compared, and
 which bytes a program wrote makes no difference.  Times are not kept either:
-requests are ``STEP_NS`` apart.
+requests are ``STEP_NS`` apart, with a turn of background work now and then.
 """
 
 from __future__ import annotations
@@ -14,13 +14,19 @@ from pathlib import Path
 
 from tests.client import Data, Request
 
-STEP_NS = 50_000_000
+STEP_NS = 200_000_000
+_REQUESTS_PER_TICK = 30
 
 
 def read_trace(path: Path) -> list[Request]:
     """Return the requests in ``path``; lines that begin with # are remarks."""
     lines = [line for line in path.read_text().splitlines() if line and line[0] != "#"]
-    return [_request(line, STEP_NS * number) for number, line in enumerate(lines, 1)]
+    requests = []
+    for number, line in enumerate(lines, 1):
+        requests.append(_request(line, STEP_NS * number))
+        if number % _REQUESTS_PER_TICK == 0:
+            requests.append(Request("tick", (2, True), STEP_NS * number))
+    return [*requests, Request("sync", (), STEP_NS * (len(lines) + 1))]
 
 
 def _request(line: str, now_ns: int) -> Request:

@@ -102,6 +102,10 @@ def _cleaning(name: str, seed: int) -> Workload:
     return Workload(name, SMALLEST, pressure.cleaning(seed, pressure.LIMIT_BYTES), _EARLY)
 
 
+def _reusing(name: str, seed: int) -> Workload:
+    return Workload(name, SMALLEST, pressure.reusing(seed), _EARLY)
+
+
 def _full(name: str, seed: int) -> Workload:
     return Workload(name, SMALLEST, pressure.full(seed), _EARLY)
 
@@ -121,6 +125,7 @@ _MAKERS = {
     "seq3": _ace,
     "clean": _cleaning,
     "full": _full,
+    "reuse": _reusing,
     "random": _random,
     "script": _script,
 }
