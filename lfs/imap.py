@@ -126,13 +126,13 @@ class Imap:
 
     def put(self, key: bytes, value: bytes) -> None:
         """Set ``key`` to ``value``; the next commit logs it."""
-        self.apply(key, value)
+        self._set(key, value)
         self._unlogged[key] = None
         self.unlogged_bytes += len(value) + RECORD_OVERHEAD_BYTES
 
     def delete(self, key: bytes) -> None:
         """Remove ``key``, which need not exist; the next commit logs it."""
-        self.apply(key, None)
+        self._set(key, None)
         self._unlogged[key] = None
         self.unlogged_bytes += RECORD_OVERHEAD_BYTES
 
@@ -140,8 +140,15 @@ class Imap:
         """Set or delete ``key`` without a record: the log tells it in another way.
 
         A ``Packable`` goes on to be changed by its owner; it is packed when its
-        value is asked for.
+        value is asked for.  Where a record of ``key`` is still to be logged, it
+        will have this value.
         """
+        growth_bytes = self._set(key, value)
+        if growth_bytes > 0 and key in self._unlogged:
+            self.unlogged_bytes += growth_bytes
+
+    def _set(self, key: bytes, value: bytes | Packable | None) -> int:
+        """Change ``key``; returns by how many bytes what is changed has grown."""
         before = self.changes.get(key)
         self.changes[key] = value
         size = RECORD_OVERHEAD_BYTES
@@ -155,6 +162,7 @@ class Imap:
             self._packable_bytes[key] = value.packed_bytes
             size += value.packed_bytes
         self.changed_bytes += size
+        return size
 
     def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Yield the items with ``start <= key < end`` in key order.

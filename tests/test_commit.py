@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lfs.ondisk import BLOCK_DATA, SUMMARY_COMMIT, SUMMARY_JUMP, Summary
+from lfs.volume import Options
 from tests.disks import BLOCK_BYTES, SEGMENT_BLOCKS, Disk, data, mounted_state, problems
 
 
@@ -127,6 +128,19 @@ def test_commit_with_more_records_than_a_log_write_holds() -> None:
     assert mounted_state(before.copy()).keys() == {b"/"}
     before.write(written[-1].offset_bytes, [written[-1].data])
     assert mounted_state(before) == expected
+
+
+def test_commit_of_windows_that_were_cut_and_grew_again() -> None:
+    disk = Disk(options=Options(dirty_bytes_max=1 << 20))
+    inos = [disk.make_file(b"file %d" % n, data(n, 100 * BLOCK_BYTES)) for n in range(21)]
+    disk.sync()
+    # The records of the cut windows grow when the new data is written out before the commit.
+    for ino in inos:
+        disk.truncate(ino, BLOCK_BYTES)
+        disk.write(ino, 0, data(ino, 100 * BLOCK_BYTES))
+    expected = disk.state()
+    disk.sync()
+    assert mounted_state(disk.medium.copy()) == expected
 
 
 def test_commit_larger_than_a_segment() -> None:

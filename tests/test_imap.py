@@ -169,6 +169,15 @@ def test_imap_change_lies_over_the_tree() -> None:
     assert tree.imap.get_stored(key_of(8)) is None
 
 
+def test_imap_bounds_a_record_that_grows_before_it_is_logged() -> None:
+    imap = Tree().imap
+    imap.put(key_of(1), b"short")
+    imap.apply(key_of(1), bytes(50))
+    bound_bytes = imap.unlogged_bytes
+    assert imap.take_unlogged() == [Record(key_of(1), bytes(50))]
+    assert bound_bytes >= 19 + 50
+
+
 def test_imap_logs_each_changed_key_once_with_its_last_value() -> None:
     imap = Tree().imap
     imap.put(key_of(2), b"old")

@@ -8,7 +8,7 @@ can keep the state after each of thousands of writes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from lfs.device.base import BlockDevice
 
@@ -35,6 +35,17 @@ class MemoryDevice(BlockDevice):
         device = MemoryDevice(self.size_bytes)
         device._pages = self._pages.copy()
         return device
+
+    def differing_pages(self, other: MemoryDevice) -> Iterator[tuple[int, bytes]]:
+        """Yield number and contents of the pages that are not as on ``other``."""
+        theirs = other._pages
+        for index, page in self._pages.items():
+            before = theirs.get(index, _ZERO_PAGE)
+            if page is not before and page != before:
+                yield index, page
+        for index in theirs.keys() - self._pages.keys():
+            if theirs[index] != _ZERO_PAGE:
+                yield index, _ZERO_PAGE
 
     def read(self, offset_bytes: int, length_bytes: int) -> bytes:
         """Return the bytes of a range; raises DeviceError(EINVAL) outside the device."""

@@ -1,0 +1,355 @@
+"""Filesystems that lack one safeguard, to prove that the explorer would miss it.
+
+Every barrier of ARCHITECTURE.md's "Order of writes", every checksum that a
+mount or a read looks at, and every reservation has its canary.  A canary is a
+function that takes the safeguard out by patching; ``test_canaries`` names the
+exploration that catches it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import Any
+from unittest import mock
+
+from lfs import checkpoint as checkpoint_module
+from lfs import space as space_module
+from lfs.alloc.reservation import Reservations
+from lfs.checkpoint import Checkpointer
+from lfs.cleaner import Cleaner
+from lfs.commit import Committer
+from lfs.errors import DamageError
+from lfs.filesystem import Filesystem
+from lfs.ondisk import Pointer, Summary
+from lfs.ondisk import checkpoint as ondisk_checkpoint
+from lfs.ondisk import summary as ondisk_summary
+from lfs.ondisk import superblock as ondisk_superblock
+from lfs.recovery import Recovery
+from lfs.segments.reader import LogReader
+from lfs.segments.usage import UsageTable
+from lfs.space import SpaceRules
+from lfs.volume import Volume
+
+Patch = Callable[[Any, str, Any], None]
+Canary = Callable[[Patch], None]
+
+CANARIES: dict[str, Canary] = {}
+"""Canaries by the name of the safeguard that they lack."""
+
+
+def _canary(name: str) -> Callable[[Canary], Canary]:
+    def register(function: Canary) -> Canary:
+        CANARIES[name] = function
+        return function
+
+    return register
+
+
+@contextmanager
+def installed(name: str) -> Iterator[None]:
+    """Take out the safeguard called ``name``."""
+    with ExitStack() as stack:
+
+        def patch(owner: Any, attribute: str, replacement: Any) -> None:
+            stack.enter_context(mock.patch.object(owner, attribute, replacement))
+
+        CANARIES[name](patch)
+        yield
+
+
+# ----------------------------------------------------------------------- barriers
+
+
+def _skip_flushes(
+    patch: Patch, owner: type, method: str, skipped: Callable[[int], bool], outside: str = ""
+) -> None:
+    """Let some of the flushes that ``method`` asks for not reach the device.
+
+    ``skipped`` takes the number of the flush within one call, from 1.  Flushes in
+    calls of the checkpointer's method ``outside`` count for none.
+    """
+    numbers: list[int] = []
+    whole_method = getattr(owner, method)
+    whole_flush = Volume.flush
+
+    def counted(self: Any, *arguments: Any, **options: Any) -> Any:
+        numbers.append(0)
+        try:
+            return whole_method(self, *arguments, **options)
+        finally:
+            numbers.pop()
+
+    def flush(self: Volume, sequence: int) -> None:
+        if numbers:
+            numbers[-1] += 1
+            if skipped(numbers[-1]):
+                self.flushed(sequence)
+                return
+        whole_flush(self, sequence)
+
+    patch(owner, method, counted)
+    patch(Volume, "flush", flush)
+    if outside:
+        whole_outside = getattr(Checkpointer, outside)
+
+        def uncounted(self: Any, *arguments: Any, **options: Any) -> Any:
+            kept, numbers[:] = numbers[:], []
+            try:
+                return whole_outside(self, *arguments, **options)
+            finally:
+                numbers[:] = kept
+
+        patch(Checkpointer, outside, uncounted)
+
+
+@_canary("flush in sync")
+def _sync(patch: Patch) -> None:
+    _skip_flushes(patch, Filesystem, "sync", lambda number: True)
+
+
+@_canary("flush before the checkpoint region")
+def _before_region(patch: Patch) -> None:
+    _skip_flushes(patch, Checkpointer, "checkpoint", lambda number: number == 1)
+
+
+@_canary("flush after the checkpoint region")
+def _after_region(patch: Patch) -> None:
+    _skip_flushes(patch, Checkpointer, "checkpoint", lambda number: number == 2)
+
+
+@_canary("flush at mount")
+def _at_mount(patch: Patch) -> None:
+    _skip_flushes(patch, Filesystem, "_recover", lambda number: number == 1, "checkpoint")
+
+
+@_canary("flush when the cleaner makes room")
+def _in_cleaner(patch: Patch) -> None:
+    _skip_flushes(patch, Cleaner, "make_room", lambda number: True, "checkpoint")
+
+
+@_canary("flush when the cleaner works in the background")
+def _in_step(patch: Patch) -> None:
+    _skip_flushes(patch, Cleaner, "step", lambda number: True, "checkpoint")
+
+
+@_canary("second checkpoint at mount")
+def _second_checkpoint(patch: Patch) -> None:
+    whole_recover, whole_checkpoint = Filesystem._recover, Checkpointer.checkpoint
+    counts: list[int] = []
+
+    def recover(self: Filesystem, now_ns: int) -> None:
+        counts.append(0)
+        try:
+            whole_recover(self, now_ns)
+        finally:
+            counts.pop()
+
+    def checkpoint(self: Checkpointer, now_ns: int, clean: bool = False) -> None:
+        if counts:
+            counts[-1] += 1
+            if counts[-1] == 2:
+                return
+        whole_checkpoint(self, now_ns, clean)
+
+    patch(Filesystem, "_recover", recover)
+    patch(Checkpointer, "checkpoint", checkpoint)
+
+
+@_canary("checkpoint regions in turn")
+def _in_turn(patch: Patch) -> None:
+    patch(checkpoint_module, "CHECKPOINT_REGION_COUNT", 1)
+
+
+# -------------------------------------------------------------------------- reuse
+
+
+@_canary("reuse only after a flush")
+def _reuse_unflushed(patch: Patch) -> None:
+    whole = Committer.commit
+
+    def commit(self: Committer, now_ns: int, flags: int = 0) -> int:
+        ticket = whole(self, now_ns, flags)
+        volume = self._volume
+        volume.usage.release(ticket, volume.checkpoint_sequences[0], volume.checkpoint_number)
+        return ticket
+
+    patch(Committer, "commit", commit)
+
+
+@_canary("reuse only of what is empty in a commit")
+def _reuse_uncommitted(patch: Patch) -> None:
+    whole = Volume.flushed
+
+    def flushed(self: Volume, sequence: int) -> None:
+        self.usage.note_commit(sequence, self.log.open_runs())
+        whole(self, sequence)
+
+    patch(Volume, "flushed", flushed)
+
+
+@_canary("reuse only of log writes before the older checkpoint")
+def _reuse_log(patch: Patch) -> None:
+    whole = UsageTable.release
+
+    def release(self: UsageTable, flushed: int, log_start: int, number: int) -> None:
+        whole(self, flushed, 1 << 62, number)
+
+    patch(UsageTable, "release", release)
+
+
+@_canary("reuse only of metadata that no checkpoint needs")
+def _reuse_metadata(patch: Patch) -> None:
+    whole = UsageTable.release
+
+    def release(self: UsageTable, flushed: int, log_start: int, number: int) -> None:
+        whole(self, flushed, log_start, 1 << 62)
+
+    patch(UsageTable, "release", release)
+
+
+# ---------------------------------------------------------------------- checksums
+
+
+@_canary("checksums of payload in roll-forward")
+def _payload(patch: Patch) -> None:
+    patch(LogReader, "payload_holds", lambda self, summary: True)
+
+
+def _unsealed(raw: bytes, offset: int) -> bool:
+    return True
+
+
+@_canary("checksum of the summary")
+def _summary(patch: Patch) -> None:
+    patch(ondisk_summary, "seal_holds", _unsealed)
+
+
+@_canary("checksum of the checkpoint region")
+def _region(patch: Patch) -> None:
+    patch(ondisk_checkpoint, "seal_holds", _unsealed)
+
+
+@_canary("checksum of the superblock")
+def _superblock(patch: Patch) -> None:
+    patch(ondisk_superblock, "seal_holds", _unsealed)
+
+
+@_canary("checksums of data")
+def _data(patch: Patch) -> None:
+    def read_data(self: Volume, address: int, checksums: Sequence[int]) -> bytes:
+        return self.device.read(address * self.block_bytes, len(checksums) * self.block_bytes)
+
+    patch(Volume, "read_data", read_data)
+
+
+@_canary("checksums of nodes and usage pages")
+def _nodes(patch: Patch) -> None:
+    def read_block(self: Volume, pointer: Pointer) -> bytes:
+        return self.device.read(pointer.address * self.block_bytes, self.block_bytes)
+
+    patch(Volume, "read_block", read_block)
+
+
+# -------------------------------------------------------------------- roll-forward
+
+
+def _follow_without(patch: Patch, ignored: str) -> None:
+    def follow(
+        self: LogReader, address: int, sequence: int, previous_checksum: int
+    ) -> Iterator[Summary]:
+        while True:
+            try:
+                summary = self.read_summary(address)
+            except DamageError:
+                return
+            if ignored != "sequence" and summary.sequence != sequence:
+                return
+            if ignored != "previous" and summary.previous_checksum != previous_checksum:
+                return
+            yield summary
+            address, sequence = summary.next_address, summary.sequence + 1
+            previous_checksum = summary.checksum
+
+    patch(LogReader, "follow", follow)
+
+
+@_canary("sequence in the chain")
+def _sequence(patch: Patch) -> None:
+    _follow_without(patch, "sequence")
+
+
+@_canary("previous_checksum in the chain")
+def _previous(patch: Patch) -> None:
+    _follow_without(patch, "previous")
+
+
+@_canary("commit flag")
+def _commit_flag(patch: Patch) -> None:
+    whole = Recovery._apply
+
+    def apply(self: Recovery, committed: list[Summary], chain: list[Summary]) -> None:
+        whole(self, chain, chain)
+
+    patch(Recovery, "_apply", apply)
+
+
+@_canary("records before data")
+def _records_first(patch: Patch) -> None:
+    whole = Recovery._apply
+
+    def apply(self: Recovery, committed: list[Summary], chain: list[Summary]) -> None:
+        parts = [
+            part
+            for one in committed
+            for part in (replace(one, records=()), replace(one, entries=()))
+        ]
+        whole(self, parts, chain)
+
+    patch(Recovery, "_apply", apply)
+
+
+@_canary("flushed_sequence tells damage from the end")
+def _damage(patch: Patch) -> None:
+    patch(Recovery, "_check_no_damage", lambda self, *arguments: None)
+
+
+# -------------------------------------------------------------------- reservations
+
+
+@_canary("reservation of dirty data")
+def _dirty(patch: Patch) -> None:
+    patch(Reservations, "dirty_blocks", 0)
+    patch(Reservations, "reserve", lambda self, blocks: None)
+    patch(Reservations, "release", lambda self, blocks: None)
+
+
+@_canary("reservation of changed metadata")
+def _metadata(patch: Patch) -> None:
+    patch(SpaceRules, "metadata_blocks", 0)
+
+
+@_canary("reservation of commit and checkpoint")
+def _pending(patch: Patch) -> None:
+    patch(SpaceRules, "pending_blocks", lambda self: self.reservations.dirty_blocks)
+
+
+@_canary("slack that user data may not use")
+def _slack(patch: Patch) -> None:
+    patch(space_module, "slack_segments", lambda segment_count: 0)
+
+
+@_canary("segments that only the cleaner may use")
+def _cleaner(patch: Patch) -> None:
+    patch(space_module, "cleaner_segments", lambda segment_count: 0)
+
+
+@_canary("making room before a request")
+def _cover(patch: Patch) -> None:
+    patch(SpaceRules, "_covered", lambda self, blocks: True)
+
+
+@_canary("room for what is pending while the cleaner moves")
+def _room(patch: Patch) -> None:
+    patch(Cleaner, "_room_blocks", lambda self: self._volume.usage.clean_blocks)

@@ -1,0 +1,157 @@
+"""Workloads that make space scarce, on small disks.
+
+``cleaning`` holds the disk at a high utilisation and overwrites, so that the
+cleaner works between and below the requests.  ``full`` writes until it is
+refused: the refusals are part of it, and so is what comes after them, deleting,
+truncating, overwriting and writing again.  What is refused depends on the
+filesystem, so neither tries its requests first.
+"""
+
+from __future__ import annotations
+
+import random
+import stat
+from collections.abc import Iterator
+
+from tests.client import Data, Request
+
+REGULAR = stat.S_IFREG | 0o644
+STEP_NS = 50_000_000
+KIB = 1024
+LIMIT_BYTES = 976 * KIB
+"""What user data may occupy on the smallest disk."""
+
+Call = tuple[object, ...]
+
+
+def cleaning(seed: int, limit_bytes: int) -> list[Request]:
+    """Return requests that keep about 80 % of ``limit_bytes`` in use and overwrite it."""
+    return _timed(_cleaning_calls(random.Random(f"cleaning {seed}"), limit_bytes))
+
+
+def reusing(seed: int) -> list[Request]:
+    """Return requests that let large files die and write anew in their place.
+
+    What is freed lies between what is used, so that it is the next to be written.
+    """
+    return _timed(_reusing_calls(random.Random(f"reusing {seed}")))
+
+
+def full(seed: int) -> list[Request]:
+    """Return requests that fill the disk, twice, and go on when it is full."""
+    return _timed(_full_calls(random.Random(f"full {seed}")))
+
+
+def _timed(calls: Iterator[Call]) -> list[Request]:
+    return [
+        Request(str(call), tuple(arguments), STEP_NS * number)
+        for number, (call, *arguments) in enumerate(calls, 1)
+    ]
+
+
+def _data(choose: random.Random, *lengths: int) -> Data:
+    return Data(choose.randrange(10_000), choose.choice(lengths))
+
+
+def _cleaning_calls(choose: random.Random, limit_bytes: int) -> Iterator[Call]:
+    share = choose.choice([0.75, 0.85, 0.92])
+    size = choose.choice([12 * KIB, 30 * KIB, 64 * KIB])
+    paths = [b"/%d" % number for number in range(int(limit_bytes * share) // (size + 2 * KIB))]
+    for path in paths:
+        yield ("create", path, REGULAR, 0)
+        yield ("write", path, 0, Data(choose.randrange(10_000), size))
+    yield ("sync",)
+    for _ in range(240):
+        path = choose.choice(paths)
+        match choose.randrange(30):
+            case 0 | 1 | 2:
+                yield ("sync",)
+            case 3 | 4:
+                yield ("tick", choose.choice([1, 3, 30]), True)
+            case 5:
+                yield ("checkpoint",)
+            case 6:
+                yield ("unlink", path)
+                yield ("create", path, REGULAR, 0)
+                yield ("write", path, 0, Data(choose.randrange(10_000), size))
+            case 7:
+                yield ("truncate", path, choose.randrange(size))
+                yield ("write", path, 0, Data(choose.randrange(10_000), size))
+            case _:
+                data = _data(choose, 1 * KIB, 3 * KIB, 6 * KIB, 10 * KIB)
+                yield ("write", path, choose.randrange(size - 10 * KIB), data)
+    yield ("sync",)
+
+
+def _reusing_calls(choose: random.Random) -> Iterator[Call]:
+    paths = [b"/%d" % number for number in range(6)]
+    for path in paths:
+        yield ("create", path, REGULAR, 0)
+        yield ("write", path, 0, Data(choose.randrange(10_000), 110 * KIB))
+    yield from [("checkpoint",), ("create", b"/little", REGULAR, 0), ("checkpoint",)]
+    for _ in range(12):
+        path = choose.choice(paths)
+        # Where the commit and its flush are: both at the end, around the writes,
+        # or around what frees.
+        order = choose.choice(["sync", "checkpoint", "write between", "free between"])
+        if order == "free between":
+            yield ("begin_commit",)
+        if choose.random() < 0.3:
+            yield ("truncate", path, choose.choice([0, KIB, 64 * KIB]))
+        else:
+            yield ("unlink", path)
+            yield ("create", path, REGULAR, 0)
+        if order == "free between":
+            yield ("finish_commit",)
+        if order == "write between":
+            yield ("begin_commit",)
+        yield ("write", path, 0, Data(choose.randrange(10_000), choose.choice([KIB, 110 * KIB])))
+        yield ("write", b"/little", choose.randrange(9000), _data(choose, 2000))
+        if order == "write between":
+            yield ("finish_commit",)
+        if order in ("sync", "checkpoint"):
+            yield (order,)
+
+
+def _fill(choose: random.Random, prefix: bytes) -> Iterator[Call]:
+    """Write about a quarter more than there is room for."""
+    size = choose.choice([3 * KIB, 20 * KIB, 100 * KIB])
+    count = min(LIMIT_BYTES * 5 // 4 // size, 45)
+    size = max(size, LIMIT_BYTES * 5 // 4 // count)
+    for number in range(count):
+        path = prefix + b"%d" % number
+        yield ("create", path, REGULAR, 0)
+        yield ("write", path, 0, Data(choose.randrange(10_000), size))
+        if choose.random() < 0.15:
+            yield choose.choice([("sync",), ("checkpoint",), ("tick", 2, False)])
+
+
+def _full_calls(choose: random.Random) -> Iterator[Call]:
+    yield ("mkdir", b"/d", 0o755)
+    yield from _fill(choose, b"/d/a")
+    for _ in range(30):
+        path = b"/d/a%d" % choose.randrange(20)
+        match choose.randrange(13):
+            case 0:
+                yield ("unlink", path)
+            case 1:
+                yield ("truncate", path, choose.randrange(10 * KIB))
+            case 2:
+                yield ("sync",)
+            case 3:
+                yield ("setxattr", path, b"user.name", _data(choose, 30, 3000), 0)
+            case 4:
+                yield ("mkdir", b"/d/%d" % choose.randrange(100), 0o755)
+            case 5:
+                yield ("rename", path, b"/d/a%d" % choose.randrange(20), 0)
+            case 6:
+                yield ("write", path, 4_000_000, _data(choose, 5000))
+            case _:
+                data = _data(choose, KIB, 9 * KIB, 20 * KIB, 24 * KIB)
+                yield ("write", path, choose.randrange(3 * KIB), data)
+    yield ("sync",)
+    for number in range(0, 45, 2):
+        yield ("unlink", b"/d/a%d" % number)
+    yield choose.choice([("sync",), ("checkpoint",), ("tick", 5, True)])
+    yield from _fill(choose, b"/d/b")
+    yield ("sync",)
