@@ -121,7 +121,7 @@ def _after_region(patch: Patch) -> None:
 
 @_canary("flush at mount")
 def _at_mount(patch: Patch) -> None:
-    _skip_flushes(patch, Filesystem, "_recover", lambda number: number == 1, "checkpoint")
+    _skip_flushes(patch, Filesystem, "_begin_mounted", lambda number: number == 1, "checkpoint")
 
 
 @_canary("flush when the cleaner makes room")
@@ -136,13 +136,13 @@ def _in_step(patch: Patch) -> None:
 
 @_canary("second checkpoint at mount")
 def _second_checkpoint(patch: Patch) -> None:
-    whole_recover, whole_checkpoint = Filesystem._recover, Checkpointer.checkpoint
+    whole_begin, whole_checkpoint = Filesystem._begin_mounted, Checkpointer.checkpoint
     counts: list[int] = []
 
-    def recover(self: Filesystem, now_ns: int) -> None:
+    def begin(self: Filesystem, recovery: Recovery, now_ns: int) -> None:
         counts.append(0)
         try:
-            whole_recover(self, now_ns)
+            whole_begin(self, recovery, now_ns)
         finally:
             counts.pop()
 
@@ -153,7 +153,7 @@ def _second_checkpoint(patch: Patch) -> None:
                 return
         whole_checkpoint(self, now_ns, clean)
 
-    patch(Filesystem, "_recover", recover)
+    patch(Filesystem, "_begin_mounted", begin)
     patch(Checkpointer, "checkpoint", checkpoint)
 
 
