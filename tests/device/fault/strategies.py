@@ -14,6 +14,7 @@ _EXACT = 2**50
 """Times and sizes are read as doubles; up to here every whole number is one."""
 
 counts = st.integers(1, 10**6)
+maybe_counts = st.one_of(st.just(0), counts)
 times_ns = st.integers(0, _EXACT)
 sizes = st.integers(0, _EXACT)
 probabilities = st.one_of(
@@ -41,7 +42,10 @@ def whens(draw: st.DrawFn, about: tuple[str, ...]) -> When:
     return When(
         operations,
         tuple(draw(st.lists(ranges, max_size=2))),
-        *(draw(st.one_of(st.just(0), counts)) for _ in range(4)),
+        skip=draw(maybe_counts),
+        nth=draw(maybe_counts),
+        every=draw(maybe_counts),
+        times=draw(maybe_counts),
         from_ns=from_ns,
         until_ns=until_ns,
         up_ns=draw(times_ns) if down_ns else 0,
