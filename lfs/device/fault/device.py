@@ -282,6 +282,7 @@ class FaultDevice(BlockDevice):
 
     def _cut(self, survival: Survival) -> CutReport:
         survivors, cached_count = self._cache.cut(survival, self._cut_generator)
+        self._medium.lose_power()
         self.powered = False
         report = CutReport(tuple(survivors), cached_count)
         self._log(Mark(f"power cut: {report}"))
