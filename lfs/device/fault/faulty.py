@@ -127,6 +127,9 @@ class FaultyMedium:
         if place is None:
             return
         sector = place - place % SECTOR_BYTES
+        if self._cache.holds(sector):
+            # What is still to be written over does not rest.
+            return
         bit = 8 * (place - sector) + rot.generator.randrange(8)
         raw = self._device.read(sector, SECTOR_BYTES)
         self._device.write(sector, [with_flipped_bit(raw, bit)])
