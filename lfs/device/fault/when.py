@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from lfs.device.fault.plan import When
+from lfs.device.fault.plan import FLUSH, When
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Gate:
         when = self._when
         if request.operation not in self._operations:
             return False
-        if when.ranges and request.length_bytes and not self._in_ranges(request):
+        if when.ranges and request.operation != FLUSH and not self._in_ranges(request):
             return False
         if not self._in_time(request.time_ns):
             return False

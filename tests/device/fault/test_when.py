@@ -67,8 +67,12 @@ def test_gate_counts_only_what_meets_operation_place_and_time() -> None:
     assert _passed("on read in 0-4K until 50ms nth 2", requests) == [5]
 
 
-def test_gate_requests_without_a_place_pass_any_range() -> None:
+def test_gate_flush_has_no_place_and_passes_any_range() -> None:
     assert _passed("in 1G-", [Request("flush", 0, 0, 0)]) == [1]
+
+
+def test_gate_empty_request_is_in_its_place() -> None:
+    assert _passed("in 4K-8K", [Request("write", at, 0, 0) for at in (0, 6144, 8192)]) == [2]
 
 
 def test_gate_budget_counts_faults_and_not_requests() -> None:
