@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Generic, TypeVar
 
@@ -70,8 +69,7 @@ class ArmedPlan:
         """Return the rules of a kind."""
         return self._by_kind.get(kind, [])  # type: ignore[return-value]
 
-    def striking(self, kind: type[R], request: Request) -> Iterator[ArmedRule[R]]:
-        """Yield the rules of a kind that strike; each draws, whatever the others do."""
-        for armed in self.all(kind):
-            if armed.strikes(request):
-                yield armed
+    def striking(self, kind: type[R], request: Request) -> list[ArmedRule[R]]:
+        """Return the rules of a kind that strike; each draws, whatever the others do."""
+        rules = self.all(kind)
+        return [armed for armed in rules if armed.strikes(request)] if rules else []

@@ -153,7 +153,7 @@ class FaultyMedium:
 
     def _errors(self, request: Request, data: bytes = b"") -> None:
         """Raise for a request that the plan lets fail."""
-        for armed in list(self.armed.striking(plans.Error, request)):
+        for armed in self.armed.striking(plans.Error, request):
             armed.spend()
             code = armed.rule.errno
             detail = errno.errorcode[code]
@@ -224,7 +224,7 @@ class FaultyMedium:
         self._take_room(request)
         self._log(Write(offset_bytes, data, force_unit_access))
         self._write_count += 1
-        duplicates = list(self.armed.striking(plans.Duplicate, request))
+        duplicates = self.armed.striking(plans.Duplicate, request)
         lost = self._lost(request)
         # As in netem, a write that is both lost and duplicated arrives once.
         if not lost or duplicates:
@@ -324,6 +324,8 @@ class FaultyMedium:
 
     def _repeat_earlier(self, request: Request) -> None:
         """Repeat the writes whose time has come."""
+        if not self._repeats:
+            return
         due = [repeat for repeat in self._repeats if repeat[0] <= self._write_count]
         self._repeats = [repeat for repeat in self._repeats if repeat[0] > self._write_count]
         for _, offset_bytes, data in due:
@@ -335,7 +337,7 @@ class FaultyMedium:
     def flush(self, request: Request) -> None:
         """Empty the cache and flush the device, or say so; raises DeviceError."""
         self._errors(request)
-        ignored = list(self.armed.striking(plans.IgnoreFlush, request))
+        ignored = self.armed.striking(plans.IgnoreFlush, request)
         for armed in ignored:
             armed.spend()
         if ignored:

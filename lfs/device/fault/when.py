@@ -8,13 +8,12 @@ The budget counts faults, so ``spend`` is called when one has happened.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from lfs.device.fault.plan import FLUSH, When
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """What a rule sees of a request.  A flush has no place: ranges do not keep it out."""
 
     operation: str
