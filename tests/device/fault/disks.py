@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import pytest
+
 from lfs.device.fault.clock import VirtualClock
-from lfs.device.fault.device import FaultDevice
+from lfs.device.fault.device import Fault, FaultDevice
 from lfs.device.fault.grammar import parse_plan
 from lfs.device.fault.plan import FaultPlan
 from lfs.device.memory import MemoryDevice
@@ -51,6 +54,29 @@ def _letter(block: bytes) -> str:
     if block != block[:1] * len(block):
         return "?"
     return chr(block[0]) if block[0] else "."
+
+
+def fails(code: int, request: Callable[[], object], text: str = ".") -> None:
+    """Assert that a request fails with an errno and a text that matches."""
+    with pytest.raises(DeviceError, match=text) as caught:
+        request()
+    assert caught.value.errno == code
+
+
+def only(disk: Disk, kind: str) -> Fault:
+    """Assert that one fault happened and is in all books; return it."""
+    assert dict(disk.fault_counts) == {kind: 1}
+    assert disk.report()["faults"] == {kind: 1}
+    (fault,) = disk.faults
+    assert fault.kind == kind
+    assert disk.lines == [str(fault)]
+    assert str(fault).startswith(f"fault 1: {kind}, {fault.operation}")
+    return fault
+
+
+def place(fault: Fault) -> tuple[int, int]:
+    """Return where a fault was."""
+    return fault.offset_bytes, fault.length_bytes
 
 
 @dataclass

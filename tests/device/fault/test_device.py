@@ -14,15 +14,9 @@ from lfs.device.fault.plan import FaultPlan, Survival
 from lfs.device.memory import MemoryDevice
 from lfs.device.recording import Flush, Mark, RecordingDevice, Write
 from lfs.errors import DeviceError
-from tests.device.fault.disks import BLOCK, SECTOR, SIZE_BYTES, Disk
+from tests.device.fault.disks import BLOCK, SECTOR, SIZE_BYTES, Disk, fails
 
 MS = 1_000_000
-
-
-def _fails(code: int, request: Callable[[], object], text: str) -> None:
-    with pytest.raises(DeviceError, match=text) as caught:
-        request()
-    assert caught.value.errno == code
 
 
 def test_device_without_a_plan_is_transparent() -> None:
@@ -48,15 +42,15 @@ def test_device_forced_write_is_flushed_below() -> None:
 def test_device_errors_from_below_pass_through() -> None:
     inner = Disk("error EIO on read")
     outer = FaultDevice(inner)
-    _fails(errno.EIO, lambda: outer.read(0, SECTOR), "read failed by plan")
+    fails(errno.EIO, lambda: outer.read(0, SECTOR), "read failed by plan")
     assert outer.report()["operations"]["read"]["errors"] == 1
     assert not outer.faults
 
 
 def test_device_bad_requests_are_refused_before_they_count() -> None:
     disk = Disk("vanish nth 1; cut at 1")
-    _fails(errno.EINVAL, lambda: disk.read(SIZE_BYTES, SECTOR), "outside")
-    _fails(errno.EINVAL, lambda: disk.write(100, [b"a" * SECTOR]), "outside")
+    fails(errno.EINVAL, lambda: disk.read(SIZE_BYTES, SECTOR), "outside")
+    fails(errno.EINVAL, lambda: disk.write(100, [b"a" * SECTOR]), "outside")
     assert disk.report()["operations"]["write"]["count"] == 0
     assert disk.powered
 
@@ -80,7 +74,7 @@ def test_set_plan_begins_at_its_start() -> None:
     disk.set_plan(disk.plan)
     disk.get(0)
     disk.get(0)
-    _fails(errno.EIO, lambda: disk.get(0), "read failed")
+    fails(errno.EIO, lambda: disk.get(0), "read failed")
     disk.set_plan(parse_plan("delay 5ms"))
     before = disk.clock.now_ns()
     disk.get(0)
@@ -104,7 +98,7 @@ def test_set_plan_of_a_disk_without_power_leaves_it_off() -> None:
     disk = Disk("cache 1M")
     disk.cut()
     disk.set_plan(FaultPlan())
-    _fails(errno.EIO, lambda: disk.get(0), "the power is off")
+    fails(errno.EIO, lambda: disk.get(0), "the power is off")
     disk.restart()
     assert disk.get(0) == "."
 
@@ -128,7 +122,7 @@ def test_cut_leaves_what_survives_and_refuses_everything() -> None:
         disk.flush,
         lambda: disk.discard(0, BLOCK),
     ):
-        _fails(errno.EIO, request, "the power is off")
+        fails(errno.EIO, request, "the power is off")
     assert not disk.report()["powered"]
     assert disk.cut() == CutReport((), 0)
     disk.restart()
@@ -150,7 +144,7 @@ def _cycle(disk: Disk) -> int:
         try:
             disk.put(count, "a")
         except DeviceError:
-            _fails(errno.EIO, lambda: disk.get(0), "the power is off")
+            fails(errno.EIO, lambda: disk.get(0), "the power is off")
             disk.restart()
             return count
     return 0
@@ -167,7 +161,7 @@ def test_cut_at_writes_goes_through_its_power_cycles() -> None:
 def test_cut_write_in_flight_is_among_those_that_may_arrive(survival: str, stored: str) -> None:
     disk = Disk(f"cut at 2 survive {survival}")
     disk.put(0, "a")
-    _fails(errno.EIO, lambda: disk.put(1, "b"), "the power went during the write at byte 4096")
+    fails(errno.EIO, lambda: disk.put(1, "b"), "the power went during the write at byte 4096")
     assert disk.stored(2) == stored
     assert disk.events[-2] == Write(BLOCK, b"b" * BLOCK)
 
@@ -177,7 +171,7 @@ def test_cut_keeps_what_was_flushed() -> None:
     disk.put(0, "a")
     disk.flush()
     disk.put(1, "b")
-    _fails(errno.EIO, lambda: disk.put(2, "c"), "the power went")
+    fails(errno.EIO, lambda: disk.put(2, "c"), "the power went")
     assert disk.stored(3) == "a.."
 
 
@@ -185,11 +179,11 @@ def test_cut_after_a_time_strikes_the_next_request() -> None:
     disk = Disk("cut after 10ms")
     disk.put(0, "a")
     disk.clock.advance_ns(10 * MS)
-    _fails(errno.EIO, lambda: disk.get(0), "the power is off")
+    fails(errno.EIO, lambda: disk.get(0), "the power is off")
     disk.restart()
     disk.get(0)
     disk.clock.advance_ns(10 * MS)
-    _fails(errno.EIO, lambda: disk.get(0), "the power is off")
+    fails(errno.EIO, lambda: disk.get(0), "the power is off")
 
 
 def test_cut_at_a_mark() -> None:
@@ -198,7 +192,7 @@ def test_cut_at_a_mark() -> None:
     disk.mark("start")
     assert disk.get(0) == "a"
     disk.mark("half way")
-    _fails(errno.EIO, lambda: disk.get(0), "the power is off")
+    fails(errno.EIO, lambda: disk.get(0), "the power is off")
     assert disk.stored(1) == "."
     assert disk.events == [
         Write(0, b"a" * BLOCK),
@@ -222,7 +216,7 @@ def test_statistics_count_requests_bytes_and_seeks() -> None:
     disk.put(1, "b")
     disk.get(0)
     disk.get(1)
-    _fails(errno.EIO, lambda: disk.get(9), "read failed")
+    fails(errno.EIO, lambda: disk.get(9), "read failed")
     disk.flush()
     operations = disk.report()["operations"]
     assert {name: each["count"] for name, each in operations.items()} == {

@@ -1,42 +1,15 @@
-"""What each word of a plan does to the medium, to the answer, and to the books."""
+"""What each lie of a plan does to the medium, to the answer, and to the books."""
 
 from __future__ import annotations
 
-import errno
 import os
-from collections.abc import Callable
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 
-from lfs.device.fault.device import Fault
 from lfs.device.memory import MemoryDevice
 from lfs.device.recording import Discard, Flush, Write, replay
-from lfs.errors import DeviceError
-from tests.device.fault.disks import BLOCK, SECTOR, SIZE_BYTES, Disk
-
-
-def _fails(code: int, request: Callable[[], object], text: str = ".") -> None:
-    with pytest.raises(DeviceError, match=text) as caught:
-        request()
-    assert caught.value.errno == code
-
-
-def _only(disk: Disk, kind: str) -> Fault:
-    """Assert that one fault happened and is in all books; return it."""
-    assert dict(disk.fault_counts) == {kind: 1}
-    assert disk.report()["faults"] == {kind: 1}
-    (fault,) = disk.faults
-    assert fault.kind == kind
-    assert disk.lines == [str(fault)]
-    assert str(fault).startswith(f"fault 1: {kind}, {fault.operation}")
-    return fault
-
-
-def _place(fault: Fault) -> tuple[int, int]:
-    return fault.offset_bytes, fault.length_bytes
-
+from tests.device.fault.disks import BLOCK, SECTOR, SIZE_BYTES, Disk, only, place
 
 # ------------------------------------------------------------------------ what is lost
 
@@ -46,8 +19,8 @@ def test_loss_write_is_acknowledged_and_not_made() -> None:
     for block, letter in enumerate("abc"):
         disk.put(block, letter)
     assert disk.stored(3) == "a.c"
-    fault = _only(disk, "loss")
-    assert (fault.operation, _place(fault)) == ("write", (BLOCK, BLOCK))
+    fault = only(disk, "loss")
+    assert (fault.operation, place(fault)) == ("write", (BLOCK, BLOCK))
     assert str(fault) == "fault 1: loss, write 4096+4096: acknowledged and lost"
 
 
@@ -56,14 +29,14 @@ def test_loss_discard_is_acknowledged_and_not_made() -> None:
     disk.put(0, "a")
     disk.discard(0, BLOCK)
     assert disk.stored(1) == "a"
-    assert _only(disk, "loss").operation == "discard"
+    assert only(disk, "loss").operation == "discard"
 
 
 def test_loss_with_ecn_is_done_and_noted() -> None:
     disk = Disk("loss 100% ecn")
     disk.put(0, "a")
     assert disk.stored(1) == "a"
-    assert _only(disk, "ecn").detail == "recovered error"
+    assert only(disk, "ecn").detail == "recovered error"
 
 
 def test_loss_is_in_the_log_as_it_was_asked_for() -> None:
@@ -79,7 +52,7 @@ def test_ignore_flush_leaves_the_cache_full() -> None:
     disk.put(0, "a")
     disk.flush()
     assert (disk.stored(1), disk.cached_count) == (".", 1)
-    assert _only(disk, "ignore-flush").operation == "flush"
+    assert only(disk, "ignore-flush").operation == "flush"
     assert str(disk.faults[0]) == "fault 1: ignore-flush, flush: acknowledged and not done"
     disk.flush()
     assert (disk.stored(1), disk.cached_count) == ("a", 0)
@@ -99,9 +72,9 @@ def test_corrupt_read_flips_one_bit_of_the_answer_alone() -> None:
     data = os.urandom(8 * BLOCK)
     disk.write(0, [data])
     (bit,) = _flipped_bits(data, disk.read(0, len(data)))
-    fault = _only(disk, "corrupt")
+    fault = only(disk, "corrupt")
     assert fault.detail == f"bit {bit % 8} of byte {bit // 8} was flipped"
-    assert _place(fault) == (bit // 8 // SECTOR * SECTOR, SECTOR)
+    assert place(fault) == (bit // 8 // SECTOR * SECTOR, SECTOR)
     assert disk.read(0, len(data)) == data
     assert disk.medium.read(0, len(data)) == data
 
@@ -112,7 +85,7 @@ def test_corrupt_write_flips_one_bit_on_the_medium() -> None:
     disk.write(BLOCK, [data])
     stored = disk.medium.read(BLOCK, len(data))
     (bit,) = _flipped_bits(data, stored)
-    assert _place(_only(disk, "corrupt")) == (BLOCK + bit // 8 // SECTOR * SECTOR, SECTOR)
+    assert place(only(disk, "corrupt")) == (BLOCK + bit // 8 // SECTOR * SECTOR, SECTOR)
     assert disk.read(BLOCK, len(data)) == stored
     assert disk.events == [Write(BLOCK, data)]
 
@@ -130,8 +103,8 @@ def test_corrupt_byte_becomes_its_value() -> None:
     data = b"a" * 1024
     disk.write(0, [data])
     assert disk.read(0, 1024) == data[:600] + b"\x07" + data[601:]
-    fault = _only(disk, "corrupt")
-    assert (fault.detail, _place(fault)) == ("byte 600 became 7", (SECTOR, SECTOR))
+    fault = only(disk, "corrupt")
+    assert (fault.detail, place(fault)) == ("byte 600 became 7", (SECTOR, SECTOR))
 
 
 def test_corrupt_byte_that_has_the_value_or_is_not_there_is_no_fault() -> None:
@@ -154,7 +127,7 @@ def test_corrupt_at_rest_flips_a_bit_of_what_was_written() -> None:
     disk.write(5 * BLOCK, [data])
     disk.read(0, SECTOR)
     (bit,) = _flipped_bits(data, disk.medium.read(5 * BLOCK, BLOCK))
-    assert _place(_only(disk, "corrupt-rest")) == (
+    assert place(only(disk, "corrupt-rest")) == (
         5 * BLOCK + bit // 8 // SECTOR * SECTOR,
         SECTOR,
     )
@@ -178,7 +151,7 @@ def test_corrupt_at_rest_of_what_is_only_in_the_cache_waits() -> None:
     disk.flush()
     disk.read(BLOCK, SECTOR)
     assert disk.stored(1) == "?"
-    _only(disk, "corrupt-rest")
+    only(disk, "corrupt-rest")
 
 
 def test_stuck_bits_read_the_same_whatever_is_written() -> None:
@@ -194,7 +167,7 @@ def test_stuck_bits_read_the_same_whatever_is_written() -> None:
     assert 400 < len(stuck_high) < 600
     assert disk.medium.read(0, BLOCK) == b"\xff" * BLOCK
     assert disk.fault_counts["stuck"] == 2
-    assert _place(disk.faults[0]) == (0, BLOCK)
+    assert place(disk.faults[0]) == (0, BLOCK)
 
 
 def test_stuck_bits_outside_the_range_do_not_exist() -> None:
@@ -231,7 +204,7 @@ def test_torn_write_lacks_some_pieces(words: str, piece: int) -> None:
         if len(disk.faults) > before:
             assert missing
             assert disk.faults[-1].detail == f"{missing} sectors did not arrive"
-            assert _place(disk.faults[-1]) == (0, 8 * BLOCK)
+            assert place(disk.faults[-1]) == (0, 8 * BLOCK)
         else:
             assert not missing
     assert dict(disk.fault_counts) == {"torn": 20}
@@ -262,7 +235,7 @@ def test_misdirect_lands_further_on() -> None:
     disk.put(0, "a")
     assert disk.stored(4) == "..a."
     assert dict(disk.fault_counts) == {"misdirect": 1, "misdirect-target": 1}
-    assert [_place(fault) for fault in disk.faults] == [(0, BLOCK), (2 * BLOCK, BLOCK)]
+    assert [place(fault) for fault in disk.faults] == [(0, BLOCK), (2 * BLOCK, BLOCK)]
     assert disk.faults[0].detail == "landed at byte 8192"
 
 
@@ -289,7 +262,7 @@ def test_stale_read_returns_the_version_before() -> None:
     disk.put(0, "a")
     disk.put(0, "b")
     assert [disk.get(0), disk.get(0), disk.get(0)] == ["b", "a", "b"]
-    assert _place(_only(disk, "stale")) == (0, BLOCK)
+    assert place(only(disk, "stale")) == (0, BLOCK)
 
 
 def test_stale_read_of_what_was_never_overwritten_is_right() -> None:
@@ -306,8 +279,8 @@ def test_duplicate_write_comes_again_over_what_came_since() -> None:
     assert disk.stored(1) == "b"
     disk.put(1, "c")
     assert disk.stored(2) == "ac"
-    fault = _only(disk, "duplicate")
-    assert _place(fault) == (0, BLOCK)
+    fault = only(disk, "duplicate")
+    assert place(fault) == (0, BLOCK)
     disk.put(2, "d")
     assert disk.fault_counts["duplicate"] == 1
 
@@ -402,162 +375,6 @@ def test_reorder_gap_counts_the_requests_that_it_is_about() -> None:
 
 def test_reorder_rules_keep_their_own_gaps() -> None:
     assert _overtaking("reorder 100% gap 4; reorder 100% gap 6", 12) == [4, 6, 8, 12]
-
-
-# ------------------------------------------------------------------------------ errors
-
-
-def test_error_fails_with_its_errno_and_changes_nothing() -> None:
-    disk = Disk("error ENOSPC on write nth 2")
-    disk.put(0, "a")
-    _fails(errno.ENOSPC, lambda: disk.put(1, "b"), "write failed by plan at byte 4096")
-    disk.put(2, "c")
-    assert disk.stored(3) == "a.c"
-    fault = _only(disk, "error")
-    assert (_place(fault), fault.detail) == ((BLOCK, BLOCK), "ENOSPC")
-    assert len(disk.events) == 2
-
-
-@pytest.mark.parametrize("operation", ["read", "write", "flush", "discard"])
-def test_error_strikes_the_operation_it_names(operation: str) -> None:
-    disk = Disk(f"error ETIMEDOUT on {operation}")
-    requests: dict[str, Callable[[], object]] = {
-        "read": lambda: disk.get(0),
-        "write": lambda: disk.put(0, "a"),
-        "flush": disk.flush,
-        "discard": lambda: disk.discard(0, BLOCK),
-    }
-    for name, request in requests.items():
-        if name == operation:
-            _fails(errno.ETIMEDOUT, request, f"{operation} failed by plan")
-        else:
-            request()
-    assert _only(disk, "error").operation == operation
-
-
-def test_error_partial_does_a_part_of_the_write() -> None:
-    disk = Disk("error EIO partial on write")
-    seen = set()
-    for _ in range(100):
-        disk.medium.write(0, [bytes(4 * SECTOR)])
-        _fails(errno.EIO, lambda: disk.write(0, [b"a" * 4 * SECTOR]))
-        stored = disk.medium.read(0, 4 * SECTOR)
-        count = stored.count(b"a") // SECTOR
-        assert stored == b"a" * count * SECTOR + bytes((4 - count) * SECTOR)
-        assert disk.faults[-1].detail == f"EIO after {count} sectors"
-        seen.add(count)
-    assert seen == {1, 2, 3}
-    assert not disk.events
-
-
-def test_error_partial_of_one_sector_does_nothing() -> None:
-    disk = Disk("error EIO partial on write")
-    _fails(errno.EIO, lambda: disk.write(0, [b"a" * SECTOR]))
-    _fails(errno.EIO, lambda: disk.write(0, []))
-    assert disk.medium.read(0, SECTOR) == bytes(SECTOR)
-
-
-def test_error_follows_a_trigger_file(tmp_path: Path) -> None:
-    trigger = tmp_path / "trigger"
-    disk = Disk(f'error EIO while "{trigger}"')
-    disk.get(0)
-    trigger.touch()
-    _fails(errno.EIO, lambda: disk.get(0))
-    trigger.unlink()
-    disk.get(0)
-
-
-def test_error_window_opens_and_closes_with_the_clock() -> None:
-    disk = Disk("error EIO from 10ms until 20ms")
-    disk.get(0)
-    disk.clock.advance_ns(10_000_000)
-    _fails(errno.EIO, lambda: disk.get(0))
-    disk.clock.advance_ns(10_000_000)
-    disk.get(0)
-
-
-def test_error_rules_all_count_each_request() -> None:
-    disk = Disk("error EIO nth 1 on read; error ENODEV nth 2 on read")
-    _fails(errno.EIO, lambda: disk.get(0))
-    _fails(errno.ENODEV, lambda: disk.get(0))
-    disk.get(0)
-
-
-def test_bad_sectors_fail_to_read_until_they_are_written() -> None:
-    disk = Disk("bad 4K+512 9K-10K")
-    disk.get(0)
-    _fails(errno.EIO, lambda: disk.get(1), "bad sector at byte 4096")
-    assert _place(_only(disk, "bad")) == (BLOCK, BLOCK)
-    _fails(errno.EIO, lambda: disk.read(9 * 1024, SECTOR))
-    assert disk.read(BLOCK + SECTOR, SECTOR) == bytes(SECTOR)
-    disk.put(1, "a")
-    assert disk.get(1) == "a"
-    # One sector of the two is written, the other stays bad.
-    disk.write(9 * 1024, [b"b" * SECTOR])
-    assert disk.read(9 * 1024, SECTOR) == b"b" * SECTOR
-    _fails(errno.EIO, lambda: disk.read(9 * 1024 + SECTOR, SECTOR))
-
-
-def test_bad_sectors_run_out_of_spares() -> None:
-    disk = Disk("bad 0-1M spare 9")
-    disk.put(0, "a")
-    _fails(errno.EIO, lambda: disk.put(1, "b"), "bad sector")
-    assert disk.stored(2) == "a."
-    disk.write(BLOCK, [b"b" * SECTOR])
-    assert disk.read(0, BLOCK + SECTOR) == b"a" * BLOCK + b"b" * SECTOR
-    assert dict(disk.fault_counts) == {"bad": 1}
-
-
-def test_bad_sectors_follow_their_conditions() -> None:
-    disk = Disk("bad 0-4K from 1s times 1")
-    disk.get(0)
-    disk.clock.advance_ns(10**9)
-    _fails(errno.EIO, lambda: disk.get(0))
-    disk.get(0)
-
-
-def test_readonly_refuses_changes_from_then_on() -> None:
-    disk = Disk("readonly skip 1")
-    disk.put(0, "a")
-    _fails(errno.EROFS, lambda: disk.put(0, "b"), "device is read-only at byte 0")
-    _fails(errno.EROFS, lambda: disk.discard(0, BLOCK))
-    disk.flush()
-    assert disk.get(0) == "a"
-    assert _only(disk, "readonly").detail == "changes are refused from now on"
-
-
-def test_vanish_fails_everything_from_then_on() -> None:
-    disk = Disk("vanish nth 3")
-    disk.put(0, "a")
-    disk.get(0)
-    for request in (lambda: disk.get(0), lambda: disk.put(0, "b"), disk.flush):
-        _fails(errno.ENODEV, request, "the device is gone")
-    assert _only(disk, "vanish").operation == "read"
-    assert disk.stored(1) == "a"
-
-
-def test_full_takes_so_many_places_and_overwrites() -> None:
-    disk = Disk("full 8K")
-    disk.put(0, "a")
-    disk.put(7, "b")
-    _fails(errno.ENOSPC, lambda: disk.put(3, "c"), "the device is full at byte 12288")
-    disk.put(0, "d")
-    assert disk.stored(8) == "d......b"
-    assert _place(_only(disk, "full")) == (3 * BLOCK, BLOCK)
-
-
-def test_full_write_that_does_not_fit_takes_no_room() -> None:
-    disk = Disk("full 8K")
-    _fails(errno.ENOSPC, lambda: disk.put(0, "a", count=3))
-    disk.put(5, "b", count=2)
-    assert disk.stored(8) == ".....bb."
-
-
-def test_full_follows_its_conditions() -> None:
-    disk = Disk("full 0 from 1s")
-    disk.put(0, "a")
-    disk.clock.advance_ns(10**9)
-    _fails(errno.ENOSPC, lambda: disk.put(0, "b"))
 
 
 # -------------------------------------------------------------------------------- cache
