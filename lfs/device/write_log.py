@@ -35,6 +35,7 @@ _MAGIC = b"LFSWLOG1"
 _FILE_HEADER = struct.Struct("<8sQ")
 _RECORD_HEADER = struct.Struct("<BBHIQQII")
 _WRITE, _FLUSH, _DISCARD, _MARK = 1, 2, 3, 4
+_KINDS = (_WRITE, _FLUSH, _DISCARD, _MARK)
 _COMPRESSED, _DURABLE = 1, 2
 _COMPRESSION_LEVEL = 1
 _STORED_BYTES_MAX = 1 << 30
@@ -117,7 +118,10 @@ def read_size_bytes(path: str | Path) -> int:
 
 
 def read_events(path: str | Path) -> Iterator[Event]:
-    """Yield the events of a log up to the last whole one; raises UsageError if it is no log."""
+    """Yield the events of a log up to the last whole one.
+
+    Raises UsageError if it is no log, or if a whole record is of no known kind.
+    """
     read_size_bytes(path)
     with Path(path).open("rb") as file:
         file.seek(_FILE_HEADER.size)
@@ -129,6 +133,8 @@ def read_events(path: str | Path) -> Iterator[Event]:
             bare = header[:4] + bytes(4) + header[8:] + stored
             if len(stored) != stored_bytes or checksum(bare) != expected:
                 return
+            if kind not in _KINDS:
+                raise UsageError(f"{path} has a record of the unknown kind {kind}")
             yield _unpack(kind, flags, offset_bytes, length_bytes, stored)
 
 

@@ -11,6 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lfs.device.base import BlockDevice
+from lfs.device.fault.device import FaultDevice
+from lfs.device.fault.grammar import parse_plan
 from lfs.device.file import FileDevice
 from lfs.device.memory import MemoryDevice
 from lfs.device.recording import RecordingDevice
@@ -34,7 +36,31 @@ def _recording_device(_: Path) -> BlockDevice:
     return RecordingDevice(MemoryDevice(SIZE_BYTES))
 
 
-@pytest.fixture(params=[_file_device, _memory_device, _recording_device])
+def _faulty(plan: str) -> Callable[[Path], BlockDevice]:
+    """Return what makes a device whose plan shows in nothing that a caller may rely on."""
+
+    def make(_: Path) -> BlockDevice:
+        return FaultDevice(MemoryDevice(SIZE_BYTES), parse_plan(plan))
+
+    return make
+
+
+DEVICES = {
+    "file": _file_device,
+    "memory": _memory_device,
+    "recording": _recording_device,
+    "fault": _faulty(""),
+    "fault-cache": _faulty("cache 8K; reorder 30%"),
+    "fault-large-cache": _faulty("cache 1G"),
+    "fault-delay": _faulty("delay 10ms 5ms 25% distribution normal; rate 100mbit; limit 4"),
+    "fault-spinning": _faulty("seek 1ms 9ms rotation 8ms; slot 5ms; ignore-flush"),
+    "fault-elsewhere": _faulty(
+        "error EIO on write in 1T-; bad 1T+4K; stuck 9 in 1T-; misdirect 100% by 1G"
+    ),
+}
+
+
+@pytest.fixture(params=list(DEVICES.values()), ids=list(DEVICES))
 def device(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BlockDevice]:
     make: Callable[[Path], BlockDevice] = request.param
     made = make(tmp_path)
@@ -97,7 +123,7 @@ def test_device_request_outside_or_unaligned_is_refused(
 
 
 def test_device_read_only_refuses_writes(device: BlockDevice) -> None:
-    inner = device.device if isinstance(device, RecordingDevice) else device
+    inner = device.device if isinstance(device, RecordingDevice | FaultDevice) else device
     inner.read_only = device.read_only = True
     with pytest.raises(DeviceError) as caught:
         device.write(0, [b"a" * 512])

@@ -1,8 +1,8 @@
 """A netem for disks: a block device that fails in every way a plan can say.
 
 ``plan`` is the frozen description of all of it, ``grammar`` reads one from
-text, FAULTS.md is the language's reference.  ``device.FaultDevice`` runs a plan
-over any other block device:
+text (``words`` its words, ``units`` its numbers), FAULTS.md is the reference.
+``device.FaultDevice`` runs a plan over any other block device:
 
     request ─▶ device (lock, power, pause, statistics)
                  ├─▶ faulty (refusals, lies)  ─▶ cache ─▶ medium below

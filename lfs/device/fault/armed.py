@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from dataclasses import replace
 from typing import Generic, TypeVar
 
 from lfs.device.fault.chance import Die, GilbertElliottDie, StateDie, loss_die
@@ -30,6 +30,14 @@ class ArmedRule(Generic[R]):
             assert isinstance(chance, Chance)
             self._die = Die(generator, chance)
 
+    def applies(self, request: Request) -> bool:
+        """Tell whether the rule's conditions let it look at ``request``, and count that."""
+        return self._gate.lets_through(request)
+
+    def comes_true(self) -> bool:
+        """Ask chance alone."""
+        return self._die.comes_true()
+
     def strikes(self, request: Request) -> bool:
         """Tell whether the rule applies to ``request`` and chance wants it."""
         return self._gate.lets_through(request) and self._die.comes_true()
@@ -44,7 +52,8 @@ class ArmedPlan:
 
     def __init__(self, plan: FaultPlan, size_bytes: int) -> None:
         """Arm ``plan`` for a device of ``size_bytes``."""
-        self.plan = plan
+        # Copies, so that a rule that is twice in a plan is two rules, as in its text.
+        plan = FaultPlan(tuple(replace(rule) for rule in plan.rules), plan.seed)
         # A name of its own for each rule: what one draws does not depend on the others.
         generators = {
             id(rule): random.Random(f"{plan.seed} {index} {type(rule).__name__}")
@@ -60,8 +69,7 @@ class ArmedPlan:
         """Return the rules of a kind."""
         return self._by_kind.get(kind, [])  # type: ignore[return-value]
 
-    def striking(self, kind: type[R], request: Request) -> Iterator[ArmedRule[R]]:
-        """Yield the rules of a kind that strike; each draws, whatever the others do."""
-        for armed in self.all(kind):
-            if armed.strikes(request):
-                yield armed
+    def striking(self, kind: type[R], request: Request) -> list[ArmedRule[R]]:
+        """Return the rules of a kind that strike; each draws, whatever the others do."""
+        rules = self.all(kind)
+        return [armed for armed in rules if armed.strikes(request)] if rules else []

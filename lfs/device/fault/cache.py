@@ -73,6 +73,10 @@ class WriteCache:
 
     # ------------------------------------------------------------------- requests
 
+    def holds(self, offset_bytes: int) -> bool:
+        """Tell whether the newest content of a sector is here and not on the medium."""
+        return offset_bytes // SECTOR_BYTES in self._newest
+
     def read(self, offset_bytes: int, length_bytes: int) -> bytes:
         """Return the newest content of a range; raises what the medium raises."""
         raw = self._medium.read(offset_bytes, length_bytes)

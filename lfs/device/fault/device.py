@@ -171,6 +171,7 @@ class FaultDevice(BlockDevice):
 
     def close(self) -> None:
         """Close the device; what is in the cache is lost, as nobody flushed it."""
+        self.resume()
         self.device.close()
 
     def _serve(
@@ -250,8 +251,9 @@ class FaultDevice(BlockDevice):
                 self._power.restart(self._clock.now_ns())
 
     def pause(self) -> None:
-        """Let all requests wait until ``resume``."""
-        self.paused = True
+        """Let all requests that come from now on wait until ``resume`` or ``close``."""
+        with self._condition:
+            self.paused = True
 
     def resume(self) -> None:
         """Serve requests again."""
@@ -282,6 +284,7 @@ class FaultDevice(BlockDevice):
 
     def _cut(self, survival: Survival) -> CutReport:
         survivors, cached_count = self._cache.cut(survival, self._cut_generator)
+        self._medium.lose_power()
         self.powered = False
         report = CutReport(tuple(survivors), cached_count)
         self._log(Mark(f"power cut: {report}"))

@@ -1,9 +1,9 @@
 """What a plan does to each request: refusals and lies, in a fixed order.
 
 A ``FaultyMedium`` is the disk behind ``device.FaultDevice``, without time,
-power and threads: one call for each request, in the order of arrival.  Each
-rule looks at each request it is about, whatever the others do, so that adding a
-rule to a plan does not change what those before it draw.
+power and threads: one call for each request, in the order of arrival.  Rules
+of one kind all look at each request they are about, whatever the others of that
+kind do.  A request that is refused is seen by none of the later kinds.
 """
 
 from __future__ import annotations
@@ -55,17 +55,17 @@ class FaultyMedium:
         self._cache = cache
         self._log = log
         self._note_fault = note
-        self._reorder_counter = 0
+        self._in_order = [0] * len(self.armed.all(plans.Reorder))
         self._write_count = 0
         self._repeats: list[tuple[int, int, bytes]] = []
         self._read_only = self._vanished = False
         armed = self.armed
-        self._bad = [BadSectors(each.rule) for each in armed.all(plans.Bad)]
+        self._bad = [(each, BadSectors(each.rule)) for each in armed.all(plans.Bad)]
         self._stuck = [
-            StuckBits(each.rule, device.size_bytes, each.generator)
+            (each, StuckBits(each.rule, device.size_bytes, each.generator))
             for each in armed.all(plans.Stuck)
         ]
-        self._rooms = [Room(each.rule.size_bytes) for each in armed.all(plans.Full)]
+        self._rooms = [(each, Room(each.rule.size_bytes)) for each in armed.all(plans.Full)]
         self._history = History() if armed.all(plans.Stale) else None
         self._rot = [each for each in armed.all(plans.Corrupt) if each.rule.at_rest]
         self._on_the_wire = [each for each in armed.all(plans.Corrupt) if not each.rule.at_rest]
@@ -73,6 +73,10 @@ class FaultyMedium:
         caches = armed.all(plans.Cache)
         default_bytes = CUT_CACHE_BYTES if armed.all(plans.Cut) else 0
         self._cache_bytes_max = caches[0].rule.size_bytes if caches else default_bytes
+
+    def lose_power(self) -> None:
+        """Forget what a disk without power does not remember."""
+        self._repeats.clear()
 
     def settle(self) -> None:
         """Let the cache shrink to the size that the plan gives it."""
@@ -123,6 +127,9 @@ class FaultyMedium:
         if place is None:
             return
         sector = place - place % SECTOR_BYTES
+        if self._cache.holds(sector):
+            # What is still to be written over does not rest.
+            return
         bit = 8 * (place - sector) + rot.generator.randrange(8)
         raw = self._device.read(sector, SECTOR_BYTES)
         self._device.write(sector, [with_flipped_bit(raw, bit)])
@@ -132,14 +139,17 @@ class FaultyMedium:
 
     def overtakes(self, request: Request) -> bool:
         """Tell whether a request jumps the queue: netem's rule of probability and gap."""
-        for armed in self.armed.all(plans.Reorder):
-            if self._reorder_counter < armed.rule.gap - 1 or not armed.strikes(request):
-                self._reorder_counter += 1
+        overtakes = False
+        for index, armed in enumerate(self.armed.all(plans.Reorder)):
+            if not armed.applies(request):
+                continue
+            if self._in_order[index] < armed.rule.gap - 1 or not armed.comes_true():
+                self._in_order[index] += 1
             else:
-                self._reorder_counter = 0
+                self._in_order[index] = 0
                 armed.spend()
-                return True
-        return False
+                overtakes = True
+        return overtakes
 
     def _errors(self, request: Request, data: bytes = b"") -> None:
         """Raise for a request that the plan lets fail."""
@@ -160,8 +170,9 @@ class FaultyMedium:
         """Return what is read, right or wrong; raises DeviceError."""
         self._errors(request)
         offset_bytes, length_bytes = request.offset_bytes, request.length_bytes
-        for bad in self._bad:
-            if bad.touches(offset_bytes, length_bytes):
+        for armed, bad in self._bad:
+            if bad.touches(offset_bytes, length_bytes) and armed.strikes(request):
+                armed.spend()
                 self._note("bad", request, "bad sector")
                 raise DeviceError(errno.EIO, "bad sector", offset_bytes)
         data = self._cache.read(offset_bytes, length_bytes)
@@ -172,9 +183,10 @@ class FaultyMedium:
                     stale.spend()
                     self._note("stale", request, "an old version was returned")
                     data = aged
-        for stuck in self._stuck:
+        for struck, stuck in self._stuck:
             read = stuck.apply(offset_bytes, data)
-            if read != data:
+            if read != data and struck.strikes(request):
+                struck.spend()
                 self._note("stuck", request, "stuck bits")
                 data = read
         return self._corrupted(request, data)
@@ -212,7 +224,7 @@ class FaultyMedium:
         self._take_room(request)
         self._log(Write(offset_bytes, data, force_unit_access))
         self._write_count += 1
-        duplicates = list(self.armed.striking(plans.Duplicate, request))
+        duplicates = self.armed.striking(plans.Duplicate, request)
         lost = self._lost(request)
         # As in netem, a write that is both lost and duplicated arrives once.
         if not lost or duplicates:
@@ -235,14 +247,16 @@ class FaultyMedium:
     def _take_room(self, request: Request) -> None:
         """Raise when the place cannot be written, and remap bad sectors."""
         offset_bytes, length_bytes = request.offset_bytes, request.length_bytes
-        for room in self._rooms:
-            if not room.take(offset_bytes, length_bytes):
+        for limited, room in self._rooms:
+            if limited.strikes(request) and not room.take(offset_bytes, length_bytes):
+                limited.spend()
                 self._note("full", request, "no room for a place not written before")
                 raise DeviceError(errno.ENOSPC, "the device is full", offset_bytes)
-        for bad in self._bad:
-            if bad.touches(offset_bytes, length_bytes) and not bad.remap(
-                offset_bytes, length_bytes
-            ):
+        for armed, bad in self._bad:
+            if not bad.touches(offset_bytes, length_bytes) or not armed.strikes(request):
+                continue
+            if not bad.remap(offset_bytes, length_bytes):
+                armed.spend()
                 self._note("bad", request, "no spare sectors are left")
                 raise DeviceError(errno.EIO, "bad sector", offset_bytes)
 
@@ -294,6 +308,8 @@ class FaultyMedium:
         return int(drawn * (last // step + 1)) * step
 
     def _store(self, offset_bytes: int, data: bytes, persist: bool) -> None:
+        if not data:
+            return
         if self._history is not None:
             self._history.keep(offset_bytes, self._cache.read(offset_bytes, len(data)))
         if self._recent is not None:
@@ -308,6 +324,8 @@ class FaultyMedium:
 
     def _repeat_earlier(self, request: Request) -> None:
         """Repeat the writes whose time has come."""
+        if not self._repeats:
+            return
         due = [repeat for repeat in self._repeats if repeat[0] <= self._write_count]
         self._repeats = [repeat for repeat in self._repeats if repeat[0] > self._write_count]
         for _, offset_bytes, data in due:
@@ -319,10 +337,11 @@ class FaultyMedium:
     def flush(self, request: Request) -> None:
         """Empty the cache and flush the device, or say so; raises DeviceError."""
         self._errors(request)
-        ignored = list(self.armed.striking(plans.IgnoreFlush, request))
+        ignored = self.armed.striking(plans.IgnoreFlush, request)
         for armed in ignored:
             armed.spend()
         if ignored:
+            self._log(Flush())
             self._note("ignore-flush", request, "acknowledged and not done")
             return
         self._cache.shrink(0)

@@ -1,9 +1,8 @@
 """Reading a fault plan from text: netem's words, and the disk's own.
 
-FAULTS.md is the language's reference.  A plan is a row of statements; spaces,
-line ends and semicolons separate words, ``#`` begins a comment, quotes hold a
-word together.  Each statement begins with a word that nothing else begins with,
-so nothing else needs to end it.
+FAULTS.md is the language's reference.  A plan is a row of statements (``words``
+says how it falls into words).  Each statement begins with a word that nothing
+else begins with, so nothing else needs to end it.
 """
 
 from __future__ import annotations
@@ -11,13 +10,12 @@ from __future__ import annotations
 import difflib
 import errno as errno_module
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from typing import NoReturn, TypeVar
+from dataclasses import replace
+from typing import NoReturn
 
 from lfs.device.fault import plan as plans
 from lfs.device.fault.plan import Chance, FaultPlan, Rule, Survival, When
 from lfs.device.fault.units import (
-    looks_like_number,
     read_count,
     read_probability,
     read_range,
@@ -26,55 +24,8 @@ from lfs.device.fault.units import (
     read_time_ns,
     read_whole,
 )
-from lfs.errors import UsageError
-
-T = TypeVar("T")
-
-
-class PlanError(UsageError):
-    """A plan that cannot be read; the text points at the word."""
-
-
-@dataclass(frozen=True)
-class _Word:
-    text: str
-    line: int
-    column: int
-    quoted: bool = False
-
-
-def _words(text: str) -> Iterator[_Word]:
-    """Yield the words of a plan; raises PlanError for a quote without an end."""
-    for number, line in enumerate(text.split("\n"), 1):
-        at = 0
-        while at < len(line):
-            if line[at].isspace() or line[at] == ";":
-                at += 1
-            elif line[at] == "#":
-                break
-            elif line[at] == '"':
-                word, end = _quoted(line, at, number)
-                yield _Word(word, number, at + 1, quoted=True)
-                at = end
-            else:
-                end = at
-                while end < len(line) and not line[end].isspace() and line[end] not in ";#":
-                    end += 1
-                yield _Word(line[at:end], number, at + 1)
-                at = end
-
-
-def _quoted(line: str, start: int, number: int) -> tuple[str, int]:
-    """Return the word in quotes at ``start``, and where it ends."""
-    word = ""
-    at = start + 1
-    while at < len(line) and line[at] != '"':
-        at += line[at] == "\\" and at + 1 < len(line)
-        word += line[at]
-        at += 1
-    if at >= len(line):
-        raise PlanError(f"fault plan, line {number}, column {start + 1}: a quote without its end")
-    return word, at + 1
+from lfs.device.fault.words import PlanError as PlanError  # where callers look for it
+from lfs.device.fault.words import Reader, Word, above_zero, one_of
 
 
 def parse_plan(text: str, seed: int = 0) -> FaultPlan:
@@ -85,12 +36,11 @@ def parse_plan(text: str, seed: int = 0) -> FaultPlan:
     return _Parser(text, seed).plan()
 
 
-class _Parser:
+class _Parser(Reader):
     """Reads one plan, a word after the other."""
 
     def __init__(self, text: str, seed: int) -> None:
-        self._words = list(_words(text))
-        self._at = 0
+        super().__init__(text)
         self._seed = seed
         self._statements: dict[str, Callable[[], Rule]] = {
             "delay": self._delay,
@@ -135,6 +85,9 @@ class _Parser:
                 self._fail(word, f"only one {word.text} can be")
             if isinstance(rule, plans.Rate | plans.Seek | plans.Limit | plans.Cache | plans.Cut):
                 once.add(type(rule))
+            condition = self._next()
+            if not rule.conditional and condition and condition.text in _CONDITION_WORDS:
+                self._fail(condition, f"{word.text} takes no conditions")
             rules.append(replace(rule, when=self._when(rule)))
         return FaultPlan(tuple(rules), self._seed)
 
@@ -146,9 +99,9 @@ class _Parser:
         if self._more_numbers():
             jitter_ns = self._take(read_time_ns)
             correlation = self._optional(read_probability, 0.0)
-        distribution = self._option("distribution", self._one_of(plans.DISTRIBUTIONS), "uniform")
+        distribution = self._option("distribution", one_of(plans.DISTRIBUTIONS), "uniform")
         if distribution != "uniform" and not jitter_ns:
-            self._fail(self._words[self._at - 1], "a distribution needs a jitter to spread")
+            self._fail_last("a distribution needs a jitter to spread")
         return plans.Delay(time_ns, jitter_ns, correlation, distribution)
 
     def _rate(self) -> Rule:
@@ -156,14 +109,14 @@ class _Parser:
         return plans.Rate(rate, *(self._optional(read_size_bytes, 0) for _ in range(3)))
 
     def _slot(self) -> Rule:
-        distribution = self._option("distribution", self._one_of(plans.DISTRIBUTIONS), "")
+        distribution = self._option("distribution", one_of(plans.DISTRIBUTIONS), "")
         first_ns = self._take(read_time_ns)
         if distribution:
             second_ns = self._take(read_time_ns)
         else:
             second_ns = self._optional(read_time_ns, first_ns)
             if second_ns < first_ns:
-                self._fail(self._words[self._at - 1], "the longest pause is below the shortest")
+                self._fail_last("the longest pause is below the shortest")
         requests = self._option("requests", read_count, 0)
         size_bytes = self._option("bytes", read_size_bytes, 0)
         return plans.Slot(first_ns, second_ns, distribution, requests, size_bytes)
@@ -171,7 +124,7 @@ class _Parser:
     def _seek(self) -> Rule:
         min_ns, max_ns = self._take(read_time_ns), self._take(read_time_ns)
         if max_ns < min_ns:
-            self._fail(self._words[self._at - 1], "the longest seek is below the shortest")
+            self._fail_last("the longest seek is below the shortest")
         rotation_ns = self._option("rotation", read_time_ns, 0)
         return plans.Seek(min_ns, max_ns, rotation_ns, self._option("heads", read_count, 1))
 
@@ -183,8 +136,8 @@ class _Parser:
             p32 = self._optional(read_probability, 0.0)
             p23 = self._optional(read_probability, 1.0)
             p14 = self._optional(read_probability, 0.0)
-            if p13 + p14 > 1 or p31 + p32 > 1:
-                self._fail(self._words[self._at - 1], "the ways out of a state add up to over 100%")
+            if max(p13 + p14, p31 + p32) > 1 + _ROUNDING:
+                self._fail_last("the ways out of a state add up to over 100%")
             model = plans.StateLoss(p13, p31, p32, p23, p14)
         elif self._accept("gemodel"):
             p = self._take(read_probability)
@@ -204,19 +157,18 @@ class _Parser:
         value = 0
         if byte >= 0:
             if at_rest:
-                self._fail(self._words[self._at - 1], "a byte is of a request, not of what rests")
+                self._fail_last("a byte is of a request, not of what rests")
             self._expect("value")
             value = self._take(read_whole)
             if value > 255:
-                self._fail(self._words[self._at - 1], "a byte has a value from 0 to 255")
+                self._fail_last("a byte has a value from 0 to 255")
         return plans.Corrupt(chance, at_rest, byte, value)
 
     def _misdirect(self) -> Rule:
         chance = self._chance()
-        word = self._next()
         distance_bytes = self._option("by", read_size_bytes, 0)
         if distance_bytes % plans.SECTOR_BYTES:
-            self._fail(word or self._words[-1], "a write is misdirected by whole sectors of 512")
+            self._fail_last("a write is misdirected by whole sectors of 512")
         return plans.Misdirect(chance, distance_bytes)
 
     def _error(self) -> Rule:
@@ -250,17 +202,20 @@ class _Parser:
     def _survival(self) -> Survival:
         if self._accept("writes"):
             return Survival("writes", self._counts(), self._atomic())
-        mode = self._take(self._one_of((*plans.SURVIVAL_MODES, "writes")))
+        mode = self._take(one_of((*plans.SURVIVAL_MODES, "writes")))
         return Survival(mode, atomic_bytes=self._atomic())
 
     # ------------------------------------------------------------------ conditions
 
     def _when(self, rule: Rule) -> When:
-        found: dict[str, object] = {}
+        found: dict[str, int] = {}
+        file = ""
         operations: list[str] = []
         ranges: list[tuple[int, int]] = []
         numbers = {"skip": read_count, "nth": read_count, "every": read_count, "times": read_count}
         while (word := self._next()) is not None and not word.quoted:
+            if word.text in found:
+                self._fail(word, f"only one {word.text} can be in a statement")
             if self._accept("on"):
                 operations.extend(self._operations(rule))
             elif self._accept("in"):
@@ -270,79 +225,24 @@ class _Parser:
                 found[word.text] = self._take(numbers[word.text])
             elif word.text in ("from", "until"):
                 self._at += 1
-                found[f"{word.text}_ns"] = self._take(read_time_ns)
+                found[word.text] = self._take(above_zero(read_time_ns))
+                if 0 < found.get("until", 0) <= found.get("from", 0):
+                    self._fail_last("the time until which is not after that from which")
             elif self._accept("up"):
-                found["up_ns"] = self._take(read_time_ns)
+                found["up"] = self._take(read_time_ns)
                 self._expect("down")
-                found["down_ns"] = self._take(self._above_zero(read_time_ns))
+                found["down"] = self._take(above_zero(read_time_ns))
             elif self._accept("while"):
-                found["file"] = self._take_text("the name of a file")
+                file = self._take_text("the name of a file")
             else:
                 break
-        return When(tuple(operations), tuple(ranges), **found)  # type: ignore[arg-type]
+        timed = {f"{name}_ns" if name in _TIMES else name: found[name] for name in found}
+        return When(tuple(operations), tuple(ranges), **timed, file=file)
 
     def _operations(self, rule: Rule) -> Iterator[str]:
-        yield self._take(self._one_of(rule.about))
+        yield self._take(one_of(rule.about))
         while (word := self._next()) is not None and word.text in plans.OPERATIONS:
-            yield self._take(self._one_of(rule.about))
-
-    # ----------------------------------------------------------------------- words
-
-    def _next(self) -> _Word | None:
-        return self._words[self._at] if self._at < len(self._words) else None
-
-    def _accept(self, text: str) -> bool:
-        """Step over a word if it is the next one."""
-        word = self._next()
-        if word is None or word.quoted or word.text != text:
-            return False
-        self._at += 1
-        return True
-
-    def _expect(self, text: str) -> None:
-        if not self._accept(text):
-            word = self._next()
-            if word is None:
-                self._missing(text)
-            self._fail(word, f"{text} is expected here")
-
-    def _more_numbers(self) -> bool:
-        word = self._next()
-        return word is not None and not word.quoted and looks_like_number(word.text)
-
-    def _take(self, read: Callable[[str], T]) -> T:
-        word = self._next()
-        if word is None:
-            try:
-                read("")
-            except ValueError as error:
-                self._missing(str(error))
-            raise AssertionError("an empty word was read")
-        try:
-            value = read(word.text)
-        except ValueError as error:
-            self._fail(word, f"{error} is expected here")
-        self._at += 1
-        return value
-
-    def _take_text(self, what: str) -> str:
-        word = self._next()
-        if word is None or not word.text:
-            self._missing(what)
-        self._at += 1
-        return word.text
-
-    def _optional(self, read: Callable[[str], T], default: T) -> T:
-        return self._take(read) if self._more_numbers() else default
-
-    def _option(self, name: str, read: Callable[[str], T], default: T) -> T:
-        return self._take(read) if self._accept(name) else default
-
-    def _counts(self) -> tuple[int, ...]:
-        counts = [self._take(read_count)]
-        while self._more_numbers():
-            counts.append(self._take(read_count))
-        return tuple(counts)
+            yield self._take(one_of(rule.about))
 
     def _chance(self, optional: bool = False) -> Chance:
         if optional and not self._more_numbers():
@@ -350,45 +250,12 @@ class _Parser:
         return Chance(self._take(read_probability), self._optional(read_probability, 0.0))
 
     def _atomic(self) -> int:
-        word = self._next()
         size_bytes = self._option("atomic", read_size_bytes, plans.SECTOR_BYTES)
-        if word is not None and (size_bytes < 1 or size_bytes % plans.SECTOR_BYTES):
-            self._fail(word, "what arrives as a whole has whole sectors of 512 bytes")
+        if size_bytes < 1 or size_bytes % plans.SECTOR_BYTES:
+            self._fail_last("what arrives as a whole has whole sectors of 512 bytes")
         return size_bytes
 
-    @staticmethod
-    def _one_of(known: tuple[str, ...]) -> Callable[[str], str]:
-        def read(text: str) -> str:
-            if text not in known:
-                raise ValueError(f"one of {', '.join(known)}")
-            return text
-
-        return read
-
-    @staticmethod
-    def _above_zero(read: Callable[[str], int]) -> Callable[[str], int]:
-        def read_above(text: str) -> int:
-            value = read(text)
-            if not value:
-                raise ValueError("a time above 0")
-            return value
-
-        return read_above
-
-    # ---------------------------------------------------------------------- errors
-
-    def _fail(self, word: _Word, reason: str) -> NoReturn:
-        raise PlanError(
-            f"fault plan, line {word.line}, column {word.column}: {word.text!r}: {reason}"
-        )
-
-    def _missing(self, what: str) -> NoReturn:
-        if not self._words:
-            raise PlanError(f"fault plan: {what} is expected")
-        last = self._words[-1]
-        self._fail(last, f"{what} is expected after it")
-
-    def _unknown(self, word: _Word) -> NoReturn:
+    def _unknown(self, word: Word) -> NoReturn:
         known = ["seed", *self._statements, *_CONDITION_WORDS]
         if word.text in _CONDITION_WORDS:
             self._fail(word, "this belongs to a statement, and none that takes it is before it")
@@ -397,4 +264,8 @@ class _Parser:
         self._fail(word, f"unknown word{hint}")
 
 
+_ROUNDING = 1e-9
+"""How far above 1 probabilities may add up: 0.71% and 99.29% do so by a bit."""
+
+_TIMES = ("from", "until", "up", "down")
 _CONDITION_WORDS = ("on", "in", "skip", "nth", "every", "times", "from", "until", "up", "while")

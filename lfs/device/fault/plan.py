@@ -102,6 +102,8 @@ class Rule(ABC):
 
     about: ClassVar[tuple[str, ...]] = OPERATIONS
     """The operations that the rule can apply to, and does unless ``when`` names some."""
+    conditional: ClassVar[bool] = True
+    """Whether ``when`` may say anything: what is always there has no conditions."""
     when: When = field(default=ANYTIME, kw_only=True)
 
     @property
@@ -127,14 +129,12 @@ class Delay(Rule):
     distribution: str = "uniform"
 
     def _words(self) -> str:
-        jitter = show_time(self.jitter_ns) if self.jitter_ns else ""
-        named = self.jitter_ns and self.distribution != "uniform"
         return _joined(
             "delay",
             show_time(self.time_ns),
-            jitter,
-            _correlation(self.correlation) if self.jitter_ns else "",
-            f"distribution {self.distribution}" if named else "",
+            show_time(self.jitter_ns) if self.jitter_ns or self.correlation else "",
+            _correlation(self.correlation),
+            f"distribution {self.distribution}" if self.distribution != "uniform" else "",
         )
 
 
@@ -142,6 +142,7 @@ class Delay(Rule):
 class Rate(Rule):
     """Bytes pass one request after the other; ``cell_bytes`` rounds each request up."""
 
+    about: ClassVar[tuple[str, ...]] = (READ, WRITE)
     bytes_per_second: float
     overhead_bytes: int = 0
     cell_bytes: int = 0
@@ -187,6 +188,7 @@ class Slot(Rule):
 class Seek(Rule):
     """A spinning disk: an arm that takes time to move, and a turn to wait for."""
 
+    about: ClassVar[tuple[str, ...]] = (READ, WRITE)
     min_ns: int
     max_ns: int
     rotation_ns: int = 0
@@ -206,6 +208,7 @@ class Seek(Rule):
 class Limit(Rule):
     """At most ``requests`` are being served at a time; others wait for one to complete."""
 
+    conditional: ClassVar[bool] = False
     requests: int
 
     def _words(self) -> str:
@@ -313,6 +316,7 @@ class Corrupt(Rule):
 class Stuck(Rule):
     """``bits`` bits of the medium, drawn by the seed, always read as 0 or always as 1."""
 
+    about: ClassVar[tuple[str, ...]] = (READ,)
     bits: int
 
     def _words(self) -> str:
@@ -401,6 +405,7 @@ class Error(Rule):
 class Bad(Rule):
     """Bad sectors: reads fail, writes remap them while there are spare ones (0: no limit)."""
 
+    about: ClassVar[tuple[str, ...]] = (READ, WRITE)
     ranges: tuple[tuple[int, int], ...]
     spare: int = 0
 
@@ -444,6 +449,7 @@ class Full(Rule):
 class Cache(Rule):
     """A volatile write cache: what is not flushed is only here, and the oldest leaves first."""
 
+    conditional: ClassVar[bool] = False
     size_bytes: int
 
     def _words(self) -> str:
@@ -478,6 +484,7 @@ class Cut(Rule):
     ``linear`` 1, 2, 3, ... and ``log`` 1, 2, 4, 8, ...
     """
 
+    conditional: ClassVar[bool] = False
     writes: tuple[int, ...] = ()
     mode: str = ""
     mark: str = ""
@@ -532,7 +539,8 @@ def _atomic(size_bytes: int) -> str:
 
 
 def _quoted(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'
 
 
 R = TypeVar("R", bound=Rule)

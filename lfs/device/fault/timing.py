@@ -15,7 +15,6 @@ from collections.abc import Callable
 
 from lfs.device.fault.chance import Duration
 from lfs.device.fault.plan import (
-    FLUSH,
     Delay,
     FaultPlan,
     Limit,
@@ -68,11 +67,11 @@ class Timing:
         if self._idle:
             return now_ns
         start_ns = self._service_ns(now_ns)
-        delay_ns = sum(
-            duration.draw_ns()
-            for gate, duration in self._delays
-            if gate.lets_through(request) and not overtakes
-        )
+        delay_ns = 0
+        for gate, duration in self._delays:
+            if gate.lets_through(request) and not overtakes:
+                gate.spend()
+                delay_ns += duration.draw_ns()
         busy_ns = self._busy_ns(request)
         if busy_ns:
             self._free_ns = max(self._free_ns, start_ns) + busy_ns
@@ -80,6 +79,7 @@ class Timing:
         done_ns = start_ns + delay_ns
         for gate, slots in self._slots:
             if gate.lets_through(request):
+                gate.spend()
                 done_ns = slots.next_ns(done_ns, request.length_bytes)
         if self._limits:
             heapq.heappush(self._in_service, done_ns)
@@ -100,10 +100,12 @@ class Timing:
         """Return for how long the request has the mechanism for itself."""
         busy_ns = 0
         for gate, rate in self._rates:
-            if gate.lets_through(request) and request.operation != FLUSH:
+            if gate.lets_through(request):
+                gate.spend()
                 busy_ns += transfer_ns(rate, request.length_bytes)
         for gate, arm in self._arms:
-            if gate.lets_through(request) and request.operation != FLUSH:
+            if gate.lets_through(request):
+                gate.spend()
                 busy_ns += arm.move_ns(request)
         return busy_ns
 
@@ -148,7 +150,8 @@ class Slots:
     """netem's slots: what is ready when a slot opens completes then, up to its limits.
 
     A request that finds the last slot already open waits for the next one, which
-    opens after a pause; what becomes ready during the pause goes with it.
+    opens after a pause; what becomes ready during the pause goes with it.  The
+    pause after a slot that is used up begins when that slot opened.
     """
 
     def __init__(self, rule: Slot, generator: random.Random) -> None:
@@ -168,12 +171,13 @@ class Slots:
         if self._open_ns < ready_ns:
             self._open_ns = ready_ns + self._pause_ns()
             self._refill()
-        elif self._requests <= 0 or self._size_bytes <= 0:
-            self._open_ns += self._pause_ns()
-            self._refill()
+        completed_ns = self._open_ns
         self._requests -= 1
         self._size_bytes -= length_bytes
-        return self._open_ns
+        if self._requests <= 0 or self._size_bytes <= 0:
+            self._open_ns += self._pause_ns()
+            self._refill()
+        return completed_ns
 
     def _refill(self) -> None:
         self._requests = self._rule.requests or math.inf

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from decimal import Decimal
 
 _NUMBER = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(.*)", re.DOTALL)
 _TIME_NS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
@@ -66,7 +66,8 @@ def read_probability(text: str) -> float:
             raise ValueError(expected)
         value = number / divisor
     elif rest in ("", "%"):
-        value = number / 100
+        # Decimal, because not every double is another one divided by 100.
+        value = float(Decimal(text.removesuffix("%")) / 100)
     else:
         raise ValueError(expected)
     if not 0 <= value <= 1:
@@ -135,16 +136,12 @@ def _shortest(value: float, units: list[tuple[str, float]]) -> str:
 
 def show_probability(value: float) -> str:
     """Write a probability as a percentage; raises nothing."""
-    return _exact(value, lambda digits: f"{value * 100:.{digits}f}", read_probability) + "%"
+    return _decimal(Decimal(repr(value)) * 100) + "%"
 
 
-def _exact(value: float, write: Callable[[int], str], read: Callable[[str], float]) -> str:
-    """Return the shortest decimal text that reads back as ``value``."""
-    text = ""
-    for digits in range(24):
-        text = write(digits)
-        if read(text) == value:
-            break
+def _decimal(value: Decimal) -> str:
+    """Write all digits of a number, without an exponent."""
+    text = f"{value:f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
@@ -163,7 +160,7 @@ def show_rate(bytes_per_second: float) -> str:
     bits = bytes_per_second * 8
     if bits == int(bits):
         return _shortest(bits, [("gbit", 1e9), ("mbit", 1e6), ("kbit", 1e3), ("bit", 1)])
-    return _exact(bytes_per_second, lambda digits: f"{bits:.{digits}f}", read_rate) + "bit"
+    return _decimal(Decimal(repr(bits))) + "bit"
 
 
 def show_range(extent: tuple[int, int]) -> str:

@@ -8,13 +8,12 @@ The budget counts faults, so ``spend`` is called when one has happened.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from typing import NamedTuple
 
-from lfs.device.fault.plan import When
+from lfs.device.fault.plan import FLUSH, When
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """What a rule sees of a request.  A flush has no place: ranges do not keep it out."""
 
     operation: str
@@ -39,7 +38,7 @@ class Gate:
         when = self._when
         if request.operation not in self._operations:
             return False
-        if when.ranges and request.length_bytes and not self._in_ranges(request):
+        if when.ranges and request.operation != FLUSH and not self._in_ranges(request):
             return False
         if not self._in_time(request.time_ns):
             return False
