@@ -144,6 +144,7 @@ def cut(parser: argparse.ArgumentParser) -> Run:
         "words",
         metavar="SURVIVAL",
         nargs="*",
+        default=[],
         help="which cached writes arrive: none, all, order, any, torn or writes N..., and then "
         "perhaps atomic SIZE; by default as the plan says",
     )

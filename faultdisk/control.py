@@ -240,13 +240,15 @@ def ask(path: str, command: str, **arguments: object) -> Answer:
         with connect(path) as connection, connection.makefile("rwb") as stream:
             write_line(stream, {"command": command, **arguments})
             line = stream.readline()
-            if command == "stop":
+            answer = json.loads(line or b"{}")
+            if command == "stop" and answer.get("ok"):
                 stream.read()
     except OSError as error:
         raise UsageError(f"nobody answers at {path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise UsageError(f"{path} is not a control socket") from error
     if not line:
         raise UsageError(f"{path}: the server ended before it answered")
-    answer = json.loads(line)
     if not answer.get("ok"):
         raise UsageError(str(answer.get("error")))
     return dict(answer)

@@ -43,6 +43,7 @@ def serve(parser: argparse.ArgumentParser) -> Run:
         "words",
         metavar="DIR PLAN",
         nargs="*",
+        default=[],
         help="an empty directory, in which the file disk appears; then the fault plan "
         "(FAULTS.md), or @FILE that holds one; without one it is a good disk",
     )

@@ -6,10 +6,10 @@ otherwise its test is skipped and names it.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,22 +29,57 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
         one.close()
 
 
+# Where a program is not in the Debian package of its own name.
+_PACKAGES = {
+    "qemu-img": "qemu-utils",
+    "nbdinfo": "libnbd-bin",
+    "nbdcopy": "libnbd-bin",
+    "mkfs.ext4": "e2fsprogs",
+    "e2fsck": "e2fsprogs",
+    "dumpe2fs": "e2fsprogs",
+    "filefrag": "e2fsprogs",
+    "losetup": "mount",
+}
+_LISTS = Path("/var/lib/apt/lists")
+_LISTS_AGE_SECONDS_MAX = 7 * 86400
+
+
+def _update_lists() -> None:
+    """Fetch the lists of packages where they are missing or old."""
+    newest = max((path.stat().st_mtime for path in _LISTS.glob("*Packages*")), default=0.0)
+    if time.time() - newest > _LISTS_AGE_SECONDS_MAX:
+        subprocess.run(["apt-get", "-qq", "update"], capture_output=True, check=False)
+
+
+def _install(programs: list[str]) -> None:
+    """Install the packages of ``programs``; what that does not bring is still missing."""
+    _update_lists()
+    packages = sorted({_PACKAGES.get(name, name) for name in programs})
+    subprocess.run(
+        ["apt-get", "-qy", "install", "--no-install-recommends", *packages],
+        env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
+        capture_output=True,
+        check=False,
+    )
+
+
 @pytest.fixture
 def need() -> Need:
-    """Return a function that makes sure of programs; Debian calls their packages the same."""
+    """Return a function that makes sure of programs, and skips the test without them.
+
+    Where tests that mount must run, so must these: there it fails.
+    """
 
     def ensure(*programs: str) -> None:
         missing = [name for name in programs if shutil.which(name) is None]
-        if missing and os.geteuid() == 0 and shutil.which("apt-get"):
-            with contextlib.suppress(subprocess.SubprocessError):
-                subprocess.run(
-                    ["apt-get", "-qy", "install", "--no-install-recommends", *missing],
-                    env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
-                    capture_output=True,
-                    check=True,
-                )
-        missing = [name for name in programs if shutil.which(name) is None]
+        installable = os.geteuid() == 0 and shutil.which("apt-get") is not None
+        if missing and installable:
+            _install(missing)
+            missing = [name for name in programs if shutil.which(name) is None]
         if missing:
-            pytest.skip(f"not installed: {', '.join(missing)}")
+            text = f"not installed: {', '.join(missing)}"
+            if installable and os.environ.get("LFS_REQUIRE_FUSE"):
+                pytest.fail(text)
+            pytest.skip(text)
 
     return ensure
