@@ -249,7 +249,9 @@ def test_statistics_percentiles_show_the_slow_requests() -> None:
 
 
 def _in_threads(count: int, work: Callable[[int], None]) -> list[threading.Thread]:
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(count)]
+    threads = [
+        threading.Thread(target=work, args=(number,), daemon=True) for number in range(count)
+    ]
     for thread in threads:
         thread.start()
     return threads
