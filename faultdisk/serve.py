@@ -7,11 +7,12 @@ the background: locks, threads and sockets are its own from the beginning.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from faultdisk.commands import CONTROL_SUFFIX, Run, add_seed
 from faultdisk.nbd.server import NbdServer, listen, tcp_address
@@ -96,11 +97,12 @@ def _run(service: Service, open_door: Open, ready: Ready) -> None:
     stopped = threading.Event()
 
     def stop() -> None:
-        stopped.set()
-        # The FUSE door leaves by a signal, whoever sends it.
+        # Both doors leave by a signal, whoever sends it.
         os.kill(os.getpid(), signal.SIGTERM)
 
-    with serving(service, log.warning, stop) as served:
+    with contextlib.ExitStack() as last, serving(service, log.warning, stop) as served:
+        # To the very end: a second signal must not keep the last writes from the medium.
+        last.enter_context(_signals_set(stopped))
 
         def announce() -> None:
             print(f"control: {served.control_path}")
@@ -128,6 +130,8 @@ def _fuse_door(options: argparse.Namespace) -> tuple[str, list[str], Open]:
         def announce() -> None:
             print(f"disk: {os.path.join(mount_point, _DISK_NAME)}")
             ready()
+            if stopped.is_set():  # before the door itself took signals
+                os.kill(os.getpid(), signal.SIGTERM)
 
         DiskSession(served.device, mount_point, source, SUBTYPE).serve(announce, served.release)
 
@@ -143,8 +147,6 @@ def _nbd_door(options: argparse.Namespace) -> tuple[str, list[str], Open]:
     description = f"{os.path.basename(options.target)} through faultdisk"
 
     def open_door(served: Served, ready: Ready, stopped: threading.Event) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, lambda *_: stopped.set())
         server = NbdServer(listen(address), served.device, description)
         server.start()
         try:
@@ -156,3 +158,15 @@ def _nbd_door(options: argparse.Namespace) -> tuple[str, list[str], Open]:
             server.close()
 
     return address, options.words, open_door
+
+
+@contextlib.contextmanager
+def _signals_set(stopped: threading.Event) -> Iterator[None]:
+    """Let the signals that end a server set an event, and afterwards do what they did before."""
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    before = [signal.signal(number, lambda *_: stopped.set()) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)

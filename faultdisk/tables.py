@@ -52,4 +52,7 @@ def statistics_lines(report: dict[str, Any]) -> Iterator[str]:
     yield from aligned(rows)
     yield ""
     counts = sorted(report["faults"].items())
-    yield from aligned([["faults", "count"], *([kind, str(count)] for kind, count in counts)])
+    if counts:
+        yield from aligned([["faults", "count"], *([kind, str(count)] for kind, count in counts)])
+    else:
+        yield "no faults"

@@ -118,6 +118,7 @@ def test_faultdisk_show_and_faults(disk: Path, device: FaultDevice, capsys: Capt
 def test_faultdisk_stats_are_an_aligned_table(
     disk: Path, device: FaultDevice, capsys: Capture
 ) -> None:
+    assert _done(capsys, "stats", disk).endswith("\n\nno faults\n")
     device.set_plan(parse_plan("seed 1; delay 1500us on read; corrupt 100% on read"))
     device.read(4096, 4096)
     device.write(0, [bytes(512)])
