@@ -27,7 +27,9 @@ from tests.state import state_digest, tree_state
 from tests.volumes import FIRST_SEGMENT_BYTES
 
 _SECTOR_BYTES = 512
-_HEADER_BYTES = 128
+_BLOCK_BYTES = 1024
+_METADATA_STEP_BYTES = 16
+_MAGICS = (b"LSUM", b"LNOD", b"LUSE", b"lfs-")
 
 
 def last_promise(recording: Recording) -> Point:
@@ -42,12 +44,17 @@ def last_promise(recording: Recording) -> Point:
 
 
 def flips(point: Point, start: MemoryDevice, choose: random.Random) -> list[str]:
-    """Return a variant for each sector that is in use, and one more for each header."""
+    """Return a variant for each sector that is in use, and many for one of metadata."""
     found = []
-    for offset in sorted({*_sectors(medium_of(point, "all"), start), *_places_at_the_ends(start)}):
-        found.append(offset + choose.randrange(_SECTOR_BYTES))
-        if offset % 1024 == 0:
-            found.append(offset + choose.randrange(_HEADER_BYTES))
+    medium = medium_of(point, "all")
+    is_metadata = False
+    for offset in sorted({*_sectors(medium, start), *_places_at_the_ends(start)}):
+        raw = medium.read(offset, _SECTOR_BYTES)
+        if offset % _BLOCK_BYTES == 0:
+            is_metadata = raw.startswith(_MAGICS)
+        step = _METADATA_STEP_BYTES if is_metadata else _SECTOR_BYTES
+        end = len(raw.rstrip(b"\0")) if is_metadata else _SECTOR_BYTES
+        found += [offset + begin + choose.randrange(step) for begin in range(0, end, step)]
     return [f"flip-{offset}-{choose.randrange(8)}" for offset in found]
 
 
