@@ -30,7 +30,8 @@ from typing import Any
 from faultdisk.sockets import UnixListener, connect
 from lfs.device.fault.device import FaultDevice
 from lfs.device.fault.grammar import parse_plan
-from lfs.device.fault.plan import SECTOR_BYTES, SURVIVAL_MODES, Survival
+from lfs.device.fault.plan import SURVIVAL_MODES, Survival
+from lfs.device.fault.rule import SECTOR_BYTES
 from lfs.errors import FilesystemError, UsageError
 
 LINE_BYTES_MAX = 1 << 20

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lfs.device.fault.grammar import PlanError, parse_plan
-from lfs.device.fault.plan import ANYTIME, Cut, FaultPlan, Survival
+from lfs.device.fault.plan import Cut, FaultPlan, Survival
 from lfs.errors import UsageError
 
 _SEED_MAX = 2**32 - 1
@@ -63,6 +63,6 @@ def read_survival(words: Sequence[str]) -> Survival | None:
         raise UsageError(f"cut: {reason}") from error
     rule = rules[0]
     assert isinstance(rule, Cut)
-    if len(rules) > 1 or rule.when != ANYTIME:
+    if len(rules) > 1:
         raise UsageError(f"cut: {' '.join(words)!r} says more than what survives")
     return rule.survival

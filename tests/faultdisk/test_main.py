@@ -159,10 +159,10 @@ def test_faultdisk_mark_cut_and_restart(disk: Path, device: FaultDevice, capsys:
         (["writes"], "cut: 'writes': a whole number above 0 is expected after it"),
         (
             ["torn", "atomic", "7"],
-            "cut: 'atomic': what arrives as a whole has whole sectors of 512 bytes",
+            "cut: '7': what arrives as a whole has whole sectors of 512 bytes",
         ),
         (["all", "loss", "1%"], "cut: 'all loss 1%' says more than what survives"),
-        (["all", "nth", "3"], "cut: 'all nth 3' says more than what survives"),
+        (["all", "nth", "3"], "cut: 'nth': cut takes no conditions"),
     ],
 )
 def test_faultdisk_cut_of_nonsense_is_refused(

@@ -20,7 +20,8 @@ import random
 from collections.abc import Callable
 from statistics import NormalDist
 
-from lfs.device.fault.plan import Chance, GilbertElliottLoss, RandomLoss, StateLoss
+from lfs.device.fault.plan import GilbertElliottLoss, RandomLoss, StateLoss
+from lfs.device.fault.rule import Chance
 
 _PARETO_SHAPE = 3.0
 _PARETO_MEAN = 1.5

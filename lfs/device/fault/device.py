@@ -27,16 +27,9 @@ from lfs.device.base import BlockDevice
 from lfs.device.fault.cache import WriteCache
 from lfs.device.fault.clock import Clock, VirtualClock
 from lfs.device.fault.faulty import FaultyMedium
-from lfs.device.fault.plan import (
-    DISCARD,
-    FLUSH,
-    OPERATIONS,
-    READ,
-    WRITE,
-    FaultPlan,
-    Survival,
-)
+from lfs.device.fault.plan import FaultPlan, Survival
 from lfs.device.fault.power import PowerSchedule
+from lfs.device.fault.rule import DISCARD, FLUSH, OPERATIONS, READ, WRITE
 from lfs.device.fault.statistics import OperationStatistics
 from lfs.device.fault.when import Request
 from lfs.device.recording import Event, Mark

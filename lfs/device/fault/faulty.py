@@ -23,7 +23,8 @@ from lfs.device.fault.medium import (
     StuckBits,
     with_flipped_bit,
 )
-from lfs.device.fault.plan import DISCARD, SECTOR_BYTES, WRITE, FaultPlan
+from lfs.device.fault.plan import FaultPlan
+from lfs.device.fault.rule import DISCARD, SECTOR_BYTES, WRITE
 from lfs.device.fault.when import Request
 from lfs.device.recording import Discard, Event, Flush, Write
 from lfs.errors import DeviceError

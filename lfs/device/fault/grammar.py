@@ -14,7 +14,8 @@ from dataclasses import replace
 from typing import NoReturn
 
 from lfs.device.fault import plan as plans
-from lfs.device.fault.plan import Chance, FaultPlan, Rule, Survival, When
+from lfs.device.fault.plan import FaultPlan, Survival
+from lfs.device.fault.rule import ALWAYS, OPERATIONS, SECTOR_BYTES, Chance, Rule, When
 from lfs.device.fault.units import (
     read_count,
     read_probability,
@@ -167,7 +168,7 @@ class _Parser(Reader):
     def _misdirect(self) -> Rule:
         chance = self._chance()
         distance_bytes = self._option("by", read_size_bytes, 0)
-        if distance_bytes % plans.SECTOR_BYTES:
+        if distance_bytes % SECTOR_BYTES:
             self._fail_last("a write is misdirected by whole sectors of 512")
         return plans.Misdirect(chance, distance_bytes)
 
@@ -241,17 +242,17 @@ class _Parser(Reader):
 
     def _operations(self, rule: Rule) -> Iterator[str]:
         yield self._take(one_of(rule.about))
-        while (word := self._next()) is not None and word.text in plans.OPERATIONS:
+        while (word := self._next()) is not None and word.text in OPERATIONS:
             yield self._take(one_of(rule.about))
 
     def _chance(self, optional: bool = False) -> Chance:
         if optional and not self._more_numbers():
-            return plans.ALWAYS
+            return ALWAYS
         return Chance(self._take(read_probability), self._optional(read_probability, 0.0))
 
     def _atomic(self) -> int:
-        size_bytes = self._option("atomic", read_size_bytes, plans.SECTOR_BYTES)
-        if size_bytes < 1 or size_bytes % plans.SECTOR_BYTES:
+        size_bytes = self._option("atomic", read_size_bytes, SECTOR_BYTES)
+        if size_bytes < 1 or size_bytes % SECTOR_BYTES:
             self._fail_last("what arrives as a whole has whole sectors of 512 bytes")
         return size_bytes
 

@@ -10,110 +10,31 @@ replays a run.
 from __future__ import annotations
 
 import errno as errno_module
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
-from lfs.device.fault.units import (
-    show_probability,
-    show_range,
-    show_rate,
-    show_size,
-    show_time,
+from lfs.device.fault.rule import (
+    ALWAYS,
+    DISCARD,
+    FLUSH,
+    READ,
+    SECTOR_BYTES,
+    WRITE,
+    Chance,
+    Rule,
+    atomic_text,
+    correlation_text,
+    joined,
+    quoted,
+    unless_zero,
+    with_chance,
 )
+from lfs.device.fault.units import show_probability, show_range, show_rate, show_size, show_time
 
-READ = "read"
-WRITE = "write"
-FLUSH = "flush"
-DISCARD = "discard"
-OPERATIONS = (READ, WRITE, FLUSH, DISCARD)
 DISTRIBUTIONS = ("uniform", "normal", "pareto", "paretonormal")
 SURVIVAL_MODES = ("none", "all", "order", "any", "torn")
 CUT_MODES = ("linear", "log")
-SECTOR_BYTES = 512
-
-
-@dataclass(frozen=True)
-class Chance:
-    """A probability, and how much each draw depends on the one before it (netem's rule)."""
-
-    probability: float = 1.0
-    correlation: float = 0.0
-
-    @property
-    def text(self) -> str:
-        """Return it as a plan has it."""
-        return _joined(show_probability(self.probability), _correlation(self.correlation))
-
-
-ALWAYS = Chance()
-
-
-@dataclass(frozen=True)
-class When:
-    """Which requests a rule looks at; the rule's probability comes after all of this.
-
-    Requests are counted from 1 for each rule, among those of the right
-    operation, place, time window and trigger file.  ``nth`` takes one of them,
-    ``every`` each n-th, both after ``skip`` have passed.  ``times`` is the
-    budget: so many faults and no more.  Of the cycle ``up`` and ``down`` the
-    disk is well while up and faulty while down, as dm-flakey has it; times
-    count from when the plan was set.
-    """
-
-    operations: tuple[str, ...] = ()
-    """Empty: whatever the rule is about by nature."""
-    ranges: tuple[tuple[int, int], ...] = ()
-    """Byte ranges, end exclusive; empty: everywhere."""
-    skip: int = 0
-    nth: int = 0
-    every: int = 0
-    times: int = 0
-    from_ns: int = 0
-    until_ns: int = 0
-    up_ns: int = 0
-    down_ns: int = 0
-    file: str = ""
-
-    @property
-    def text(self) -> str:
-        """Return it as a plan has it."""
-        return _joined(
-            "on " + " ".join(self.operations) if self.operations else "",
-            *(f"in {show_range(extent)}" for extent in self.ranges),
-            _unless_zero("skip", self.skip),
-            _unless_zero("nth", self.nth),
-            _unless_zero("every", self.every),
-            _unless_zero("times", self.times),
-            f"from {show_time(self.from_ns)}" if self.from_ns else "",
-            f"until {show_time(self.until_ns)}" if self.until_ns else "",
-            f"up {show_time(self.up_ns)} down {show_time(self.down_ns)}" if self.down_ns else "",
-            f"while {_quoted(self.file)}" if self.file else "",
-        )
-
-
-ANYTIME = When()
-
-
-@dataclass(frozen=True)
-class Rule(ABC):
-    """What all rules have: when they apply."""
-
-    about: ClassVar[tuple[str, ...]] = OPERATIONS
-    """The operations that the rule can apply to, and does unless ``when`` names some."""
-    conditional: ClassVar[bool] = True
-    """Whether ``when`` may say anything: what is always there has no conditions."""
-    when: When = field(default=ANYTIME, kw_only=True)
-
-    @property
-    def text(self) -> str:
-        """Return the rule as a plan has it."""
-        return _joined(self._words(), self.when.text)
-
-    @abstractmethod
-    def _words(self) -> str:
-        """Return all of the text but the conditions."""
 
 
 # ------------------------------------------------------------------------ timing
@@ -129,11 +50,11 @@ class Delay(Rule):
     distribution: str = "uniform"
 
     def _words(self) -> str:
-        return _joined(
+        return joined(
             "delay",
             show_time(self.time_ns),
             show_time(self.jitter_ns) if self.jitter_ns or self.correlation else "",
-            _correlation(self.correlation),
+            correlation_text(self.correlation),
             f"distribution {self.distribution}" if self.distribution != "uniform" else "",
         )
 
@@ -152,7 +73,7 @@ class Rate(Rule):
         extra = [self.overhead_bytes, self.cell_bytes, self.cell_overhead_bytes]
         while extra and not extra[-1]:
             extra.pop()
-        return _joined("rate", show_rate(self.bytes_per_second), *map(show_size, extra))
+        return joined("rate", show_rate(self.bytes_per_second), *map(show_size, extra))
 
 
 @dataclass(frozen=True)
@@ -176,10 +97,10 @@ class Slot(Rule):
             spread = [show_time(self.min_ns)]
         if self.distribution or self.max_ns != self.min_ns:
             spread.append(show_time(self.max_ns))
-        return _joined(
+        return joined(
             "slot",
             *spread,
-            _unless_zero("requests", self.requests),
+            unless_zero("requests", self.requests),
             f"bytes {show_size(self.size_bytes)}" if self.size_bytes else "",
         )
 
@@ -195,7 +116,7 @@ class Seek(Rule):
     heads: int = 1
 
     def _words(self) -> str:
-        return _joined(
+        return joined(
             "seek",
             show_time(self.min_ns),
             show_time(self.max_ns),
@@ -244,7 +165,7 @@ class StateLoss:
     def text(self) -> str:
         """Return it as a plan has it."""
         values = (self.p13, self.p31, self.p32, self.p23, self.p14)
-        return _joined("state", *map(show_probability, values))
+        return joined("state", *map(show_probability, values))
 
 
 @dataclass(frozen=True)
@@ -260,7 +181,7 @@ class GilbertElliottLoss:
     def text(self) -> str:
         """Return it as a plan has it."""
         values = (self.p, self.r, self.loss_bad, self.loss_good)
-        return _joined("gemodel", *map(show_probability, values))
+        return joined("gemodel", *map(show_probability, values))
 
 
 @dataclass(frozen=True)
@@ -272,7 +193,7 @@ class Loss(Rule):
     ecn: bool = False
 
     def _words(self) -> str:
-        return _joined("loss", self.model.text, "ecn" if self.ecn else "")
+        return joined("loss", self.model.text, "ecn" if self.ecn else "")
 
 
 @dataclass(frozen=True)
@@ -283,7 +204,7 @@ class IgnoreFlush(Rule):
     chance: Chance = ALWAYS
 
     def _words(self) -> str:
-        return _with_chance("ignore-flush", self.chance)
+        return with_chance("ignore-flush", self.chance)
 
 
 # --------------------------------------------------------------- what is changed
@@ -304,7 +225,7 @@ class Corrupt(Rule):
     value: int = 0
 
     def _words(self) -> str:
-        return _joined(
+        return joined(
             "corrupt",
             "rest" if self.at_rest else "",
             self.chance.text,
@@ -332,7 +253,7 @@ class Torn(Rule):
     atomic_bytes: int = SECTOR_BYTES
 
     def _words(self) -> str:
-        return _joined("torn", self.chance.text, _atomic(self.atomic_bytes))
+        return joined("torn", self.chance.text, atomic_text(self.atomic_bytes))
 
 
 @dataclass(frozen=True)
@@ -345,7 +266,7 @@ class Misdirect(Rule):
 
     def _words(self) -> str:
         by = f"by {show_size(self.distance_bytes)}" if self.distance_bytes else ""
-        return _joined("misdirect", self.chance.text, by)
+        return joined("misdirect", self.chance.text, by)
 
 
 @dataclass(frozen=True)
@@ -356,7 +277,7 @@ class Stale(Rule):
     chance: Chance
 
     def _words(self) -> str:
-        return _joined("stale", self.chance.text)
+        return joined("stale", self.chance.text)
 
 
 @dataclass(frozen=True)
@@ -369,7 +290,7 @@ class Duplicate(Rule):
 
     def _words(self) -> str:
         later = f"after {self.after}" if self.after > 1 else ""
-        return _joined("duplicate", self.chance.text, later)
+        return joined("duplicate", self.chance.text, later)
 
 
 @dataclass(frozen=True)
@@ -380,7 +301,7 @@ class Reorder(Rule):
     gap: int = 1
 
     def _words(self) -> str:
-        return _joined("reorder", self.chance.text, f"gap {self.gap}" if self.gap > 1 else "")
+        return joined("reorder", self.chance.text, f"gap {self.gap}" if self.gap > 1 else "")
 
 
 # ----------------------------------------------------------------------- errors
@@ -396,9 +317,7 @@ class Error(Rule):
 
     def _words(self) -> str:
         name = errno_module.errorcode[self.errno]
-        return _joined(
-            _with_chance(f"error {name}", self.chance), "partial" if self.partial else ""
-        )
+        return joined(with_chance(f"error {name}", self.chance), "partial" if self.partial else "")
 
 
 @dataclass(frozen=True)
@@ -410,7 +329,7 @@ class Bad(Rule):
     spare: int = 0
 
     def _words(self) -> str:
-        return _joined("bad", *map(show_range, self.ranges), _unless_zero("spare", self.spare))
+        return joined("bad", *map(show_range, self.ranges), unless_zero("spare", self.spare))
 
 
 @dataclass(frozen=True)
@@ -472,7 +391,7 @@ class Survival:
     @property
     def text(self) -> str:
         """Return it as a plan has it."""
-        return _joined("survive", self.mode, *map(str, self.numbers), _atomic(self.atomic_bytes))
+        return joined("survive", self.mode, *map(str, self.numbers), atomic_text(self.atomic_bytes))
 
 
 @dataclass(frozen=True)
@@ -492,12 +411,12 @@ class Cut(Rule):
     survival: Survival = Survival()
 
     def _words(self) -> str:
-        return _joined(
+        return joined(
             "cut",
             self.mode,
             f"at {' '.join(map(str, self.writes))}" if self.writes else "",
             f"after {show_time(self.after_ns)}" if self.after_ns else "",
-            f"mark {_quoted(self.mark)}" if self.mark else "",
+            f"mark {quoted(self.mark)}" if self.mark else "",
             self.survival.text if self.survival != Survival() else "",
         )
 
@@ -513,34 +432,6 @@ class FaultPlan:
     def text(self) -> str:
         """Return the plan as it can be read again: the id that replays a run."""
         return "; ".join([f"seed {self.seed}", *(rule.text for rule in self.rules)])
-
-
-# ---------------------------------------------------------------------- helpers
-
-
-def _joined(*parts: str) -> str:
-    return " ".join(part for part in parts if part)
-
-
-def _unless_zero(word: str, number: int) -> str:
-    return f"{word} {number}" if number else ""
-
-
-def _correlation(correlation: float) -> str:
-    return show_probability(correlation) if correlation else ""
-
-
-def _with_chance(words: str, chance: Chance) -> str:
-    return words if chance == ALWAYS else f"{words} {chance.text}"
-
-
-def _atomic(size_bytes: int) -> str:
-    return f"atomic {show_size(size_bytes)}" if size_bytes != SECTOR_BYTES else ""
-
-
-def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{escaped}"'
 
 
 R = TypeVar("R", bound=Rule)

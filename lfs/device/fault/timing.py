@@ -14,16 +14,8 @@ import random
 from collections.abc import Callable
 
 from lfs.device.fault.chance import Duration
-from lfs.device.fault.plan import (
-    Delay,
-    FaultPlan,
-    Limit,
-    Rate,
-    Rule,
-    Seek,
-    Slot,
-    rules_of,
-)
+from lfs.device.fault.plan import Delay, FaultPlan, Limit, Rate, Seek, Slot, rules_of
+from lfs.device.fault.rule import Rule
 from lfs.device.fault.when import Gate, Request
 
 Generators = Callable[[Rule], random.Random]

@@ -8,7 +8,8 @@ from dataclasses import replace
 from hypothesis import strategies as st
 
 from lfs.device.fault import plan as plans
-from lfs.device.fault.plan import Chance, FaultPlan, Rule, Survival, When
+from lfs.device.fault.plan import FaultPlan, Survival
+from lfs.device.fault.rule import SECTOR_BYTES, Chance, Rule, When
 
 _EXACT = 2**50
 """Times and sizes are read as doubles; up to here every whole number is one."""
@@ -29,7 +30,7 @@ ranges = st.one_of(
     st.tuples(sizes, st.integers(1, _EXACT)).map(lambda pair: (pair[0], sum(pair))),
     sizes.map(lambda start: (start, 2**62)),
 )
-sectors = st.integers(1, 2**20).map(lambda count: count * plans.SECTOR_BYTES)
+sectors = st.integers(1, 2**20).map(lambda count: count * SECTOR_BYTES)
 few_counts = st.lists(counts, min_size=1, max_size=4).map(tuple)
 
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from lfs.device.fault import plan as plans
 from lfs.device.fault.grammar import PlanError, parse_plan
-from lfs.device.fault.plan import Chance, FaultPlan, Rule, Survival, When
+from lfs.device.fault.plan import FaultPlan, Survival
+from lfs.device.fault.rule import Chance, Rule, When
 from tests.device.fault.strategies import fault_plans
 
 MS = 1_000_000

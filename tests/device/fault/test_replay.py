@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from lfs.device.fault import plan as plans
 from lfs.device.fault.grammar import parse_plan
-from lfs.device.fault.plan import Chance, FaultPlan
+from lfs.device.fault.plan import FaultPlan
+from lfs.device.fault.rule import Chance, Rule
 from tests.device.fault.disks import Disk, trace
 from tests.device.fault.strategies import bare_rules
 
@@ -81,7 +82,7 @@ def test_replay_draws_of_a_rule_do_not_depend_on_rules_behind_it() -> None:
 
 @given(st.lists(bare_rules, max_size=4), st.integers(0, 100))
 @settings(max_examples=60, deadline=None)
-def test_replay_of_any_plan_is_the_same(rules: list[plans.Rule], seed: int) -> None:
+def test_replay_of_any_plan_is_the_same(rules: list[Rule], seed: int) -> None:
     once = {type(rule): rule for rule in rules}
     plan = FaultPlan(tuple(once.values()), seed)
     assert trace(plan, 40) == trace(parse_plan(plan.text), 40)
