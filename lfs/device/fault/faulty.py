@@ -230,7 +230,7 @@ class FaultyMedium:
         # As in netem, a write that is both lost and duplicated arrives once.
         if not lost or duplicates:
             self._tell_lies(request, data, force_unit_access or overtakes)
-        elif lost:
+        else:
             self._note("loss", request, "acknowledged and lost")
         if not lost:
             for duplicate in duplicates:
@@ -286,9 +286,8 @@ class FaultyMedium:
         for torn in self.armed.striking(plans.Torn, request):
             first = offset_bytes // SECTOR_BYTES
             sectors = range(first, first + len(data) // SECTOR_BYTES)
-            kept = torn_sectors(sectors, torn.rule.atomic_bytes, torn.generator)
-            pieces = {sector * SECTOR_BYTES // torn.rule.atomic_bytes for sector in sectors}
-            if len(pieces) < 2 or len(kept) == len(sectors):
+            kept = self._torn(sectors, torn)
+            if kept is None:
                 continue
             torn.spend()
             self._note("torn", request, f"{len(sectors) - len(kept)} sectors did not arrive")
@@ -298,6 +297,18 @@ class FaultyMedium:
                 self._store(sector * SECTOR_BYTES, piece, persist)
             return
         self._store(offset_bytes, data, persist)
+
+    @staticmethod
+    def _torn(sectors: range, torn: ArmedRule[plans.Torn]) -> list[int] | None:
+        """Return the sectors that arrive, some but not all; None when they are one piece."""
+        atomic_bytes = torn.rule.atomic_bytes
+        size = atomic_bytes // SECTOR_BYTES
+        if not sectors or sectors[0] // size == sectors[-1] // size:
+            return None
+        while True:
+            kept = torn_sectors(sectors, atomic_bytes, torn.generator)
+            if 0 < len(kept) < len(sectors):
+                return kept
 
     def _elsewhere(self, rule: plans.Misdirect, request: Request, drawn: float) -> int:
         """Return where a misdirected write lands, aligned as it was."""
