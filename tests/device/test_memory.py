@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from lfs.device.memory import MemoryDevice
+from lfs.device.memory import PAGE_BYTES, MemoryDevice
 
 
 def test_memory_device_of_16_tib_costs_nothing() -> None:
