@@ -6,11 +6,13 @@ import argparse
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from types import FrameType
 
-from tests.crash.explorer import Totals, explore_all, replay_state
+from tests.crash.explorer import Task, Totals, explore_all, replay_state
 from tests.crash.plans import long_plan
+from tests.crash.power import check_schedule
 
 PROGRESS_SECONDS = 60
 
@@ -23,6 +25,12 @@ def main() -> int:
     parser.add_argument(
         "--workload", default="*", metavar="PATTERN", help="such as 'seq2-*' or trace-git"
     )
+    parser.add_argument(
+        "--power",
+        default="",
+        metavar="SCHEDULE",
+        help="cut the power of running workloads: none, linear, log, exhaustive-DEPTH or 3,5,2",
+    )
     parser.add_argument("--replay", metavar="ID", help="check one state, and nothing else")
     arguments = parser.parse_args()
     try:
@@ -31,13 +39,16 @@ def main() -> int:
             print(violation or "nothing is violated")
             return int(bool(violation))
         seed = int(time.time()) if arguments.seed is None else arguments.seed
-        return _explore(seed, arguments.workload, arguments.minutes * 60)
+        print(f"deep-crash: seed {seed}, workloads {arguments.workload}", flush=True)
+        check_schedule(arguments.power or "none")
+        return _explore(
+            long_plan(seed, arguments.workload, arguments.power), arguments.minutes * 60
+        )
     except ValueError as error:
         parser.error(str(error))
 
 
-def _explore(seed: int, pattern: str, seconds: float) -> int:
-    print(f"deep-crash: seed {seed}, workloads {pattern}", flush=True)
+def _explore(tasks: Iterator[Task], seconds: float) -> int:
     stopped = []
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -48,7 +59,7 @@ def _explore(seed: int, pattern: str, seconds: float) -> int:
     totals = Totals()
     start = time.monotonic()
     progress = start + PROGRESS_SECONDS
-    with closing(explore_all(long_plan(seed, pattern))) as outcomes:
+    with closing(explore_all(tasks)) as outcomes:
         for outcome in outcomes:
             totals.add(outcome)
             for violation in outcome.violations:

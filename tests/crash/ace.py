@@ -213,18 +213,18 @@ class _Script:
         return self.requests, prologue_count
 
     def _persist(self, point: str) -> None:
-        if self.pending_flush:
-            self._add("finish_commit")
-            self.pending_flush = False
+        was_pending, self.pending_flush = self.pending_flush, point == "overlap"
         match point:
             case "sync" | "checkpoint":
                 self._add(point)
             case "overlap":
                 self._add("begin_commit")
-                self.pending_flush = True
             case "tick":
                 self.now_ns += COMMIT_INTERVAL_NS
                 self._add("tick", 3, True)
+        if was_pending:
+            # Two commits may wait for one flush.
+            self._add("finish_commit")
 
     def _add(self, *call: object) -> None:
         self.now_ns += STEP_NS

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import stat
+from copy import deepcopy
 from dataclasses import replace
 from functools import lru_cache
 from hashlib import blake2b
@@ -149,7 +150,10 @@ class Oracle:
         filesystem = self._mount(medium)
         runner = Runner(filesystem, self._recording.model_after(request_count))
         for number, call in enumerate(calls, 1):
-            if call.call not in ("begin_commit", "finish_commit"):
+            if call.call in ("begin_commit", "sync"):
+                filesystem.sync(LATER_NS + number * _STEP_NS)
+                self._compare(runner, self._mount(medium.copy()), "after the next sync")
+            elif call.call != "finish_commit":
                 runner.run(number, call._replace(now_ns=LATER_NS + number * _STEP_NS))
         filesystem.sync(LATER_NS)
         crashed = medium.copy()
@@ -162,8 +166,9 @@ class Oracle:
         self._compare(runner, self._mount(crashed), "after an unmount")
 
     def _compare(self, runner: Runner, filesystem: Filesystem, when: str) -> None:
-        runner.model.tree.remount()  # type: ignore[attr-defined]
-        expected = tree_state(runner.model.tree, LATER_NS)
+        model = deepcopy(runner.model.tree)
+        model.remount()  # type: ignore[attr-defined]
+        expected = tree_state(model, LATER_NS)
         found = tree_state(filesystem, LATER_NS)
         if found != expected:
             raise ViolationError(f"{when} the tree differs in\n{state_difference(expected, found)}")

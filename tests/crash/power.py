@@ -31,7 +31,6 @@ from tests.model import Model
 from tests.state import state_difference, state_digest, tree_state
 from tests.volumes import ROOT_MODE
 
-SCHEDULES = ("none", "linear", "log", "exhaustive-1", "exhaustive-2")
 _FOREVER = 1 << 62
 _CUTS_MAX = 1000
 
@@ -167,6 +166,15 @@ def positions(schedule: str) -> Iterator[int]:
         case "log":
             return (1 << n for n in count())
     return chain(map(int, schedule.split(",")), repeat(_FOREVER))
+
+
+def check_schedule(schedule: str) -> None:
+    """Raise ValueError when there is no such schedule."""
+    word, _, depth_text = schedule.partition("-")
+    if word == "exhaustive":
+        int(depth_text or "1")
+    else:
+        next(positions(schedule))
 
 
 def run_schedule(name: str, schedule: str) -> Iterator[str]:

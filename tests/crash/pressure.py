@@ -37,6 +37,11 @@ def reusing(seed: int) -> list[Request]:
     return _timed(_reusing_calls(random.Random(f"reusing {seed}")))
 
 
+def crowded(seed: int) -> list[Request]:
+    """Return requests that fill the disk with metadata, and sync rarely."""
+    return _timed(_crowded_calls(random.Random(f"crowded {seed}")))
+
+
 def full(seed: int) -> list[Request]:
     """Return requests that fill the disk, twice, and go on when it is full."""
     return _timed(_full_calls(random.Random(f"full {seed}")))
@@ -111,6 +116,25 @@ def _reusing_calls(choose: random.Random) -> Iterator[Call]:
             yield ("finish_commit",)
         if order in ("sync", "checkpoint"):
             yield (order,)
+
+
+def _crowded_calls(choose: random.Random) -> Iterator[Call]:
+    for number in range(420):
+        path = b"/%d" % number
+        yield ("create", path, REGULAR, 0)
+        match choose.randrange(4):
+            case 0:
+                yield ("write", path, 0, _data(choose, 200))
+            case 1:
+                yield ("write", path, 0, _data(choose, 5 * KIB, 12 * KIB))
+            case _:
+                yield ("setxattr", path, b"user.name", _data(choose, 2 * KIB, 9 * KIB), 0)
+        if choose.random() < 0.02:
+            yield choose.choice([("sync",), ("checkpoint",), ("unlink", b"/%d" % (number // 2))])
+    yield ("sync",)
+    for number in range(0, 420, 3):
+        yield ("unlink", b"/%d" % number)
+    yield ("sync",)
 
 
 def _fill(choose: random.Random, prefix: bytes) -> Iterator[Call]:

@@ -125,7 +125,7 @@ class Runner:
             if not self._commits:
                 # It was begun before the power went.
                 return 0, False
-            ticket, durable = self._commits.pop()
+            ticket, durable = self._commits.pop(0)
             filesystem.device.flush()
             filesystem.finish_commit(ticket)
             return durable, False

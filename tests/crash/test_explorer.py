@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import islice
 
 import pytest
 from hypothesis import example, given, settings
@@ -113,6 +114,6 @@ def test_workload_that_does_not_exist_is_refused() -> None:
 
 
 def test_plan_walks_every_sequence_once() -> None:
-    plan = long_plan(5, "seq1-*")
+    plan = (task.workload for task in long_plan(5, "seq1-*") if not task.damaged)
     count = ace.workload_count(1)
-    assert len({next(plan).workload for _ in range(count)}) == count
+    assert len(set(islice(plan, count))) == count

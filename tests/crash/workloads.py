@@ -106,6 +106,10 @@ def _reusing(name: str, seed: int) -> Workload:
     return Workload(name, SMALLEST, pressure.reusing(seed), _EARLY)
 
 
+def _crowded(name: str, seed: int) -> Workload:
+    return Workload(name, CLEANED, pressure.crowded(seed))
+
+
 def _full(name: str, seed: int) -> Workload:
     return Workload(name, SMALLEST, pressure.full(seed), _EARLY)
 
@@ -125,6 +129,7 @@ _MAKERS = {
     "seq3": _ace,
     "clean": _cleaning,
     "full": _full,
+    "crowd": _crowded,
     "reuse": _reusing,
     "random": _random,
     "script": _script,
