@@ -20,7 +20,14 @@ PROGRESS_SECONDS = 60
 def main() -> int:
     """Run the command and return its exit status: 1 when any promise was broken."""
     parser = argparse.ArgumentParser(prog="deep-crash", description=__doc__)
-    parser.add_argument("minutes", type=float, nargs="?", default=10.0, metavar="MINUTES")
+    parser.add_argument(
+        "minutes",
+        type=float,
+        nargs="?",
+        default=10.0,
+        metavar="MINUTES",
+        help="when to begin nothing new (default 10); what runs then is finished",
+    )
     parser.add_argument("--seed", type=int, help="where to begin; the time if not given")
     parser.add_argument(
         "--workload", default="*", metavar="PATTERN", help="such as 'seq2-*' or trace-git"

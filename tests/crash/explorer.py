@@ -285,7 +285,9 @@ class Totals:
     def lines(self) -> Iterator[str]:
         """Yield a report in lines."""
         yield f"{len(self.digests)} distinct states of {self.workload_count} workloads"
-        yield from (f"  {kind}: {count}" for kind, count in sorted(self.states_of_kind.items()))
+        yield from (
+            f"  {kind}: {count}" for kind, count in sorted(self.states_of_kind.items()) if count
+        )
         yield "states by what was going on"
         yield from (f"  {activity}: {count}" for activity, count in sorted(self.counts.items()))
         yield f"{len(self.violations)} violations"
