@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
+from fsck.check import check_device
 from lfs.device.memory import MemoryDevice
 from lfs.device.recording import Flush, RecordingDevice, crash_states
 from lfs.errors import FormatError
@@ -10,6 +13,7 @@ from lfs.ondisk import ROOT_INO
 from mkfs.geometry import choose_segment_bytes, plan, smallest_device_bytes
 from mkfs.main import write_filesystem
 from mkfs.signatures import find_signature
+from tests.crash.states import medium_of, points, variants
 
 TIB = 1 << 40
 
@@ -68,3 +72,32 @@ def test_format_crash_leaves_the_new_filesystem_or_none() -> None:
             assert "new" in found
             _mount(state).unmount(2)
     assert seen == {None, "an lfs filesystem labelled 'new'"}
+
+
+def test_format_crash_with_writes_lost_or_torn_leaves_the_new_filesystem_or_none() -> None:
+    start = MemoryDevice(16 << 20)
+    _make(start, 4096, b"old")
+    recording = RecordingDevice(start.copy())
+    _make(recording, 4096, b"new")
+    wiped = recording.events.index(Flush())
+    outcomes = Counter(
+        _outcome(medium_of(point, variant))
+        for point in points("format", start, recording.events)
+        if point.event_count > wiped + 1
+        for variant in variants(point)
+    )
+    assert outcomes.keys() == {"none", "new"}
+    assert min(outcomes.values()) > 10
+
+
+def _outcome(medium: MemoryDevice) -> str:
+    """Return which filesystem is there; fails when it is not whole."""
+    try:
+        filesystem = _mount(medium)
+    except FormatError:
+        return "none"
+    # The backup superblock comes first, and serves until the other one is there.
+    problems = check_device(medium.copy(), data=True).problems
+    assert {problem.code for problem in problems} <= {"superblock-primary"}
+    assert list(filesystem.readdir(ROOT_INO)) == []
+    return filesystem.superblock.label.decode()
