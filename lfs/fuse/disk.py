@@ -147,6 +147,7 @@ class DiskOperations(pyfuse3.Operations):
         """Refuse to change the directory."""
         raise FUSEError(errno.EPERM)
 
+    # Each has arguments of its own, and one refusal serves them all.
     create = mknod = mkdir = symlink = _refuse  # type: ignore[assignment]
     link = unlink = rmdir = rename = _refuse  # type: ignore[assignment]
 

@@ -68,6 +68,7 @@ class ArmedPlan:
 
     def all(self, kind: type[R]) -> list[ArmedRule[R]]:
         """Return the rules of a kind."""
+        # The key is the type of the rules, which the dictionary's own type can't say.
         return self._by_kind.get(kind, [])  # type: ignore[return-value]
 
     def striking(self, kind: type[R], request: Request) -> list[ArmedRule[R]]:
