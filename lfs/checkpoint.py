@@ -47,8 +47,9 @@ class Checkpointer:
 
         ``clean`` says that nothing will be logged after it.  Raises DeviceError;
         then the volume has failed, and the last commit that was flushed counts.
-        Raises DamageError when a node that changes can't be read: the volume has
-        failed then too, as the log can't be bounded any more, but it loses nothing.
+        Raises DamageError when a node that changes can't be read, and ENOSPC when the
+        nodes find no room: the volume has failed then too, as the log can't be
+        bounded any more, but it loses nothing.
         """
         volume = self._volume
         self._committer.commit(now_ns)

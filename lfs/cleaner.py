@@ -89,15 +89,17 @@ class Cleaner:
         self._work = None
         self._release(blocks, now_ns)
         idle_rounds = 0
+        most_clean = volume.usage.clean_blocks
         while idle_rounds < self._patience(blocks):
-            clean_before = volume.usage.clean_blocks
             victims = self._victims("greedy", 0.999)
             if not victims:
                 break
             for _ in self._clean(victims, now_ns):
                 pass
             self._release(blocks, now_ns)
-            gained = volume.usage.clean_blocks > clean_before
+            # Against the most so far: what one round takes and the next gives is no gain.
+            gained = volume.usage.clean_blocks > most_clean
+            most_clean = max(most_clean, volume.usage.clean_blocks)
             idle_rounds = 0 if gained else idle_rounds + 1
         # Until something dies there is no use in trying again.
         exhausted = self._space.shortage_blocks(blocks) > 0

@@ -20,7 +20,7 @@ from lfs.cleaner import Cleaner
 from lfs.commit import Committer
 from lfs.device.base import BlockDevice
 from lfs.directory import Directories, DirectoryEntry, NameHash
-from lfs.errors import DamageError, FilesystemError, FormatError
+from lfs.errors import DamageError, DeviceError, FilesystemError, FormatError
 from lfs.file_data import FileData
 from lfs.inodes import S_IFDIR, S_IFLNK, S_IFMT, Inode, InodeTable
 from lfs.maintenance import Maintenance
@@ -101,7 +101,8 @@ class Filesystem:
         ``report`` gets one line for each thing worth logging.  A read-write mount
         after a crash writes two checkpoints, so that both regions know the end of
         the log; a crash meanwhile changes nothing.  If it can't write them, because
-        a node that changed is damaged, the filesystem is read-only.  Raises FormatError
+        a node that changed is damaged, or because the newer checkpoint was and a full
+        disk has no room for it twice, the filesystem is read-only.  Raises FormatError
         when there is no usable filesystem, LogDamageError and DamageError when it is
         damaged.
         """
@@ -132,7 +133,8 @@ class Filesystem:
         attempts = [(checkpoints[index:], False) for index in range(len(checkpoints))]
         for usable, tolerant in (*attempts, (checkpoints, True)):
             filesystem = cls(Volume(device, superblock, options, report))
-            recovery = Recovery(filesystem._volume, tolerant)
+            is_fallback = len(usable) < len(checkpoints)
+            recovery = Recovery(filesystem._volume, tolerant, is_fallback)
             try:
                 recovery.run(usable)
             except DamageError as error:
@@ -158,7 +160,9 @@ class Filesystem:
             if recovery.needs_checkpoint:
                 self._checkpointer.checkpoint(now_ns)
                 self._checkpointer.checkpoint(now_ns)
-        except DamageError:
+        except DeviceError:
+            raise
+        except FilesystemError:
             # Read-only now, which lets people have all that is not damaged.
             return
         self._remove_orphans()

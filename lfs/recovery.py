@@ -8,9 +8,11 @@ wrote follow from the entries of its log writes.  Windows that changed move live
 blocks from one run to another in the usage table.
 
 The log ends at the first log write that does not hold, or at the last commit
-before it.  What lies beyond is left untouched until the first checkpoint after
-recovery is durable, so that a crash during recovery changes nothing: until then
-the log goes on in fresh segments, outside the old chain.
+before it.  What roll-forward needed is left untouched until the first checkpoint
+after recovery is durable, so that a crash during recovery changes nothing: until
+then the log goes on in other segments, outside the old chain.  What lies beyond it
+counts for nothing and its segments are clean again: a checkpoint that a crash cut
+short on a full disk leaves no room for another one elsewhere.
 
 Damage.  If the chain ends at sequence number ``s`` and any later log write says
 that ``s`` had been flushed, then it did not end there: mounting is refused.
@@ -102,14 +104,17 @@ def read_checkpoints(device: BlockDevice, superblock: Superblock) -> list[Checkp
 class Recovery:
     """Brings a volume to the last state that was committed."""
 
-    def __init__(self, volume: Volume, tolerant: bool = False) -> None:
+    def __init__(self, volume: Volume, tolerant: bool = False, is_fallback: bool = False) -> None:
         """Recover ``volume``, which was just opened.
 
         With ``tolerant`` a damaged leaf makes the volume fail (it is read-only
-        then) instead of raising DamageError.
+        then) instead of raising DamageError.  ``is_fallback`` tells that a newer
+        checkpoint could not be read: its nodes are kept all the same, because it
+        may be readable the next time.
         """
         self._volume = volume
         self._tolerant = tolerant
+        self._is_fallback = is_fallback
         self.commit_count = 0
         self.was_clean = False
         """Whether the last mount ended with everything in its last checkpoint."""
@@ -164,7 +169,8 @@ class Recovery:
         committed = max(
             (index + 1 for index, one in enumerate(chain) if one.flags & SUMMARY_COMMIT), default=0
         )
-        self._apply(chain[:committed], chain)
+        needed = len(chain) if self._is_fallback else max(committed, _flush_known_by(chain))
+        self._apply(chain[:committed], chain[:needed])
         self.commit_count = sum(
             1 for summary in chain[:committed] if summary.flags & SUMMARY_COMMIT
         )
@@ -260,11 +266,12 @@ class Recovery:
             yield summary
             sequence, address = summary.sequence, summary.run_next_address
 
-    def _apply(self, committed: list[Summary], chain: list[Summary]) -> None:
+    def _apply(self, committed: list[Summary], needed: list[Summary]) -> None:
         """Take over whole commits, and count what they change in the usage table.
 
         What the log unmapped is dropped from the runs as they were at the
-        checkpoint; then come the runs that the log shows; then what it mapped.
+        checkpoint; then come the runs of the log writes that are ``needed``; then
+        what the log mapped.
         """
         volume = self._volume
         windows: dict[bytes, Window | None] = {}
@@ -279,7 +286,7 @@ class Recovery:
         for key in volume.imap.changes:
             if unpack_key(key)[1] == KIND_WINDOW:
                 self._move_live(self._stored(key), -1)
-        for summary in chain:
+        for summary in needed:
             volume.usage.claim_run(summary.run_address, summary.run_blocks, summary.sequence)
         for key in volume.imap.changes:
             value = volume.imap.changed_value(key)
@@ -376,6 +383,13 @@ class Recovery:
             summary_end=run_address + usage.run_blocks(run),
         )
         volume.log.resume(head)
+
+
+def _flush_known_by(chain: list[Summary]) -> int:
+    """Return how many log writes tell as much about what had been flushed as all of them do."""
+    flushed = max((summary.flushed_sequence for summary in chain), default=0)
+    known = (index for index, one in enumerate(chain, 1) if one.flushed_sequence == flushed)
+    return next(known, 0)
 
 
 def require_writable(superblock: Superblock, read_only: bool) -> None:

@@ -152,13 +152,14 @@ class Volume:
     ) -> Placement:
         """Find a place for a log write, as ``LogWriter.reserve`` does.
 
-        That may write a jump: a failure of the device makes the volume fail.
+        That may write a jump.  A failure of the device makes the volume fail, and so
+        does a lack of room: what was to be written has been promised.
         """
         try:
             return self.log.reserve(
                 number, payload_blocks, record_bytes, extent_count, whole, expected_blocks
             )
-        except DeviceError as error:
+        except FilesystemError as error:
             self.fail(error)
             raise
 

@@ -134,7 +134,7 @@ class Client:
 
     def link(self, path: bytes, new_path: bytes, *, now_ns: int) -> None:
         """Make a hard link."""
-        self.tree.link(self._ino(path), *self._parent(new_path), now_ns)
+        self.tree.link(self.ino(path), *self._parent(new_path), now_ns)
 
     def unlink(self, path: bytes, *, now_ns: int) -> None:
         """Remove a name."""
@@ -167,7 +167,7 @@ class Client:
 
     def names(self, path: bytes, *, now_ns: int) -> list[tuple[bytes, int]]:
         """Return names and types, read three entries at a time."""
-        ino = self._ino(path)
+        ino = self.ino(path)
         found: list[tuple[bytes, int]] = []
         cookie = 0
         while batch := list(self.tree.readdir(ino, cookie))[:3]:
@@ -179,19 +179,19 @@ class Client:
 
     def write(self, path: bytes, offset: int, data: Data, *, now_ns: int) -> int:
         """Write into a file."""
-        return self.tree.write(self._ino(path), offset, data.bytes(), now_ns)
+        return self.tree.write(self.ino(path), offset, data.bytes(), now_ns)
 
     def read(self, path: bytes, offset: int, size: int, *, now_ns: int) -> bytes:
         """Read from a file."""
-        return self.tree.read(self._ino(path), offset, size, now_ns)
+        return self.tree.read(self.ino(path), offset, size, now_ns)
 
     def truncate(self, path: bytes, size: int, *, now_ns: int) -> None:
         """Shorten or lengthen a file."""
-        self.tree.setattr(self._ino(path), now_ns, size=size)
+        self.tree.setattr(self.ino(path), now_ns, size=size)
 
     def open(self, handle: int, path: bytes, *, now_ns: int) -> None:
         """Open a file under a handle of the caller's choice; an open handle is closed first."""
-        ino = self._ino(path)
+        ino = self.ino(path)
         self.close(handle, now_ns=now_ns)
         self.tree.open(ino)
         self.handles[handle] = ino
@@ -223,31 +223,31 @@ class Client:
 
     def stat(self, path: bytes, *, now_ns: int) -> FileState:
         """Return the whole state of a file."""
-        return file_state(self.tree, self._ino(path), path, now_ns)
+        return file_state(self.tree, self.ino(path), path, now_ns)
 
     def chmod(self, path: bytes, mode: int, *, now_ns: int) -> None:
         """Change permissions."""
-        self.tree.setattr(self._ino(path), now_ns, mode=mode, privileged=True)
+        self.tree.setattr(self.ino(path), now_ns, mode=mode, privileged=True)
 
     def chown(self, path: bytes, uid: int, gid: int, *, now_ns: int) -> None:
         """Change owner and group."""
-        self.tree.setattr(self._ino(path), now_ns, uid=uid, gid=gid, privileged=True)
+        self.tree.setattr(self.ino(path), now_ns, uid=uid, gid=gid, privileged=True)
 
     def utime(self, path: bytes, mtime_ns: int, *, now_ns: int) -> None:
         """Set the time of the last change."""
-        self.tree.setattr(self._ino(path), now_ns, atime_ns=now_ns, mtime_ns=mtime_ns)
+        self.tree.setattr(self.ino(path), now_ns, atime_ns=now_ns, mtime_ns=mtime_ns)
 
     def setxattr(self, path: bytes, name: bytes, value: Data, flags: int, *, now_ns: int) -> None:
         """Set an extended attribute."""
-        self.tree.setxattr(self._ino(path), name, value.bytes(), now_ns, flags)
+        self.tree.setxattr(self.ino(path), name, value.bytes(), now_ns, flags)
 
     def getxattr(self, path: bytes, name: bytes, *, now_ns: int) -> bytes:
         """Return an extended attribute."""
-        return self.tree.getxattr(self._ino(path), name)
+        return self.tree.getxattr(self.ino(path), name)
 
     def removexattr(self, path: bytes, name: bytes, *, now_ns: int) -> None:
         """Remove an extended attribute."""
-        self.tree.removexattr(self._ino(path), name, now_ns)
+        self.tree.removexattr(self.ino(path), name, now_ns)
 
     # --------------------------------------------------------- the whole filesystem
 
@@ -267,7 +267,7 @@ class Client:
 
     # ------------------------------------------------------------------ helpers
 
-    def _ino(self, path: bytes) -> int:
+    def ino(self, path: bytes) -> int:
         ino = ROOT_INO
         for name in path.split(b"/"):
             if name:
@@ -276,7 +276,7 @@ class Client:
 
     def _parent(self, path: bytes) -> tuple[int, bytes]:
         directory, _, name = path.rpartition(b"/")
-        return self._ino(directory), name
+        return self.ino(directory), name
 
     def _handle(self, handle: int) -> int:
         if handle not in self.handles:

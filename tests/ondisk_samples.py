@@ -11,6 +11,7 @@ from lfs.ondisk import (
     CHECKPOINT_REGION_BYTES,
     HEAD_AREA_BYTES,
     KEY_BYTES,
+    SEGMENT_BLOCKS_MIN,
     Branch,
     Checkpoint,
     Entry,
@@ -51,7 +52,7 @@ pointers = st.builds(Pointer, u64, u32)
 def superblocks(draw: st.DrawFn) -> Superblock:
     """Draw a superblock with a possible geometry."""
     block_bytes = 1 << draw(st.integers(10, 16))
-    segment_blocks = draw(st.integers(16, 4096))
+    segment_blocks = draw(st.integers(SEGMENT_BLOCKS_MIN, 4096))
     segment_count = draw(st.integers(1, 1 << 20))
     areas_end = HEAD_AREA_BYTES + 2 * CHECKPOINT_REGION_BYTES
     first_segment_block = -(-areas_end // block_bytes) + draw(st.integers(0, 100))

@@ -16,7 +16,7 @@ from lfs.volume import Options, Volume
 from tests.disks import BLOCK_BYTES, Disk, data, flip_byte, problems
 
 MIB = 1 << 20
-SEGMENT_BLOCKS = 16
+SEGMENT_BLOCKS = 64
 
 
 def volume_of(disk: Disk) -> Volume:
@@ -58,7 +58,7 @@ def holey_disk() -> tuple[Disk, dict[int, bytes], list[int]]:
     """Return a disk whose runs are half dead, what its files hold, and those runs."""
     disk = small_disk()
     contents: dict[int, bytes] = {}
-    for number in range(40):
+    for number in range(160):
         content = data(number, 5 * BLOCK_BYTES)
         ino = disk.make_file(b"file %d" % number, content)
         disk.sync()

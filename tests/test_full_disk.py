@@ -25,6 +25,7 @@ from tests.volumes import format_small, mount
 
 DEVICE_BYTES = 16 * 1024 * 1024
 REGULAR = stat.S_IFREG | 0o644
+SEGMENT_BLOCKS = 64
 KIB = 1024
 MIB = 1024 * 1024
 
@@ -32,10 +33,10 @@ MIB = 1024 * 1024
 class Disk:
     """A small filesystem and what it must hold: contents by inode, names by inode."""
 
-    def __init__(self, block_bytes: int = 4096, segment_blocks: int = 16) -> None:
+    def __init__(self, block_bytes: int = 4096) -> None:
         """Format and mount."""
         self.device = MemoryDevice(DEVICE_BYTES)
-        format_small(self.device, block_bytes, segment_blocks)
+        format_small(self.device, block_bytes, SEGMENT_BLOCKS)
         self.now_ns = 0
         self.filesystem = mount(self.device, 0)
         self.contents: dict[int, bytearray] = {}
@@ -182,7 +183,7 @@ FILLERS: list[Filler] = [
 @pytest.mark.parametrize("filler", FILLERS, ids=lambda filler: filler.__name__)
 @pytest.mark.parametrize("block_bytes", [1024, 4096])
 def test_fill_until_refused_keeps_what_was_accepted(filler: Filler, block_bytes: int) -> None:
-    disk = Disk(block_bytes, 64 * KIB // block_bytes)
+    disk = Disk(block_bytes)
     disk.fill(filler(disk, random.Random(1)))
     assert disk.used_share() > 0.85
     disk.verify()
@@ -307,7 +308,7 @@ def _synced_files(filesystem: Filesystem) -> dict[bytes, bytes]:
 @pytest.mark.parametrize("budget_bytes", [300_000, 1_000_000, 1_234_567, 3_000_000])
 def test_full_host_reports_and_loses_nothing_synced(budget_bytes: int) -> None:
     medium = MemoryDevice(DEVICE_BYTES)
-    format_small(medium, 4096, 16)
+    format_small(medium, 4096, SEGMENT_BLOCKS)
     host = SmallHost(medium, budget_bytes)
     filesystem = mount(host, 0)
     synced = _synced_files(filesystem)

@@ -37,7 +37,7 @@ from tests.workload import workload
 
 DEVICE_BYTES = 12 << 20
 BLOCK_BYTES = 4096
-SEGMENT_BLOCKS = 16
+SEGMENT_BLOCKS = 64
 CONTENT_BYTES_MAX = 3 << 20
 REQUEST_COUNT = 110
 LATER_NS = 10**15
@@ -193,18 +193,18 @@ def _agrees(found: dict[bytes, FileState | None], state: TreeState) -> bool:
     )
 
 
-WRITE_COUNT = 119
-READ_COUNT = 329
+WRITE_COUNT = 54
+READ_COUNT = 181
 FLUSH_COUNT = 24
 ONE_WRITE = [
     f"seed {number}; {lie} on write nth {number}"
     for lie in ("loss 100%", "misdirect 100%", "torn 100%", "corrupt 100%")
-    for number in range(1, WRITE_COUNT + 1, 4)
+    for number in range(1, WRITE_COUNT + 1, 2)
 ]
 ONE_READ = [
     f"seed {number}; {lie} on read nth {number}"
     for lie in ("stale 100%", "corrupt 100%")
-    for number in range(1, READ_COUNT + 1, 23)
+    for number in range(1, READ_COUNT + 1, 12)
 ]
 AT_REST = [f"seed {number}; corrupt rest 100% nth {number}" for number in range(1, 400, 37)]
 MANY = [
@@ -212,13 +212,13 @@ MANY = [
     for seed in range(16)
 ]
 ERRORS = [
-    *(f"error EIO on write nth {number}" for number in range(2, WRITE_COUNT + 1, 2)),
-    *(f"error EIO partial on write nth {number}" for number in range(3, WRITE_COUNT + 1, 5)),
+    *(f"error EIO on write nth {number}" for number in range(2, WRITE_COUNT + 1)),
+    *(f"error EIO partial on write nth {number}" for number in range(3, WRITE_COUNT + 1, 2)),
     *(f"error EIO on flush nth {number}" for number in range(2, FLUSH_COUNT + 1, 2)),
 ]
 FLUSHES = [
     f"seed {number}; ignore-flush 50%; reorder 30%; cut at {number} survive any"
-    for number in range(1, WRITE_COUNT + 1, 3)
+    for number in range(1, WRITE_COUNT + 1)
 ]
 
 

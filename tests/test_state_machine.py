@@ -70,7 +70,7 @@ class FilesystemMachine(RuleBasedStateMachine):
     """One filesystem, one model, and the requests made since the last sync."""
 
     @initialize(
-        geometry=st.sampled_from([(1024, 16), (1024, 64), (4096, 16), (4096, 32)]),
+        geometry=st.sampled_from([(1024, 64), (1024, 128), (4096, 64)]),
     )
     def format(self, geometry: tuple[int, int]) -> None:
         self.now_ns = 1_000_000_000

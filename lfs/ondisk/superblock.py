@@ -16,6 +16,8 @@ FILESYSTEM_ID_BYTES = 8
 
 BLOCK_BYTES_MIN = 1024
 BLOCK_BYTES_MAX = 65536
+SEGMENT_BLOCKS_MIN = 64
+"""With smaller ones summaries, jumps and the tails of runs take too large a share."""
 SUPERBLOCK_BYTES = 512
 SUPERBLOCK_OFFSET_BYTES = 4096
 SUPERBLOCK_ALIGN_BYTES = 4096
@@ -149,7 +151,7 @@ class Superblock:
         sane = (
             BLOCK_BYTES_MIN <= block_bytes <= BLOCK_BYTES_MAX
             and block_bytes & (block_bytes - 1) == 0
-            and self.segment_blocks >= 16
+            and self.segment_blocks >= SEGMENT_BLOCKS_MIN
             and self.segment_count >= 1
             and self.end_block <= self.device_blocks
             and self.device_blocks < 1 << 48

@@ -22,13 +22,14 @@ from lfs.cleaner import Cleaner
 from lfs.commit import Committer
 from lfs.errors import DamageError
 from lfs.filesystem import Filesystem
-from lfs.ondisk import Pointer, Summary
+from lfs.ondisk import SUMMARY_COMMIT, Checkpoint, Pointer, Summary
 from lfs.ondisk import checkpoint as ondisk_checkpoint
 from lfs.ondisk import summary as ondisk_summary
 from lfs.ondisk import superblock as ondisk_superblock
 from lfs.recovery import Recovery
+from lfs.segments import usage as usage_module
 from lfs.segments.reader import LogReader
-from lfs.segments.usage import UsageTable
+from lfs.segments.usage import UsageTable, cleaner_segments
 from lfs.space import SpaceRules
 from lfs.volume import Volume
 
@@ -287,25 +288,25 @@ def _previous(patch: Patch) -> None:
 
 @_canary("commit flag")
 def _commit_flag(patch: Patch) -> None:
-    whole = Recovery._apply
+    whole = Recovery._whole_log_writes
 
-    def apply(self: Recovery, committed: list[Summary], chain: list[Summary]) -> None:
-        whole(self, chain, chain)
+    def log_writes(self: Recovery, found: Checkpoint) -> list[Summary]:
+        return [replace(one, flags=one.flags | SUMMARY_COMMIT) for one in whole(self, found)]
 
-    patch(Recovery, "_apply", apply)
+    patch(Recovery, "_whole_log_writes", log_writes)
 
 
 @_canary("records before data")
 def _records_first(patch: Patch) -> None:
     whole = Recovery._apply
 
-    def apply(self: Recovery, committed: list[Summary], chain: list[Summary]) -> None:
+    def apply(self: Recovery, committed: list[Summary], needed: list[Summary]) -> None:
         parts = [
             part
             for one in committed
             for part in (replace(one, records=()), replace(one, entries=()))
         ]
-        whole(self, parts, chain)
+        whole(self, parts, needed)
 
     patch(Recovery, "_apply", apply)
 
@@ -337,7 +338,13 @@ def _pending(patch: Patch) -> None:
 
 @_canary("slack that user data may not use")
 def _slack(patch: Patch) -> None:
+    patch(usage_module, "slack_segments", lambda segment_count: 0)
     patch(space_module, "slack_segments", lambda segment_count: 0)
+
+
+@_canary("slack beyond the segments that only the cleaner may use")
+def _slack_beyond(patch: Patch) -> None:
+    patch(space_module, "slack_segments", cleaner_segments)
 
 
 @_canary("segments that only the cleaner may use")

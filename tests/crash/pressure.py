@@ -119,20 +119,20 @@ def _reusing_calls(choose: random.Random) -> Iterator[Call]:
 
 
 def _crowded_calls(choose: random.Random) -> Iterator[Call]:
-    for number in range(420):
+    for number in range(240):
         path = b"/%d" % number
         yield ("create", path, REGULAR, 0)
         match choose.randrange(4):
             case 0:
                 yield ("write", path, 0, _data(choose, 200))
             case 1:
-                yield ("write", path, 0, _data(choose, 5 * KIB, 12 * KIB))
+                yield ("write", path, 0, _data(choose, 12 * KIB, 40 * KIB))
             case _:
-                yield ("setxattr", path, b"user.name", _data(choose, 2 * KIB, 9 * KIB), 0)
+                yield ("setxattr", path, b"user.name", _data(choose, 9 * KIB, 30 * KIB), 0)
         if choose.random() < 0.02:
             yield choose.choice([("sync",), ("checkpoint",), ("unlink", b"/%d" % (number // 2))])
     yield ("sync",)
-    for number in range(0, 420, 3):
+    for number in range(0, 240, 3):
         yield ("unlink", b"/%d" % number)
     yield ("sync",)
 

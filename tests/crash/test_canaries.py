@@ -24,7 +24,7 @@ CAUGHT_BY = {
     "checkpoint regions in turn": Task("seq2-84890"),
     "reuse only after a flush": Task("clean-1", 400),
     "reuse only of what is empty in a commit": Task("reuse-5", 250),
-    "reuse only of log writes before the older checkpoint": Task("clean-1", 250),
+    "reuse only of log writes before the older checkpoint": Task("clean-2", 250),
     "reuse only of metadata that no checkpoint needs": Task("seq2-75919"),
     "checksums of payload in roll-forward": Task("seq2-84890"),
     "checksum of the summary": Task("seq2-141737"),
@@ -38,17 +38,20 @@ CAUGHT_BY = {
     "flushed_sequence tells damage from the end": Task("seq3-970761", damaged=True),
     "reservation of dirty data": Task("full-4", 250),
     "reservation of changed metadata": Task("crowd-1", 8),
-    "reservation of commit and checkpoint": Task("crowd-0", 8),
-    "slack that user data may not use": Task("crowd-1", 8),
+    "reservation of commit and checkpoint": Task("crowd-4", 8),
+    "slack that user data may not use": Task("clean-0", 250),
     "segments that only the cleaner may use": Task("clean-0", 250),
     "making room before a request": Task("clean-0", 250),
-    "room for what is pending while the cleaner moves": Task("clean-0", 250),
+    "room for what is pending while the cleaner moves": Task("clean-1", 250),
 }
 
 REDUNDANT = {
     # A log write whose previous_checksum is right comes after the one that has this
     # checksum, sequence number included: another number needs a collision in 32 bits.
     "sequence in the chain": [Task("seq2-127519"), Task("reuse-5", 250)],
+    # What the cleaner keeps for itself is enough to go on; the rest of the slack buys
+    # victims with little to move.
+    "slack beyond the segments that only the cleaner may use": [Task("full-1", 8)],
 }
 
 

@@ -39,12 +39,14 @@ class Geometry(NamedTuple):
 
 SMALLEST = Geometry(1024, 64, 32)
 """The smallest that mkfs makes."""
-CLEANED = Geometry(1024, 16, 128)
+CLEANED = Geometry(1024, 64, 128)
 """So many segments that the cleaner works in the background, too."""
+CROWDED = Geometry(1024, 64, 56)
+"""Soon full of metadata, and with less of it in the slack than the smallest."""
 ROOMY = Geometry(4096, 64, 64)
 WIDE = Geometry(1024, 64, 1600)
 """So many usage pages that a checkpoint region has more than one sector."""
-SCRIPTED = (Geometry(4096, 16, 187), Geometry(1024, 64, 187))
+SCRIPTED = (Geometry(4096, 64, 48), Geometry(1024, 64, 187))
 
 _EARLY = Options(dirty_bytes_max=48 * _KIB)
 """Writes out early, so that small workloads do."""
@@ -98,7 +100,7 @@ def _ace(name: str, number: int) -> Workload:
 
 def _cleaning(name: str, seed: int) -> Workload:
     if seed % 2:
-        return Workload(name, CLEANED, pressure.cleaning(seed, 1500 * _KIB), _EARLY)
+        return Workload(name, CLEANED, pressure.cleaning(seed, 6800 * _KIB), _EARLY)
     return Workload(name, SMALLEST, pressure.cleaning(seed, pressure.LIMIT_BYTES), _EARLY)
 
 
@@ -107,7 +109,7 @@ def _reusing(name: str, seed: int) -> Workload:
 
 
 def _crowded(name: str, seed: int) -> Workload:
-    return Workload(name, CLEANED, pressure.crowded(seed))
+    return Workload(name, CROWDED, pressure.crowded(seed))
 
 
 def _full(name: str, seed: int) -> Workload:

@@ -6,7 +6,7 @@ the builder knows before ``build`` (an inode, a count, a field of a summary) to
 get an image that is wrong in that one thing and has right checksums, or flips
 bytes of the finished device.
 
-The image has 4 KiB blocks and segments of 16 blocks.  The builder holds one
+The image has 4 KiB blocks and segments of 64 blocks.  The builder holds one
 state of the filesystem; ``commit`` logs what changed since the last call, and
 ``checkpoint`` writes the imap and the usage table of the state as it is.
 """

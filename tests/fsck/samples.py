@@ -56,7 +56,7 @@ def sample() -> ImageBuilder:
     builder.commit()
     builder.open_run(2, order=1, area=3)
     builder.add_file(8, ROOT_INO, b"bulk")
-    builder.write_blocks(8, 0, [block(b"bulk %d" % number) for number in range(20)])
+    builder.write_blocks(8, 0, [block(b"bulk %d" % number) for number in range(70)])
     builder.commit()
     builder.open_run(1)
     builder.checkpoint()

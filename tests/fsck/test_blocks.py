@@ -65,7 +65,7 @@ def test_check_summary_of_live_blocks_damaged_is_found() -> None:
     flip_block(device, builder.writes[2].summary.address, 100)
     report = check_device(device)
     assert [problem.code for problem in report.problems] == ["summary-missing"]
-    assert "20 live blocks" in report.problems[0].message
+    assert "70 live blocks" in report.problems[0].message
 
 
 def test_check_last_summary_without_live_blocks_damaged_is_found() -> None:

@@ -24,7 +24,7 @@ def test_check_undamaged_image_is_clean() -> None:
     assert report.is_clean
     assert report.log_commits == 2
     assert report.statistics["inodes"] == 9
-    assert report.statistics["data_blocks"] == 24
+    assert report.statistics["data_blocks"] == 74
 
 
 def test_check_image_without_log_is_clean() -> None:
@@ -38,7 +38,7 @@ def test_check_image_without_log_is_clean() -> None:
 def test_check_progress_gets_the_phases() -> None:
     lines: list[str] = []
     check_device(sample().build(), lines.append)
-    assert any("data: 24 of" in line for line in lines)
+    assert any("data: 74 of" in line for line in lines)
 
 
 def test_check_marks_says_whether_unmounted_cleanly() -> None:

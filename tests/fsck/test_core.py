@@ -14,11 +14,11 @@ from tests.fsck.samples import flip
 from tests.volumes import format_small, mount
 
 SECOND_NS = 10**9
-GEOMETRIES = [(4096, 64), (1024, 64), (16384, 16), (65536, 16)]
+GEOMETRIES = [(4096, 64), (1024, 64), (16384, 64), (65536, 64)]
 
 
 def device_for(block_bytes: int) -> MemoryDevice:
-    return MemoryDevice(64 << 20 if block_bytes == 65536 else 16 << 20)
+    return MemoryDevice(max(16 << 20, 48 * 64 * block_bytes))
 
 
 def filled(block_bytes: int, segment_blocks: int, seed: int = 0) -> MemoryDevice:

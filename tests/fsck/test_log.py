@@ -183,7 +183,7 @@ def test_log_window_gains_and_replaces_blocks() -> None:
     builder.commit()
     report = check_device(builder.build())
     assert report.problems == []
-    assert report.statistics["data_blocks"] == 28
+    assert report.statistics["data_blocks"] == 78
 
 
 def test_log_chain_in_a_circle_ends() -> None:
