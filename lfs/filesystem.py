@@ -375,10 +375,16 @@ class Filesystem:
         self._accessed(inode, now_ns)
         return data
 
+    def accessed(self, ino: int, now_ns: int) -> None:
+        """Note that somebody listed a directory or read a symbolic link."""
+        self._accessed(self._inodes.get(ino), now_ns)
+
     def _accessed(self, inode: Inode, now_ns: int) -> None:
         """Update the access time as the mount options say, unless the disk is too full."""
         mode = self.options.atime
         if mode == "noatime" or self.read_only:
+            return
+        if inode.is_directory and not self.options.directory_atime:
             return
         if mode == "relatime":
             stale = inode.atime_ns <= max(inode.mtime_ns, inode.ctime_ns)

@@ -38,6 +38,8 @@ class Options:
     read_only: bool = False
     atime: str = "relatime"
     """``relatime``, ``strictatime`` or ``noatime``."""
+    directory_atime: bool = True
+    """False keeps the access times of directories as they are."""
     commit_interval_ns: int = 5 * SECOND_NS
     checkpoint_interval_ns: int = 60 * SECOND_NS
     dirty_bytes_max: int = 32 << 20

@@ -28,6 +28,7 @@ options of -o, separated by commas:
   ro, rw                    read-only or not
   relatime, noatime, strictatime
                             when reading changes the access time (default relatime)
+  nodiratime, diratime      never for directories, or as for files
   commit=SECONDS            how often changes become durable by themselves (default 5)
   cleaner=cost-benefit|greedy
                             which segments are cleaned first

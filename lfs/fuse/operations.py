@@ -120,7 +120,9 @@ class LfsOperations(Handlers):
     @query
     def readlink(self, inode: int, ctx: RequestContext) -> bytes:
         """Return the target of a symbolic link."""
-        return self.filesystem.readlink(inode)
+        target = self.filesystem.readlink(inode)
+        self.filesystem.accessed(inode, time_ns())
+        return target
 
     @query
     def statfs(self, ctx: RequestContext) -> StatvfsData:
@@ -313,6 +315,8 @@ class LfsOperations(Handlers):
     def readdir(self, fh: int, start_id: int, token: ReaddirToken) -> None:
         """List a directory from ``start_id`` on, with attributes, as far as the reply has room."""
         filesystem = self.filesystem
+        if not start_id:
+            filesystem.accessed(fh, time_ns())
         if start_id < _DOT_DOT_COOKIE:
             directory = filesystem.getattr(fh)
             dots = [(_DOT_COOKIE, b".", fh), (_DOT_DOT_COOKIE, b"..", directory.parent_ino or fh)]

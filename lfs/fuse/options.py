@@ -29,8 +29,6 @@ _SWITCHES = {
     "sync": "sync",
     "async": "sync",
     "dirsync": "dirsync",
-    "diratime": "diratime",
-    "nodiratime": "diratime",
     "symfollow": "symfollow",
     "nosymfollow": "symfollow",
 }
@@ -71,6 +69,7 @@ class MountOptions:
 
     read_only: bool = False
     atime: str = "relatime"
+    directory_atime: bool = True
     commit_seconds: float = COMMIT_SECONDS_DEFAULT
     recovery: bool = True
     cleaner: str = "cost-benefit"
@@ -168,6 +167,8 @@ _OWN_FLAGS: dict[str, Callable[[MountOptions], None]] = {
     "ro": _set_flag("read_only", True),
     "rw": _set_flag("read_only", False),
     "norecovery": _set_flag("recovery", False),
+    "diratime": _set_flag("directory_atime", True),
+    "nodiratime": _set_flag("directory_atime", False),
     "debug": _set_flag("debug", True),
     "writeback_cache": _set_flag("writeback_cache", True),
 }

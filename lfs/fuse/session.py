@@ -111,6 +111,7 @@ def _core_options(options: MountOptions) -> Options:
     return Options(
         read_only=options.read_only,
         atime=options.atime,
+        directory_atime=options.directory_atime,
         commit_interval_ns=int(options.commit_seconds * _SECOND_NS),
         cleaner_policy=options.cleaner,
         roll_forward=options.recovery,

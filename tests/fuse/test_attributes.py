@@ -212,6 +212,17 @@ def test_access_time_is_relative(directory: Path) -> None:
     os.close(descriptor)
 
 
+def test_access_time_of_directory_and_symlink_changes(directory: Path) -> None:
+    (directory / "d").mkdir()
+    (directory / "s").symlink_to("d")
+    for name in ("d", "s"):
+        os.utime(directory / name, ns=(1, time.time_ns()), follow_symlinks=False)
+    os.listdir(directory / "d")
+    os.readlink(directory / "s")
+    for name in ("d", "s"):
+        assert (directory / name).lstat().st_atime_ns > 1
+
+
 # ------------------------------------------------------------------ extended attributes
 
 

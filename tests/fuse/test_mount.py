@@ -142,6 +142,16 @@ def test_atime_options_take_effect(image: Path, mount: Mounter, option: str) -> 
     assert unchanged == (option == "noatime")
 
 
+@pytest.mark.parametrize("option", ["diratime", "nodiratime"])
+def test_access_times_of_directories_follow_their_option(
+    image: Path, mount: Mounter, option: str
+) -> None:
+    mounted = mount(image, "-o", f"strictatime,{option}")
+    os.utime(mounted.path, ns=(1, 1))
+    os.listdir(mounted.path)
+    assert (mounted.path.stat().st_atime_ns == 1) == (option == "nodiratime")
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may ask for these")
 def test_mount_by_root_serves_set_id_and_devices_unless_told(image: Path, mount: Mounter) -> None:
     mounted = mount(image)
