@@ -22,6 +22,7 @@ from lfs.filesystem import Filesystem
 WITHOUT_CAPABILITY_MAX = 65536
 _CAPABILITY = b"security.capability"
 _VIRTUAL = b"system."
+_STORED = (b"user.", b"trusted.", b"security.")
 _NO_CAPABILITY = "no capability"
 
 
@@ -40,6 +41,7 @@ class ExtendedAttributes:
             return self._capability(ino)
         if name.startswith(_VIRTUAL):
             return self._virtual(ino, name)
+        _check_storable(name)
         return self._filesystem.getxattr(ino, name)
 
     def set(self, ino: int, name: bytes, value: bytes, now_ns: int) -> None:
@@ -84,5 +86,9 @@ class ExtendedAttributes:
 
 
 def _check_storable(name: bytes) -> None:
-    if name.startswith(_VIRTUAL):
+    """Raise EOPNOTSUPP unless a namespace that is stored holds ``name``, EINVAL when it is all."""
+    namespace, dot, rest = name.partition(b".")
+    if namespace + dot not in _STORED:
         raise FilesystemError(errno.EOPNOTSUPP)
+    if not rest:
+        raise FilesystemError(errno.EINVAL)
