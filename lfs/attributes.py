@@ -90,8 +90,8 @@ class Attributes:
         The caller marks the inode.
         """
         offset, item, _ = self._locate(inode.ino, name)
-        assert item is not None, name
-        assert item.value_bytes == len(value), name
+        if item is None or item.value_bytes != len(value):
+            raise DamageError(f"inode {inode.ino}: attribute {name!r} has not {len(value)} bytes")
         self._put(inode.ino, offset, name, value)
 
     def give(self, inode: Inode, values: dict[bytes, bytes]) -> None:

@@ -129,7 +129,8 @@ class Namespace:
         if is_directory and parent.nlink >= LINK_COUNT_MAX:
             raise FilesystemError(errno.EMLINK)
         mode, lists = self._access.for_new(parent, mode, umask)
-        self._space.admit(_CREATE_BLOCKS + self._access.blocks(lists))
+        list_blocks = self._access.blocks(lists) if lists else 0
+        self._space.admit(_CREATE_BLOCKS + list_blocks)
         if parent.mode & S_ISGID:
             gid = parent.gid
             mode |= S_ISGID if is_directory else 0
