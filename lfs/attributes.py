@@ -30,6 +30,14 @@ XATTR_CREATE = 1
 XATTR_REPLACE = 2
 
 
+def check_flags(exists: bool, flags: int) -> None:
+    """Raise EEXIST or ENODATA when ``flags`` ask for an attribute to be new, or not to be."""
+    if exists and flags & XATTR_CREATE:
+        raise FilesystemError(errno.EEXIST)
+    if not exists and flags & XATTR_REPLACE:
+        raise FilesystemError(errno.ENODATA)
+
+
 class Attributes:
     """The extended attributes of all inodes."""
 
@@ -64,21 +72,40 @@ class Attributes:
         if len(value) > XATTR_VALUE_BYTES_MAX:
             raise FilesystemError(errno.E2BIG)
         offset, item, _ = self._locate(inode.ino, name)
-        if item is not None and flags & XATTR_CREATE:
-            raise FilesystemError(errno.EEXIST)
-        if item is None and flags & XATTR_REPLACE:
-            raise FilesystemError(errno.ENODATA)
-        self._space.admit(2 + 2 * len(value) // self._block_bytes)
+        check_flags(item is not None, flags)
+        self._space.admit(self.blocks(value))
         if item is not None:
             self._delete_chunks(inode.ino, offset, item)
-        size = self._chunk_bytes
-        first = XattrItem(name, len(value), value[:size])
-        self._imap.put(pack_key(inode.ino, KIND_XATTR, offset), first.pack())
-        for chunk in range(1, -(-len(value) // size)):
-            part = value[chunk * size : (chunk + 1) * size]
-            self._imap.put(pack_key(inode.ino, KIND_XATTR, offset + chunk), part)
+        self._put(inode.ino, offset, name, value)
         inode.ctime_ns = now_ns
         self._inodes.mark_dirty(inode)
+
+    def blocks(self, value: bytes) -> int:
+        """Return the blocks to ask for before an attribute is set to ``value``."""
+        return 2 + 2 * len(value) // self._block_bytes
+
+    def replace(self, inode: Inode, name: bytes, value: bytes) -> None:
+        """Put ``value`` in the place of one of the same length; needs no space.
+
+        The caller marks the inode.
+        """
+        offset, item, _ = self._locate(inode.ino, name)
+        if item is None or item.value_bytes != len(value):
+            raise DamageError(f"inode {inode.ino}: attribute {name!r} has not {len(value)} bytes")
+        self._put(inode.ino, offset, name, value)
+
+    def give(self, inode: Inode, values: dict[bytes, bytes]) -> None:
+        """Set the first attributes of a new inode, for which space has been admitted.
+
+        Cannot fail: nothing is looked up, as a new inode number was never used.
+        """
+        taken = set()
+        for name, value in values.items():
+            offset = xattr_offset(self._hash(name))
+            while offset in taken:
+                offset += XATTR_CHUNKS
+            taken.add(offset)
+            self._put(inode.ino, offset, name, value)
 
     def remove(self, inode: Inode, name: bytes, now_ns: int) -> None:
         """Remove an attribute; raises ENODATA."""
@@ -103,6 +130,14 @@ class Attributes:
         """Remove all attributes of an inode that is being removed."""
         for key, _ in self._imap.scan(*self._range(inode.ino)):
             self._imap.delete(key)
+
+    def _put(self, ino: int, offset: int, name: bytes, value: bytes) -> None:
+        size = self._chunk_bytes
+        first = XattrItem(name, len(value), value[:size])
+        self._imap.put(pack_key(ino, KIND_XATTR, offset), first.pack())
+        for chunk in range(1, -(-len(value) // size)):
+            part = value[chunk * size : (chunk + 1) * size]
+            self._imap.put(pack_key(ino, KIND_XATTR, offset + chunk), part)
 
     def _range(self, ino: int) -> tuple[bytes, bytes]:
         return pack_key(ino, KIND_XATTR, 0), pack_key(ino, KIND_XATTR + 1, 0)

@@ -14,6 +14,8 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Iterator
 
+from lfs import acl
+from lfs.access import AccessLists
 from lfs.attributes import Attributes
 from lfs.checkpoint import Checkpointer
 from lfs.cleaner import Cleaner
@@ -62,8 +64,11 @@ class Filesystem:
         self._write_out = WriteOut(volume, self._inodes, self._space)
         self._data = FileData(volume, self._inodes, self._space, self._write_out)
         self._directories = Directories(volume.imap, name_hash)
-        self._names = Namespace(self._inodes, self._directories, self._data, self._space)
         self._attributes = Attributes(volume, self._inodes, self._space, name_hash)
+        self._access = AccessLists(self._inodes, self._attributes)
+        self._names = Namespace(
+            self._inodes, self._directories, self._data, self._access, self._space
+        )
         self._committer = Committer(volume, self._inodes, self._space, self._write_out)
         self._checkpointer = Checkpointer(volume, self._committer)
         self._cleaner = Cleaner(
@@ -226,15 +231,20 @@ class Filesystem:
         mtime_ns: int | None = None,
         privileged: bool = False,
     ) -> Inode:
-        """Change attributes; None leaves one alone.  ``mode`` changes the permissions only."""
+        """Change attributes; None leaves one alone.
+
+        ``mode`` changes the permissions only, and with them the access list.
+        """
         self._begin(now_ns)
         inode = self._inodes.get(ino)
+        if mode is not None:
+            self._access.check_readable(inode)
         if size is not None:
             if not inode.is_regular:
                 raise FilesystemError(errno.EISDIR if inode.is_directory else errno.EINVAL)
             self._data.truncate(inode, size, now_ns)
         if mode is not None:
-            inode.mode = inode.mode & S_IFMT | mode & ~S_IFMT
+            self._access.change_mode(inode, mode)
         if uid is not None:
             inode.uid = uid
         if gid is not None:
@@ -285,22 +295,33 @@ class Filesystem:
         gid: int,
         now_ns: int,
         rdev: int = 0,
+        umask: int = 0,
     ) -> Inode:
-        """Create a file, fifo, socket or device node: ``mode`` has the type bits."""
+        """Create a file, fifo, socket or device node: ``mode`` has the type bits.
+
+        A default access list of the directory is inherited, and ``umask`` ignored.
+        """
         if mode & S_IFMT in (S_IFDIR, S_IFLNK, 0):
             raise FilesystemError(errno.EINVAL)
         self._begin(now_ns)
-        inode = self._names.create(parent_ino, name, mode, uid, gid, now_ns, rdev)
+        inode = self._names.create(parent_ino, name, mode, uid, gid, now_ns, rdev, umask)
         self._end()
         return inode
 
     def mkdir(
-        self, parent_ino: int, name: bytes, mode: int, uid: int, gid: int, now_ns: int
+        self,
+        parent_ino: int,
+        name: bytes,
+        mode: int,
+        uid: int,
+        gid: int,
+        now_ns: int,
+        umask: int = 0,
     ) -> Inode:
-        """Create a directory."""
+        """Create a directory; ``umask`` as for ``create``."""
         self._begin(now_ns)
         mode = S_IFDIR | mode & ~S_IFMT
-        inode = self._names.create(parent_ino, name, mode, uid, gid, now_ns)
+        inode = self._names.create(parent_ino, name, mode, uid, gid, now_ns, umask=umask)
         self._end()
         return inode
 
@@ -419,18 +440,42 @@ class Filesystem:
 
     def getxattr(self, ino: int, name: bytes) -> bytes:
         """Return an extended attribute; raises ENODATA."""
-        return self._attributes.get(self._inodes.get(ino), name)
+        inode = self._inodes.get(ino)
+        if name in acl.NAMES:
+            return self._access.get(inode, name)
+        return self._attributes.get(inode, name)
 
-    def setxattr(self, ino: int, name: bytes, value: bytes, now_ns: int, flags: int = 0) -> None:
-        """Set an extended attribute; ``flags`` 1 creates only, 2 replaces only."""
+    def setxattr(
+        self,
+        ino: int,
+        name: bytes,
+        value: bytes,
+        now_ns: int,
+        flags: int = 0,
+        clear_setgid: bool = False,
+    ) -> None:
+        """Set an extended attribute; ``flags`` 1 creates only, 2 replaces only.
+
+        An access list (``acl.ACCESS``) also sets the permissions of the mode and,
+        with ``clear_setgid``, takes the set-group-ID bit.  One that says no more
+        than a mode is not kept; an empty list removes.
+        """
         self._begin(now_ns)
-        self._attributes.set(self._inodes.get(ino), name, value, now_ns, flags)
+        inode = self._inodes.get(ino)
+        if name in acl.NAMES:
+            self._access.set(inode, name, value, now_ns, flags, clear_setgid)
+        else:
+            self._attributes.set(inode, name, value, now_ns, flags)
         self._end()
 
     def removexattr(self, ino: int, name: bytes, now_ns: int) -> None:
         """Remove an extended attribute; raises ENODATA."""
         self._begin(now_ns)
-        self._attributes.remove(self._inodes.get(ino), name, now_ns)
+        inode = self._inodes.get(ino)
+        if name in acl.NAMES:
+            self._access.remove(inode, name, now_ns)
+        else:
+            self._attributes.remove(inode, name, now_ns)
         self._end()
 
     def listxattr(self, ino: int) -> list[bytes]:

@@ -159,10 +159,12 @@ class Inode:
     """An inode in memory.  Fields are those of FORMAT.md, "Inode"."""
 
     __slots__ = (
+        "access_list",
         "atime_ns",
         "blocks",
         "btime_ns",
         "ctime_ns",
+        "default_list",
         "dirty_blocks",
         "dirty_extents",
         "generation",
@@ -203,6 +205,9 @@ class Inode:
         self.dirty_blocks: dict[int, bytes | bytearray] = {}
         self.dirty_extents = DirtyExtents()
         self.open_count = 0
+        # Access control lists; None until they are asked for, empty for none.
+        self.access_list: bytes | None = None
+        self.default_list: bytes | None = None
 
     def item(self) -> InodeItem:
         """Return the item as it goes to disk."""
@@ -302,6 +307,7 @@ class InodeTable:
         inode = Inode(volume.next_ino, item)
         volume.next_ino += 1
         volume.inode_count += 1
+        inode.access_list = inode.default_list = b""
         self._remember(inode)
         self.mark_dirty(inode)
         return inode

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 
+from lfs.access import AccessLists
 from lfs.directory import Directories
 from lfs.errors import FilesystemError
 from lfs.file_data import FileData
@@ -70,12 +71,14 @@ class Namespace:
         inodes: InodeTable,
         directories: Directories,
         data: FileData,
+        access: AccessLists,
         space: SpaceRules,
     ) -> None:
         """Operate on the inodes and directories of one volume."""
         self._inodes = inodes
         self._directories = directories
         self._data = data
+        self._access = access
         self._space = space
 
     # ----------------------------------------------------------------- looking up
@@ -115,17 +118,26 @@ class Namespace:
         gid: int,
         now_ns: int,
         rdev: int = 0,
+        umask: int = 0,
     ) -> Inode:
-        """Create an inode of the type and permissions in ``mode`` under a new name."""
+        """Create an inode of the type and permissions in ``mode`` under a new name.
+
+        It inherits the default access list of the directory, or is bounded by ``umask``.
+        """
         parent = self._new_name(parent_ino, name)
         is_directory = mode & S_IFMT == S_IFDIR
         if is_directory and parent.nlink >= LINK_COUNT_MAX:
             raise FilesystemError(errno.EMLINK)
-        self._space.admit(_CREATE_BLOCKS)
+        mode, lists = self._access.for_new(parent, mode, umask)
+        list_blocks = self._access.blocks(lists) if lists else 0
+        self._space.admit(_CREATE_BLOCKS + list_blocks)
         if parent.mode & S_ISGID:
             gid = parent.gid
             mode |= S_ISGID if is_directory else 0
-        return self._add_new(parent, name, mode, uid, gid, now_ns, rdev)
+        inode = self._add_new(parent, name, mode, uid, gid, now_ns, rdev)
+        if lists:
+            self._access.give(inode, lists)
+        return inode
 
     def _add_new(
         self, parent: Inode, name: bytes, mode: int, uid: int, gid: int, now_ns: int, rdev: int

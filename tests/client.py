@@ -53,10 +53,25 @@ class WritableTree(Tree, Protocol):
 
     def lookup(self, parent: int, name: bytes) -> Attributes: ...
     def create(
-        self, parent: int, name: bytes, mode: int, uid: int, gid: int, now_ns: int, rdev: int = 0
+        self,
+        parent: int,
+        name: bytes,
+        mode: int,
+        uid: int,
+        gid: int,
+        now_ns: int,
+        rdev: int = 0,
+        umask: int = 0,
     ) -> Attributes: ...
     def mkdir(
-        self, parent: int, name: bytes, mode: int, uid: int, gid: int, now_ns: int
+        self,
+        parent: int,
+        name: bytes,
+        mode: int,
+        uid: int,
+        gid: int,
+        now_ns: int,
+        umask: int = 0,
     ) -> Attributes: ...
     def symlink(
         self, parent: int, name: bytes, target: bytes, uid: int, gid: int, now_ns: int
@@ -120,13 +135,13 @@ class Client:
 
     # -------------------------------------------------------------------- names
 
-    def create(self, path: bytes, mode: int, rdev: int, *, now_ns: int) -> None:
+    def create(self, path: bytes, mode: int, rdev: int, umask: int = 0, *, now_ns: int) -> None:
         """Make a file, a fifo, a socket or a device."""
-        self.tree.create(*self._parent(path), mode, *self.user, now_ns, rdev)
+        self.tree.create(*self._parent(path), mode, *self.user, now_ns, rdev, umask)
 
-    def mkdir(self, path: bytes, mode: int, *, now_ns: int) -> None:
+    def mkdir(self, path: bytes, mode: int, umask: int = 0, *, now_ns: int) -> None:
         """Make a directory."""
-        self.tree.mkdir(*self._parent(path), mode, *self.user, now_ns)
+        self.tree.mkdir(*self._parent(path), mode, *self.user, now_ns, umask)
 
     def symlink(self, path: bytes, target: bytes, *, now_ns: int) -> None:
         """Make a symlink."""
@@ -237,9 +252,12 @@ class Client:
         """Set the time of the last change."""
         self.tree.setattr(self.ino(path), now_ns, atime_ns=now_ns, mtime_ns=mtime_ns)
 
-    def setxattr(self, path: bytes, name: bytes, value: Data, flags: int, *, now_ns: int) -> None:
+    def setxattr(
+        self, path: bytes, name: bytes, value: Data | bytes, flags: int, *, now_ns: int
+    ) -> None:
         """Set an extended attribute."""
-        self.tree.setxattr(self.ino(path), name, value.bytes(), now_ns, flags)
+        value = value if isinstance(value, bytes) else value.bytes()
+        self.tree.setxattr(self.ino(path), name, value, now_ns, flags)
 
     def getxattr(self, path: bytes, name: bytes, *, now_ns: int) -> bytes:
         """Return an extended attribute."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from lfs.errors import FilesystemError
 from lfs.ondisk import NAME_BYTES_MAX, ROOT_INO, SYMLINK_BYTES_MAX, XATTR_VALUE_BYTES_MAX
+from tests import acls
 
 NO_REPLACE = 1
 EXCHANGE = 2
@@ -107,18 +108,51 @@ class Model:
     # ------------------------------------------------------------------- making
 
     def create(
-        self, parent: int, name: bytes, mode: int, uid: int, gid: int, now_ns: int, rdev: int = 0
+        self,
+        parent: int,
+        name: bytes,
+        mode: int,
+        uid: int,
+        gid: int,
+        now_ns: int,
+        rdev: int = 0,
+        umask: int = 0,
     ) -> Node:
         """Make anything but a directory or a symlink."""
-        return self._add(parent, name, mode, uid, gid, now_ns, rdev)
+        node = self._add(parent, name, mode, uid, gid, now_ns, rdev)
+        self._inherit(node, self.nodes[parent], mode, umask)
+        return node
 
-    def mkdir(self, parent: int, name: bytes, mode: int, uid: int, gid: int, now_ns: int) -> Node:
+    def mkdir(
+        self,
+        parent: int,
+        name: bytes,
+        mode: int,
+        uid: int,
+        gid: int,
+        now_ns: int,
+        umask: int = 0,
+    ) -> Node:
         """Make a directory."""
         node = self._add(parent, name, stat.S_IFDIR | mode & PERMISSION_BITS, uid, gid, now_ns)
+        self._inherit(node, self.nodes[parent], mode, umask)
         node.nlink = 2
         node.parent_ino = parent
         self.nodes[parent].nlink += 1
         return node
+
+    def _inherit(self, node: Node, directory: Node, mode: int, umask: int) -> None:
+        """Give a new node the permissions and the lists that its directory wants."""
+        value = directory.xattrs.get(acls.DEFAULT)
+        if value is None:
+            node.mode &= ~umask
+            return
+        default = acls.entries_of(value)
+        node.mode = acls.inherited_mode(default, node.mode)
+        if acls.says_more_than_a_mode(default):
+            node.xattrs[acls.ACCESS] = acls.value_of(acls.inherited_list(default, mode))
+        if stat.S_ISDIR(node.mode):
+            node.xattrs[acls.DEFAULT] = value
 
     def symlink(
         self, parent: int, name: bytes, target: bytes, uid: int, gid: int, now_ns: int
@@ -283,6 +317,9 @@ class Model:
             self._truncate(node, size, now_ns)
         if mode is not None:
             node.mode = stat.S_IFMT(node.mode) | mode & PERMISSION_BITS
+            if acls.ACCESS in node.xattrs:
+                entries = acls.entries_of(node.xattrs[acls.ACCESS])
+                node.xattrs[acls.ACCESS] = acls.value_of(acls.after_chmod(entries, mode))
         node.uid = node.uid if uid is None else uid
         node.gid = node.gid if gid is None else gid
         node.mtime_ns = node.mtime_ns if mtime_ns is None else mtime_ns
@@ -304,11 +341,30 @@ class Model:
             raise FilesystemError(errno.ERANGE)
         if len(value) > XATTR_VALUE_BYTES_MAX:
             raise FilesystemError(errno.E2BIG)
+        if name in (acls.ACCESS, acls.DEFAULT):
+            self._check_list(node, name, value)
         if flags == XATTR_CREATE and name in node.xattrs:
             raise FilesystemError(errno.EEXIST)
         if flags == XATTR_REPLACE and name not in node.xattrs:
             raise FilesystemError(errno.ENODATA)
         node.xattrs[name] = value
+        if name in (acls.ACCESS, acls.DEFAULT):
+            self._apply_list(node, name)
+
+    def _check_list(self, node: Node, name: bytes, value: bytes) -> None:
+        """Refuse a list where there can be none; a list itself is taken for valid."""
+        if stat.S_ISLNK(node.mode):
+            raise FilesystemError(errno.EOPNOTSUPP)
+        if name == acls.DEFAULT and value and not stat.S_ISDIR(node.mode):
+            raise FilesystemError(errno.EACCES)
+
+    def _apply_list(self, node: Node, name: bytes) -> None:
+        """Let a list that was set rule the mode, and drop it when it says no more than that."""
+        entries = acls.entries_of(node.xattrs[name])
+        if name == acls.ACCESS and entries:
+            node.mode = node.mode & ~0o777 | acls.mode_of(entries)
+        if not entries or (name == acls.ACCESS and not acls.says_more_than_a_mode(entries)):
+            del node.xattrs[name]
 
     def removexattr(self, ino: int, name: bytes, now_ns: int) -> None:
         """Remove an attribute."""

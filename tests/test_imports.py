@@ -34,7 +34,17 @@ LAYERS: list[tuple[str, tuple[str, ...]]] = [
             "lfs.maintenance",
         ),
     ),
-    ("operations", ("lfs.directory", "lfs.namespace", "lfs.file_data", "lfs.attributes")),
+    (
+        "operations",
+        (
+            "lfs.acl",
+            "lfs.access",
+            "lfs.directory",
+            "lfs.namespace",
+            "lfs.file_data",
+            "lfs.attributes",
+        ),
+    ),
     ("filesystem", ("lfs.filesystem", "lfs.format")),
     (
         "tools",

@@ -31,6 +31,7 @@ from fsck.check import check_device
 from lfs.device.memory import MemoryDevice
 from lfs.device.recording import Event, Flush, RecordingDevice, Write, replay
 from lfs.ondisk import ROOT_INO
+from tests import acls
 from tests.client import Client, Data, Request
 from tests.model import EXCHANGE, NO_REPLACE, XATTR_CREATE, XATTR_REPLACE, Model
 from tests.state import state_difference, tree_state
@@ -64,6 +65,16 @@ lengths = st.one_of(
 data = st.builds(Data, st.integers(0, 1000), lengths)
 values = st.builds(Data, st.integers(0, 1000), st.sampled_from([0, 1, 200, 3000, 65536, 65537]))
 xattr_names = st.sampled_from([b"user.a", b"user.b", b"user." + b"n" * 250, b"user." + b"n" * 251])
+umasks = st.sampled_from([0, 0o022, 0o077])
+access_lists = st.fixed_dictionaries(
+    {acls.USER_OBJ: st.just(6), acls.GROUP_OBJ: st.integers(0, 7), acls.OTHER: st.integers(0, 7)},
+    optional={acls.user(5): st.integers(0, 7), acls.group(2**31): st.integers(0, 7)},
+).flatmap(
+    lambda entries: st.builds(
+        lambda mask: entries | ({acls.MASK: mask} if len(entries) > 3 else {}), st.integers(0, 7)
+    )
+)
+access_values = st.one_of(st.just(b""), access_lists.map(acls.value_of))
 
 
 class FilesystemMachine(RuleBasedStateMachine):
@@ -156,18 +167,18 @@ class FilesystemMachine(RuleBasedStateMachine):
 
     # ---------------------------------------------------------------------- names
 
-    @rule(pick=picks, name=names, mode=permissions)
-    def create(self, pick: int, name: bytes, mode: int) -> None:
-        self._request("create", self._place(pick, name), stat.S_IFREG | mode, 0)
+    @rule(pick=picks, name=names, mode=permissions, umask=umasks)
+    def create(self, pick: int, name: bytes, mode: int, umask: int) -> None:
+        self._request("create", self._place(pick, name), stat.S_IFREG | mode, 0, umask)
 
     @rule(pick=picks, name=names, kind=st.sampled_from([stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR]))
     def mknod(self, pick: int, name: bytes, kind: int) -> None:
         rdev = 0x0105 if kind == stat.S_IFCHR else 0
         self._request("create", self._place(pick, name), kind | 0o600, rdev)
 
-    @rule(pick=picks, name=names, mode=st.sampled_from([0o755, 0o700, 0o2775]))
-    def mkdir(self, pick: int, name: bytes, mode: int) -> None:
-        self._request("mkdir", self._place(pick, name), mode)
+    @rule(pick=picks, name=names, mode=st.sampled_from([0o755, 0o700, 0o2775]), umask=umasks)
+    def mkdir(self, pick: int, name: bytes, mode: int, umask: int) -> None:
+        self._request("mkdir", self._place(pick, name), mode, umask)
 
     @rule(pick=picks, name=names, length=st.sampled_from([1, 100, 500, 1500, 4095, 4096]))
     def symlink(self, pick: int, name: bytes, length: int) -> None:
@@ -301,6 +312,28 @@ class FilesystemMachine(RuleBasedStateMachine):
     @rule(pick=picks, name=xattr_names)
     def removexattr(self, pick: int, name: bytes) -> None:
         self._request("removexattr", self._any(pick % 4), name)
+
+    @rule(
+        pick=picks,
+        name=st.sampled_from([acls.ACCESS, acls.DEFAULT]),
+        value=access_values,
+        flags=st.sampled_from([0, 0, 0, XATTR_CREATE, XATTR_REPLACE]),
+    )
+    def set_access_list(self, pick: int, name: bytes, value: bytes, flags: int) -> None:
+        self._request("setxattr", self._any(pick), name, value, flags)
+
+    @rule(pick=picks, value=access_lists.map(acls.value_of), mode=permissions, umask=umasks)
+    def inherit(self, pick: int, value: bytes, mode: int, umask: int) -> None:
+        """Make files and directories where a default list rules."""
+        path = self._place(pick, b"").rstrip(b"/")
+        self._request("setxattr", path, acls.DEFAULT, value, 0)
+        self._request("mkdir", path + b"/a", mode, umask)
+        self._request("create", path + b"/x", stat.S_IFREG | mode, 0, umask)
+
+    @rule(pick=picks, name=st.sampled_from([acls.ACCESS, acls.DEFAULT]))
+    def remove_access_list(self, pick: int, name: bytes) -> None:
+        self._request("getxattr", self._any(pick), name)
+        self._request("removexattr", self._any(pick), name)
 
     @rule(pick=picks)
     def look(self, pick: int) -> None:

@@ -1,11 +1,17 @@
 """Requests of the kernel, translated into calls of the core and back.
 
 What the kernel does before asking, and this module therefore does not: it
-checks permissions (``default_permissions`` is always on), applies the umask,
-clears set-id bits on write, truncate and chown, finds the place where an
-``O_APPEND`` write goes, sends an ``fsync`` after each write of an ``O_SYNC``
+checks permissions, by mode and access control list (``default_permissions`` is
+always on), clears set-id bits on write, truncate and chown, finds the place where
+an ``O_APPEND`` write goes, sends an ``fsync`` after each write of an ``O_SYNC``
 file, and keeps locks.  ``flush``, ``access`` and ``poll`` are not served: the
 kernel asks once at most.
+
+*Access control lists.*  With ``enable_acl`` the kernel reads lists as attributes,
+keeps them, and checks by them.  That new inodes inherit them, and that list and
+mode agree, is the core's doing.  The umask is the core's too, because a default
+list takes its place; the kernel does not apply it (``lfs.fuse.unmasked``), or has
+applied it already, and then applying it again changes nothing.
 
 *Handles.*  pyfuse3 passes nothing but the handle to ``read`` and ``write``.  It
 is ``2 * ino + privileged``, where ``privileged`` says that root opened the file
@@ -66,7 +72,7 @@ class LfsOperations(Handlers):
     """Serves one mounted filesystem."""
 
     supports_dot_lookup = True
-    enable_acl = False
+    enable_acl = True
 
     def __init__(
         self,
@@ -139,7 +145,9 @@ class LfsOperations(Handlers):
         if not stat.S_IFMT(mode):
             mode |= stat.S_IFREG
         return self._entry(
-            self.filesystem.create(parent_inode, name, mode, ctx.uid, ctx.gid, time_ns(), rdev)
+            self.filesystem.create(
+                parent_inode, name, mode, ctx.uid, ctx.gid, time_ns(), rdev, ctx.umask
+            )
         )
 
     @change
@@ -148,7 +156,7 @@ class LfsOperations(Handlers):
     ) -> EntryAttributes:
         """Make a directory."""
         return self._entry(
-            self.filesystem.mkdir(parent_inode, name, mode, ctx.uid, ctx.gid, time_ns())
+            self.filesystem.mkdir(parent_inode, name, mode, ctx.uid, ctx.gid, time_ns(), ctx.umask)
         )
 
     @change
@@ -233,7 +241,7 @@ class LfsOperations(Handlers):
     @change
     def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
         """Set an attribute; pyfuse3 has checked the flags."""
-        self._xattrs.set(inode, name, value, time_ns())
+        self._xattrs.set(inode, name, value, time_ns(), ctx)
 
     @change
     def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
@@ -254,7 +262,9 @@ class LfsOperations(Handlers):
         """Make a regular file and open it."""
         filesystem = self.filesystem
         mode = stat.S_IFREG | mode & PERMISSIONS
-        inode = filesystem.create(parent_inode, name, mode, ctx.uid, ctx.gid, time_ns())
+        inode = filesystem.create(
+            parent_inode, name, mode, ctx.uid, ctx.gid, time_ns(), 0, ctx.umask
+        )
         filesystem.open(inode.ino)
         self._xattrs.note_new(inode.ino)
         return handle_of(inode.ino, ctx), self._entry(inode)

@@ -5,23 +5,29 @@ file has.  Which inodes lack one is remembered for the last
 ``WITHOUT_CAPABILITY_MAX`` of them, so that the answer costs no look into the
 inode map.
 
-The namespace ``system`` has virtual attributes only, by which ``lfs`` asks what
-it would ask by ``ioctl`` elsewhere: ``lfs.cli.extents`` and ``lfs.cli.target``
-are the other end.
+The namespace ``system`` has the two access control lists, of which the core
+remembers who has none, and virtual attributes, by which ``lfs`` asks what it would
+ask by ``ioctl`` elsewhere: ``lfs.cli.extents`` and ``lfs.cli.target`` are the other
+end.
 """
 
 from __future__ import annotations
 
 import errno
+import stat
 
+from pyfuse3 import RequestContext
+
+from lfs import acl
 from lfs.cli.extents import extents_attribute_start, format_extents
 from lfs.cli.target import TARGET_ATTRIBUTE
 from lfs.errors import FilesystemError
 from lfs.filesystem import Filesystem
+from lfs.fuse.callers import may_keep_setgid
 
 WITHOUT_CAPABILITY_MAX = 65536
 _CAPABILITY = b"security.capability"
-_VIRTUAL = b"system."
+_SYSTEM = b"system."
 _STORED = (b"user.", b"trusted.", b"security.")
 _NO_CAPABILITY = "no capability"
 
@@ -39,22 +45,29 @@ class ExtendedAttributes:
         """Return a value; raises FilesystemError: ENODATA, EOPNOTSUPP in ``system``."""
         if name == _CAPABILITY:
             return self._capability(ino)
-        if name.startswith(_VIRTUAL):
+        if name.startswith(_SYSTEM) and name not in acl.NAMES:
             return self._virtual(ino, name)
         _check_storable(name)
         return self._filesystem.getxattr(ino, name)
 
-    def set(self, ino: int, name: bytes, value: bytes, now_ns: int) -> None:
+    def set(self, ino: int, name: bytes, value: bytes, now_ns: int, ctx: RequestContext) -> None:
         """Set an attribute; raises FilesystemError: EOPNOTSUPP in ``system``, ENOSPC."""
         _check_storable(name)
         if name == _CAPABILITY:
             self._without_capability.discard(ino)
-        self._filesystem.setxattr(ino, name, value, now_ns)
+        clear_setgid = name == acl.ACCESS and not self._may_keep_setgid(ino, ctx)
+        self._filesystem.setxattr(ino, name, value, now_ns, 0, clear_setgid)
 
     def remove(self, ino: int, name: bytes, now_ns: int) -> None:
-        """Remove an attribute; raises FilesystemError: ENODATA, EOPNOTSUPP in ``system``."""
+        """Remove an attribute; raises FilesystemError: ENODATA, EOPNOTSUPP in ``system``.
+
+        An access control list need not exist, as on other filesystems.
+        """
         _check_storable(name)
-        self._filesystem.removexattr(ino, name, now_ns)
+        if name in acl.NAMES:
+            self._filesystem.setxattr(ino, name, b"", now_ns)
+        else:
+            self._filesystem.removexattr(ino, name, now_ns)
 
     def names(self, ino: int) -> list[bytes]:
         """Return the names of the stored attributes."""
@@ -76,6 +89,10 @@ class ExtendedAttributes:
                 self.note_new(ino)
             raise
 
+    def _may_keep_setgid(self, ino: int, ctx: RequestContext) -> bool:
+        inode = self._filesystem.getattr(ino)
+        return not inode.mode & stat.S_ISGID or may_keep_setgid(ctx, inode.gid)
+
     def _virtual(self, ino: int, name: bytes) -> bytes:
         if name == TARGET_ATTRIBUTE:
             return self._target
@@ -88,7 +105,7 @@ class ExtendedAttributes:
 def _check_storable(name: bytes) -> None:
     """Raise EOPNOTSUPP unless a namespace that is stored holds ``name``, EINVAL when it is all."""
     namespace, dot, rest = name.partition(b".")
-    if namespace + dot not in _STORED:
+    if namespace + dot not in _STORED and name not in acl.NAMES:
         raise FilesystemError(errno.EOPNOTSUPP)
     if not rest:
         raise FilesystemError(errno.EINVAL)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from lfs import acl
 from lfs.filesystem import Filesystem
 from lfs.fuse import session
 from lfs.fuse.mountpoint import find_mount, unmount
@@ -61,14 +62,15 @@ class RecordedFilesystem(Filesystem):
     def create(self, parent: int, name: bytes, mode: int, *rest: Any) -> Any:
         """Note ``create``."""
         inode = super().create(parent, name, mode, *rest)
-        self._note("create", self._place(parent, name), mode, rest[3] if len(rest) > 3 else 0)
+        rdev, umask = (*rest[3:], 0, 0)[:2]
+        self._note("create", self._place(parent, name), mode, rdev, umask)
         self._places[inode.ino] = [(parent, name)]
         return inode
 
     def mkdir(self, parent: int, name: bytes, mode: int, *rest: Any) -> Any:
         """Note ``mkdir``."""
         inode = super().mkdir(parent, name, mode, *rest)
-        self._note("mkdir", self._place(parent, name), mode)
+        self._note("mkdir", self._place(parent, name), mode, *rest[3:])
         self._places[inode.ino] = [(parent, name)]
         return inode
 
@@ -171,7 +173,8 @@ class RecordedFilesystem(Filesystem):
     def setxattr(self, ino: int, name: bytes, value: bytes, *rest: Any) -> None:
         """Note ``setxattr``."""
         super().setxattr(ino, name, value, *rest)
-        self._note("setxattr", self._path(ino), name, Data(len(self.calls), len(value)), 0)
+        other = value if name in acl.NAMES else Data(len(self.calls), len(value))
+        self._note("setxattr", self._path(ino), name, other, 0)
 
     def begin_commit(self, now_ns: int) -> int:
         """Note ``sync``."""

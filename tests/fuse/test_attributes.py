@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -22,7 +22,13 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.lstat().st_mode)
 
 
-def as_user(directory: Path, work: Callable[[], object], uid: int = USER, gid: int = USER) -> int:
+def as_user(
+    directory: Path,
+    work: Callable[[], object],
+    uid: int = USER,
+    gid: int = USER,
+    groups: Sequence[int] = (),
+) -> int:
     """Run ``work`` in ``directory`` as another user; return the errno it ended with, or 0."""
     child = os.fork()
     if child == 0:
@@ -30,7 +36,7 @@ def as_user(directory: Path, work: Callable[[], object], uid: int = USER, gid: i
         try:
             # The way to the directory may be closed to the user.
             os.chdir(directory)
-            os.setgroups([])
+            os.setgroups(groups)
             os.setresgid(gid, gid, gid)
             os.setresuid(uid, uid, uid)
             work()

@@ -31,6 +31,8 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
 
 # Where a program is not in the Debian package of its own name.
 _PACKAGES = {
+    "setfacl": "acl",
+    "getfacl": "acl",
     "qemu-img": "qemu-utils",
     "nbdinfo": "libnbd-bin",
     "nbdcopy": "libnbd-bin",

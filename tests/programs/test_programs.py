@@ -58,6 +58,59 @@ def test_git_clone_commit_and_fsck(disk: Disk, need: Need, tmp_path: Path) -> No
     _check_clone(clone, tree)
 
 
+# ---------------------------------------------------------- access control lists
+
+
+def _make_lists(top: Path) -> None:
+    """Make a tree of which every part has a list, given or inherited."""
+    top.mkdir()
+    run(["setfacl", "-m", "u:1001:rwx,g:2001:rx,m::rx", top])
+    run(["setfacl", "-d", "-m", "u:1001:rwx,g:2001:r-x,o::---", top])
+    (top / "inner").mkdir()
+    for path in (top / "file", top / "inner/file"):
+        path.write_text("content")
+    run(["setfacl", "-m", "u:1002:r", top / "inner/file"])
+    run(["chmod", "2750", top / "inner"])
+
+
+def _lists(top: Path) -> str:
+    return run(["getfacl", "-R", "-n", "."], top)
+
+
+def test_lists_are_copied_and_packed(disk: Disk, need: Need) -> None:
+    need("setfacl", "getfacl", "tar", "rsync")
+    source = disk.place / "source"
+    _make_lists(source)
+    expected = _lists(source)
+    assert expected.count("user:1001:rwx") == 4 + 2
+    assert "default:mask::rwx" in expected
+    assert "# flags: -s-" in expected
+    archive = disk.place / "tree.tar"
+    run(["tar", "--acls", "-cf", archive, "."], source)
+    for name in ("copied", "packed", "synchronised"):
+        (disk.place / name).mkdir()
+    run(["cp", "-a", f"{source}/.", "copied"], disk.place)
+    run(["tar", "--acls", "-xpf", archive], disk.place / "packed")
+    run(["rsync", "-aA", f"{source}/", "synchronised"], disk.place)
+    for _ in range(2):
+        for name in ("source", "copied", "packed", "synchronised"):
+            assert _lists(disk.place / name) == expected, name
+        disk.remount()
+
+
+def test_lists_are_restored_and_removed(disk: Disk, need: Need, tmp_path: Path) -> None:
+    need("setfacl", "getfacl")
+    source = disk.place / "source"
+    _make_lists(source)
+    saved = tmp_path / "lists"
+    saved.write_text(_lists(source))
+    run(["setfacl", "-R", "-b", "-k", source])
+    assert "1001" not in _lists(source)
+    assert not run(["getfacl", "-R", "-s", "."], source)
+    run(["setfacl", f"--restore={saved}"], source)
+    assert _lists(source) == saved.read_text()
+
+
 # --------------------------------------------------------------------------- tar
 
 
