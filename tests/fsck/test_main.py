@@ -102,13 +102,24 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int
     return code, err
 
 
-@pytest.mark.parametrize("option", ["-y", "-p", "-a"])
-def test_main_repair_is_refused_with_16(
-    option: str, image: Path, capsys: pytest.CaptureFixture[str]
+def test_main_repair_is_refused_with_16(image: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert refused(capsys, "-y", image) == (
+        16,
+        "fsck.lfs: -y: this version checks but does not repair; use -n or no option\n",
+    )
+
+
+@pytest.mark.parametrize("option", ["-p", "-a"])
+def test_main_at_boot_says_one_line(
+    option: str, image: Path, damaged: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, line = refused(capsys, option, image)
-    assert code == 16
-    assert "does not repair" in line
+    assert exit_code(option, image) == 0
+    assert exit_code(option, "-v", damaged) == 4
+    out, err = capsys.readouterr()
+    clean, found = out.splitlines()
+    assert clean.startswith(f"{image}: clean, 9 inodes")
+    assert found.startswith(f"{damaged}: 1 problem found, nothing changed, 9 inodes")
+    assert err == ""
 
 
 @pytest.mark.parametrize("arguments", [[], ["-z", "x"], ["x", "y"]])

@@ -7,11 +7,20 @@ from pathlib import Path
 import pytest
 
 from lfs.fuse import mountpoint
-from lfs.fuse.mountpoint import Mount, MountError, find_mount, mounts, prepare_mount_point
+from lfs.fuse.mountpoint import (
+    ATIME_FLAGS,
+    FLAGS,
+    READ_ONLY,
+    STRICTATIME,
+    MountError,
+    find_mount,
+    mounts,
+    prepare_mount_point,
+)
 
 _TABLE = rb"""22 1 0:20 / / rw,relatime shared:1 - ext4 /dev/vda1 rw
-40 22 0:39 / /mnt/a\040b rw,nosuid - fuse.lfs /img/x\134y.img rw,user_id=0
-41 22 0:40 / /mnt/ro ro,nosuid shared:7 master:2 - fuse.lfs /img/ro.img ro,user_id=0
+40 22 0:39 / /mnt/a\040b rw,nosuid,noatime - fuse.lfs /img/x\134y.img rw,sync,user_id=0
+41 22 0:40 / /mnt/ro ro shared:7 master:2 - fuse.lfs /img/ro.img ro,user_id=0
 42 22 0:41 / /mnt/ro rw - tmpfs none rw
 """
 
@@ -24,11 +33,21 @@ def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("table")
 def test_mounts_are_read_with_escapes_and_optional_fields() -> None:
-    assert mounts() == [
-        Mount("/", "ext4", "/dev/vda1", False),
-        Mount("/mnt/a b", "fuse.lfs", "/img/x\\y.img", False),
-        Mount("/mnt/ro", "fuse.lfs", "/img/ro.img", True),
-        Mount("/mnt/ro", "tmpfs", "none", False),
+    assert [mount[:5] for mount in mounts()] == [
+        ("/", "ext4", "/dev/vda1", False, "0:20"),
+        ("/mnt/a b", "fuse.lfs", "/img/x\\y.img", False, "0:39"),
+        ("/mnt/ro", "fuse.lfs", "/img/ro.img", True, "0:40"),
+        ("/mnt/ro", "tmpfs", "none", False, "0:41"),
+    ]
+
+
+@pytest.mark.usefixtures("table")
+def test_flags_are_those_of_the_mount_and_of_the_filesystem() -> None:
+    assert [mount.flags for mount in mounts()] == [
+        ATIME_FLAGS["relatime"],
+        FLAGS["nosuid"] | FLAGS["sync"] | ATIME_FLAGS["noatime"],
+        READ_ONLY | STRICTATIME,
+        STRICTATIME,
     ]
 
 
