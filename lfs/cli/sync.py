@@ -25,19 +25,14 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(arguments: argparse.Namespace) -> int:
     """Commit and flush; raises OSError."""
     for directory in arguments.directories:
-        make_durable(directory)
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            # What programs changed through mapped memory is still the kernel's: this hands it on.
+            _syncfs(descriptor)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
     return 0
-
-
-def make_durable(directory: str) -> None:
-    """Make everything on the filesystem of ``directory`` durable; raises OSError."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        # What programs changed through mapped memory is still the kernel's: this hands it on.
-        _syncfs(descriptor)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _syncfs(descriptor: int) -> None:

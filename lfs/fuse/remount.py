@@ -18,7 +18,6 @@ import os
 import time
 from contextlib import suppress
 
-from lfs.cli.sync import make_durable
 from lfs.fuse.mountpoint import (
     ATIME_FLAGS,
     FLAGS,
@@ -89,9 +88,6 @@ def wanted_flags(mount: Mount, options: MountOptions) -> int:
 
 
 def _make_read_only(mount: Mount, flags: int, change: Change, directory: str) -> None:
-    # Spares the kernel most of its work; where writing has failed it can't be done.
-    with suppress(OSError):
-        make_durable(mount.path)
     _set_flags(mount, flags, directory)
     deadline = time.monotonic() + _BUSY_SECONDS
     answer = _told(mount, change, directory)
