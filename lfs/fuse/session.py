@@ -82,8 +82,10 @@ def serve(request: MountRequest, ready: Callable[[], None]) -> None:
                     _serve_device(request, image, device, ready)
             finally:
                 device.close()
-    except (UsageError, FormatError) as error:
+    except UsageError as error:
         raise MountError(str(error)) from error
+    except FormatError as error:
+        raise MountError(f"{request.target}: {error}") from error
 
 
 def _serve_device(

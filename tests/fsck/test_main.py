@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -122,9 +124,19 @@ def test_main_at_boot_says_one_line(
     assert err == ""
 
 
-@pytest.mark.parametrize("arguments", [[], ["-z", "x"], ["x", "y"]])
-def test_main_wrong_usage_is_16(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert refused(capsys, *arguments)[0] == 16
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "which image or device?"),
+        (["-z", "x"], "unrecognized arguments: -z"),
+        (["x", "y"], "unrecognized arguments: y"),
+        (["x", "-C"], "argument -C: expected one argument"),
+    ],
+)
+def test_main_wrong_usage_is_16(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert refused(capsys, *arguments) == (16, f"fsck.lfs: {message} (see fsck.lfs --help)\n")
 
 
 def test_main_what_fsck_passes_is_accepted(image: Path) -> None:
@@ -138,13 +150,28 @@ def test_main_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_main_missing_file_is_8(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, line = refused(capsys, tmp_path / "missing")
-    assert code == 8
-    assert "No such file" in line
+    missing = tmp_path / "missing"
+    assert refused(capsys, missing) == (
+        8,
+        f"fsck.lfs: cannot open {missing}: No such file or directory\n",
+    )
 
 
 def test_main_directory_is_8(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert refused(capsys, tmp_path)[0] == 8
+    assert refused(capsys, tmp_path) == (
+        8,
+        f"fsck.lfs: {tmp_path} is neither an image file nor a block device\n",
+    )
+
+
+def test_main_lock_that_the_system_refuses_is_8(
+    image: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    assert refused(capsys, image) == (8, f"fsck.lfs: cannot lock {image}: No locks available\n")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -161,14 +188,17 @@ def test_main_other_content_is_8(
     path.write_bytes(b"x" * length)
     code, line = refused(capsys, path)
     assert code == 8
-    assert "not an lfs filesystem" in line
+    assert line.startswith(f"fsck.lfs: {path}: not an lfs filesystem: ")
 
 
 def test_main_truncated_image_is_8(image: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    size_bytes = image.stat().st_size
     os.truncate(image, 1 << 20)
-    code, line = refused(capsys, image)
-    assert code == 8
-    assert "truncated" in line
+    assert refused(capsys, image) == (
+        8,
+        f"fsck.lfs: {image}: truncated: the filesystem was made for {size_bytes} bytes, "
+        "the device has 1048576\n",
+    )
 
 
 def test_main_newer_incompatible_image_is_8(
@@ -176,9 +206,21 @@ def test_main_newer_incompatible_image_is_8(
 ) -> None:
     builder = sample()
     builder.superblock_changes = {"incompatible": 1 << 40}
-    code, line = refused(capsys, save(builder.build(), tmp_path / "image"))
-    assert code == 8
-    assert "incompatible" in line
+    path = save(builder.build(), tmp_path / "image")
+    assert refused(capsys, path) == (
+        8,
+        f"fsck.lfs: {path}: unknown incompatible features 0x10000000000: use a newer fsck.lfs\n",
+    )
+
+
+def test_main_newer_format_is_8(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    builder = sample()
+    builder.superblock_changes = {"format_version": 9}
+    path = save(builder.build(), tmp_path / "image")
+    assert refused(capsys, path) == (
+        8,
+        f"fsck.lfs: {path}: format version 9 is not supported (this fsck.lfs knows version 1)\n",
+    )
 
 
 @pytest.fixture
@@ -222,7 +264,9 @@ def test_main_library_missing_is_128(
     image: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "fsck.check", None)
-    assert refused(capsys, image)[0] == 128
+    code, line = refused(capsys, image)
+    assert code == 128
+    assert "fsck.check" in line
 
 
 def test_main_own_mistake_is_8_with_a_traceback(
