@@ -65,6 +65,11 @@ class Mount(NamedTuple):
     """Those of the mount and of the filesystem."""
 
     @property
+    def is_automount(self) -> bool:
+        """Tell whether it only waits for something to be mounted over it."""
+        return self.filesystem_type == "autofs"
+
+    @property
     def flags(self) -> int:
         """Return the flags that mount(2) would need for a mount like this one."""
         flags = READ_ONLY if self.read_only else 0
@@ -114,10 +119,10 @@ def prepare_mount_point(directory: str, own_type: str = FILESYSTEM_TYPE) -> str:
     """
     path = os.path.realpath(directory)
     mount = find_mount(path)
-    if mount is not None and is_dead(path):
+    if mount is not None and not mount.is_automount and is_dead(path):
         _clear_dead(mount, own_type)
         mount = find_mount(path)
-    if mount is not None:
+    if mount is not None and not mount.is_automount:
         raise MountError(f"mount point {directory} is busy: {mount.source} is mounted there")
     try:
         is_directory = stat.S_ISDIR(os.stat(path).st_mode)

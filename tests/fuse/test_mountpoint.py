@@ -65,6 +65,19 @@ def test_prepare_returns_the_real_path(tmp_path: Path) -> None:
     assert prepare_mount_point(str(tmp_path / "link")) == str(tmp_path / "dir")
 
 
+def test_prepare_takes_an_automount_point_without_touching_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def touch(path: str) -> bool:
+        raise AssertionError("this would wait for itself")
+
+    line = f"40 22 0:39 / {tmp_path} rw,relatime - autofs systemd-1 rw,fd=60,direct\n"
+    (tmp_path / "mountinfo").write_text(line)
+    monkeypatch.setattr(mountpoint, "MOUNT_TABLE", tmp_path / "mountinfo")
+    monkeypatch.setattr(mountpoint, "is_dead", touch)
+    assert prepare_mount_point(str(tmp_path)) == str(tmp_path)
+
+
 def test_prepare_of_dead_mount_of_another_kind_leaves_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,7 +18,6 @@ from lfs.device.file import FileDevice
 from lfs.errors import LogDamageError
 from lfs.fuse import mount as mount_command
 from lfs.fuse import mountpoint, remount, unmount
-from lfs.fuse.daemon import run_in_background
 from lfs.fuse.mountpoint import FLAGS, Mount, MountError
 from lfs.fuse.options import parse_options
 from lfs.ondisk import (
@@ -234,15 +233,6 @@ def test_mount_of_a_damaged_log_is_refused_with_32(
     monkeypatch.setattr(filesystem.Filesystem, "mount", damaged)
     text = f"{image}: the log is damaged at block 70"
     assert refused(capsys, "-f", image, mount_point) == (32, text)
-
-
-def test_daemon_that_ends_at_once_is_told() -> None:
-    with pytest.raises(MountError) as caught:
-        run_in_background(lambda _: os._exit(3))
-    assert caught.value.exit_code == 32
-    assert str(caught.value) == (
-        "the daemon ended before the filesystem answered; see the system log"
-    )
 
 
 @pytest.mark.fuse
