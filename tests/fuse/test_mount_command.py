@@ -276,3 +276,20 @@ def test_helpers_can_be_removed(work: Path) -> None:
         {sys.executable} -m lfs.cli.main install-helpers --remove
         """,
     ) == ["none"]
+
+
+def test_mount_over_an_automount_point(work: Path) -> None:
+    lines = run(
+        work,
+        f"""
+        mount -t lfs disk.img mnt
+        touch mnt/f
+        umount mnt
+        grep -q autofs /proc/filesystems || exit 0
+        {sys.executable} {Path(__file__).with_name("automount.py")} "$PWD/mnt" \\
+            mount -t lfs disk.img "$PWD/mnt"
+        show FSTYPE | tail -1
+        umount mnt
+        """,
+    )
+    assert lines in (["f", "fuse.lfs"], [])
