@@ -33,7 +33,10 @@ def main(mount_point: str, command: list[str]) -> int:
     point = os.open(mount_point, os.O_RDONLY | os.O_DIRECTORY)
     visitor = subprocess.Popen(["ls", f"{mount_point}/."], start_new_session=True)
     _, _, token = _PACKET.unpack(os.read(requests, _PACKET_BYTES_MAX)[: _PACKET.size])
-    code = subprocess.run(command, timeout=30, check=False).returncode
+    try:
+        code = subprocess.run(command, timeout=30, check=False).returncode
+    except subprocess.TimeoutExpired:
+        code = 1
     fcntl.ioctl(point, _FAIL if code else _READY, token)
     visitor.wait(30)
     os.close(point)
