@@ -62,8 +62,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     option("-v", dest="verbose", action="store_true", help="print phases, notes and statistics")
     option("-V", dest="version", action="store_true", help="print the version")
-    for letter in "ypa":
-        option(f"-{letter}", action=_Refused, nargs=0, help="repair: not available yet")
+    option(
+        "-a",
+        "-p",
+        dest="unattended",
+        action="store_true",
+        help="as at boot: one line, whatever is found (repair is not available yet)",
+    )
+    option("-y", action=_Refused, nargs=0, help="repair: not available yet")
     # fsck(8) passes these two; what they ask for does not apply here.
     option("-C", dest="progress_descriptor", metavar="FD", help=argparse.SUPPRESS)
     option("-T", dest="no_title", action="store_true", help=argparse.SUPPRESS)
@@ -88,10 +94,12 @@ def _check(options: argparse.Namespace) -> int:
                 if marks.is_clean and marks.is_clean_unmount:
                     print(f"{options.target}: clean, {_contents(marks)}")
                     return EXIT_CLEAN
-            report = check_device(device, _print_progress if options.verbose else None)
+            talkative = options.verbose and not options.unattended
+            report = check_device(device, _print_progress if talkative else None)
         finally:
             device.close()
-    _print_report(report, options.verbose)
+    if not options.unattended:
+        _print_report(report, options.verbose)
     print(f"{options.target}: {_verdict(report.problem_count)}, {_contents(report)}")
     return EXIT_CLEAN if report.is_clean else EXIT_PROBLEMS
 

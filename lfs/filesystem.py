@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from lfs import acl
 from lfs.access import AccessLists
@@ -55,7 +56,6 @@ class Filesystem:
     def __init__(self, volume: Volume) -> None:
         """Put the parts together over a volume that has not been recovered yet."""
         self._volume = volume
-        self.options = volume.options
         self.superblock = volume.superblock
         self.device = volume.device
         name_hash = NameHash(volume.superblock.hash_seed)
@@ -88,6 +88,7 @@ class Filesystem:
             self._cleaner,
         )
         self._now_ns = 0
+        self._needs_checkpoint = False
         self._space.make_room = lambda blocks: self._cleaner.make_room(blocks, self._now_ns)
         self._space.checkpoint = lambda: self._checkpointer.checkpoint(self._now_ns)
 
@@ -155,16 +156,22 @@ class Filesystem:
         volume = self._volume
         if recovery.commit_count:
             volume.report(f"recovered {recovery.commit_count} commits from the log")
-        self._now_ns = self._maintenance.commit_time_ns = self._checkpointer.time_ns = now_ns
         self._checkpointer.last_clean = recovery.was_clean
-        if self.read_only:
-            return
+        self._needs_checkpoint = recovery.needs_checkpoint
+        if not self.read_only:
+            self._begin_writing(now_ns)
+
+    def _begin_writing(self, now_ns: int) -> None:
+        """Write what recovery left to be written; the volume is writable, or fails here."""
+        volume = self._volume
+        self._now_ns = self._maintenance.commit_time_ns = self._checkpointer.time_ns = now_ns
         # What the log says may still be in the device's cache only.
         volume.flush(volume.log.flushed_sequence)
         try:
-            if recovery.needs_checkpoint:
+            if self._needs_checkpoint:
                 self._checkpointer.checkpoint(now_ns)
                 self._checkpointer.checkpoint(now_ns)
+                self._needs_checkpoint = False
         except DeviceError:
             raise
         except FilesystemError:
@@ -189,19 +196,81 @@ class Filesystem:
 
         Raises DeviceError when that fails; what was committed and flushed stays.
         """
-        volume = self._volume
-        if volume.read_only or volume.failed:
+        if self.read_only:
             return
-        for ino in list(self._inodes.orphans):
+        for ino in self._inodes.orphans:
             self._inodes.get(ino).open_count = 0
+        self._end_writing(now_ns)
+
+    def _end_writing(self, now_ns: int) -> None:
+        """Remove the orphans, which nobody has open, and write a clean checkpoint."""
+        for ino in list(self._inodes.orphans):
             self.forget(ino)
-        unchanged = not self._committer.dirty and volume.log.blocks_since_checkpoint == 0
+        unchanged = not self._committer.dirty and self._volume.log.blocks_since_checkpoint == 0
         if not (unchanged and self._checkpointer.last_clean):
             self._checkpointer.checkpoint(now_ns, clean=True)
+
+    def remount(
+        self,
+        now_ns: int,
+        *,
+        read_only: bool | None = None,
+        atime: str | None = None,
+        commit_interval_ns: int | None = None,
+        cleaner_policy: str | None = None,
+    ) -> None:
+        """Change how it is mounted; None leaves a choice alone, an error leaves all of them.
+
+        Read-only writes the checkpoint of ``unmount`` first, after which the image is
+        clean and nothing is written any more; EBUSY while an orphan is open.  Writable
+        does what a mount of the image would do, whose device must be writable by then;
+        EROFS when it is not, when writing has failed before, or when the log was not
+        read.  Raises FormatError too when the features allow no writing, DeviceError
+        when it fails, and then the volume has failed.
+        """
+        if read_only is not None and read_only != self.read_only:
+            if read_only:
+                self._become_read_only(now_ns)
+            else:
+                self._become_writable(now_ns)
+        options = self._volume.options
+        self._volume.options = replace(
+            options,
+            read_only=self._volume.read_only,
+            atime=atime or options.atime,
+            commit_interval_ns=commit_interval_ns or options.commit_interval_ns,
+            cleaner_policy=cleaner_policy or options.cleaner_policy,
+        )
+
+    def _become_read_only(self, now_ns: int) -> None:
+        for ino in self._inodes.orphans:
+            if self._inodes.get(ino).open_count:
+                raise FilesystemError(errno.EBUSY, "a file without a name is open")
+        self._end_writing(now_ns)
+        self._volume.read_only = True
+
+    def _become_writable(self, now_ns: int) -> None:
+        volume = self._volume
+        if volume.failed:
+            raise FilesystemError(errno.EROFS, "writing has failed: unmount and mount again")
+        if not self.options.roll_forward:
+            raise FilesystemError(errno.EROFS, "what the log holds would be lost (norecovery)")
+        if self.device.read_only:
+            raise FilesystemError(errno.EROFS, "the device is read-only")
+        require_writable(self.superblock, read_only=False)
+        volume.read_only = False
+        self._begin_writing(now_ns)
+        if volume.failed:
+            raise FilesystemError(errno.EROFS, "no checkpoint can be written")
 
     def create_root(self, mode: int, uid: int, gid: int, now_ns: int) -> Inode:
         """Create the root directory of a filesystem that has no inode yet."""
         return self._names.create_root(mode, uid, gid, now_ns)
+
+    @property
+    def options(self) -> Options:
+        """Return what the mount chose, as the last ``remount`` left it."""
+        return self._volume.options
 
     @property
     def read_only(self) -> bool:

@@ -37,6 +37,7 @@ FIRST_SEGMENT_SMALL_BYTES = 256 * KIB
 FIRST_SEGMENT_BYTES = MIB
 
 RESERVED_PERCENT_MAX = 50
+SIZE_BYTES_MAX = 2**63 - 1
 
 _UNITS = {"": 1, "K": KIB, "M": MIB, "G": KIB * MIB, "T": MIB * MIB}
 
@@ -46,7 +47,10 @@ def parse_size(text: str) -> int:
     number, unit = (text[:-1], text[-1:].upper()) if not text[-1:].isdigit() else (text, "")
     if not (number.isascii() and number.isdigit()) or unit not in _UNITS:
         raise ValueError(f"{text!r} is not a size like 4096, 512K, 64M, 10G or 1T")
-    return int(number) * _UNITS[unit]
+    size_bytes = int(number) * _UNITS[unit]
+    if size_bytes > SIZE_BYTES_MAX:
+        raise ValueError(f"{text!r} is more than a file or disk can have")
+    return size_bytes
 
 
 def format_size(size_bytes: int) -> str:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from lfs.cli.extents import Extent, read_extents
 from lfs.device.file import FileDevice
 from lfs.device.lock import ImageLock
-from lfs.errors import FilesystemError, UsageError
+from lfs.errors import FilesystemError, FormatError, UsageError
 from lfs.filesystem import Filesystem, Options
 from lfs.ondisk import ROOT_INO
 
@@ -78,13 +78,15 @@ def mounted_file_map(path: str) -> FileMap:
 def image_file_maps(image: str, paths: Sequence[str]) -> list[FileMap]:
     """Return the maps of files by their paths inside an image.
 
-    Raises UsageError, FormatError, FilesystemError.
+    Raises UsageError, FilesystemError.
     """
     with ImageLock(image, exclusive=False, wait_seconds=_LOCK_WAIT_SECONDS):
         device = FileDevice(image, read_only=True)
         try:
             filesystem = Filesystem.mount(device, 0, Options(read_only=True, atime="noatime"))
             return [_image_file_map(filesystem, path) for path in paths]
+        except FormatError as error:
+            raise UsageError(f"{image}: {error}") from error
         finally:
             device.close()
 

@@ -5,17 +5,26 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from lfs import __version__
-from lfs.cli import filefrag, sync
+from lfs.cli import filefrag, helpers, sync
 from lfs.errors import FormatError, UsageError
 
-_COMMANDS = (filefrag, sync)
+_COMMANDS = (filefrag, sync, helpers)
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that complains in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print ``message`` and exit with code 2."""
+        self.exit(2, f"lfs: {message} (see {self.prog} --help)\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with ``arguments``; return its exit code, 2 for a wrong call."""
-    parser = argparse.ArgumentParser(prog="lfs", description="Look after lfs filesystems.")
+    parser = _Parser(prog="lfs", description="Look after lfs filesystems.")
     parser.add_argument("-V", "--version", action="version", version=f"lfs {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in _COMMANDS:

@@ -26,6 +26,7 @@ from lfs.errors import DeviceError, UsageError
 
 _BUFFERS_MAX = os.sysconf("SC_IOV_MAX")
 _BLKDISCARD = 0x1277
+_BLKROGET = 0x125E
 _FALLOC_FL_KEEP_SIZE = 1
 _FALLOC_FL_PUNCH_HOLE = 2
 _OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -60,6 +61,20 @@ class FileDevice(BlockDevice):
         size_bytes = os.lseek(self._descriptor, 0, os.SEEK_END)
         self.size_bytes = size_bytes - size_bytes % self.align_bytes
         self.is_block_device = stat.S_ISBLK(os.fstat(self._descriptor).st_mode)
+
+    def make_writable(self) -> None:
+        """Open what was opened read-only for writing too; raises UsageError.
+
+        It is the same file or disk, whatever its path leads to by now.
+        """
+        if not self.read_only:
+            return
+        if is_write_protected(self.path):
+            raise UsageError(f"{self.path} is write-protected")
+        again = _open(Path(f"/proc/self/fd/{self._descriptor}"), False, self.path)
+        self.close()
+        self._descriptor = again
+        self.read_only = False
 
     def fileno(self) -> int:
         """Return the descriptor; -1 once closed."""
@@ -137,12 +152,36 @@ class FileDevice(BlockDevice):
                 os.close(descriptor)
 
 
-def _open(path: Path, read_only: bool) -> int:
-    """Return a descriptor of ``path``; raises UsageError with one line for the user."""
+def is_write_protected(path: str | Path) -> bool:
+    """Tell whether a file or disk that can be opened for reading can't be for writing.
+
+    By its permissions, its filesystem (mounted read-only), or as a disk is set.
+    """
+    if not os.access(path, os.R_OK, effective_ids=True):
+        return False
+    if not os.access(path, os.W_OK, effective_ids=True):
+        return True
+    if not stat.S_ISBLK(os.stat(path).st_mode):
+        return False
+    answer = bytearray(struct.calcsize("i"))
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:  # no disk in the drive, or gone
+        return False
+    try:
+        fcntl.ioctl(descriptor, _BLKROGET, answer)
+    finally:
+        os.close(descriptor)
+    return any(answer)
+
+
+def _open(path: Path, read_only: bool, shown: Path | None = None) -> int:
+    """Return a descriptor of ``path``; raises UsageError with one line that names ``shown``."""
+    shown = shown or path
     try:
         mode = path.stat().st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
-            raise UsageError(f"{path} is neither an image file nor a block device")
+            raise UsageError(f"{shown} is neither an image file nor a block device")
         flags = os.O_RDONLY if read_only else os.O_RDWR
         if stat.S_ISBLK(mode) and not read_only:
             # Without O_CREAT this claims the disk: the kernel refuses it while it is mounted.
@@ -150,8 +189,8 @@ def _open(path: Path, read_only: bool) -> int:
         return os.open(path, flags | os.O_CLOEXEC)
     except OSError as error:
         if error.errno == errno.EBUSY:
-            raise UsageError(f"{path} is in use by the system (mounted?)") from error
-        raise UsageError(f"cannot open {path}: {error.strerror}") from error
+            raise UsageError(f"{shown} is in use by the system (mounted?)") from error
+        raise UsageError(f"cannot open {shown}: {error.strerror}") from error
 
 
 def _rest(buffers: Sequence[bytes | memoryview], written: int) -> list[bytes | memoryview]:

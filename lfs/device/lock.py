@@ -37,14 +37,29 @@ class ImageLock:
             self._descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
             raise UsageError(f"cannot open {path}: {error.strerror}") from error
-        operation = (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB
         try:
-            self._acquire(operation, wait_seconds)
+            self._acquire(exclusive, wait_seconds)
         except BaseException:
             self.release()
             raise
+        self.exclusive = exclusive
 
-    def _acquire(self, operation: int, wait_seconds: float) -> None:
+    def convert(self, exclusive: bool, wait_seconds: float = 0.0) -> None:
+        """Make the lock exclusive or shared, within ``wait_seconds``.
+
+        Raises UsageError when others share it; then it stays as it was.  flock(2)
+        gives the old lock up before it asks for the new one, so that somebody else
+        may get in between and keep it: that is a UsageError too, without a lock.
+        """
+        try:
+            self._acquire(exclusive, wait_seconds)
+        except UsageError:
+            self._acquire(self.exclusive, wait_seconds)
+            raise
+        self.exclusive = exclusive
+
+    def _acquire(self, exclusive: bool, wait_seconds: float) -> None:
+        operation = (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB
         deadline = time.monotonic() + wait_seconds
         while True:
             try:

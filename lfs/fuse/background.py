@@ -71,7 +71,7 @@ class Background:
         self._filesystem = filesystem
         self._request_count = request_count
         self._flushing = flushing
-        self._interval_seconds = interval_seconds
+        self.interval_seconds = interval_seconds
         self._now_ns = now_ns
         self._last_count = -1
         self._garbage_time = 0.0
@@ -99,7 +99,7 @@ class Background:
         if idle and trio.current_time() - self._garbage_time >= GARBAGE_SECONDS:
             gc.collect()
             self._garbage_time = trio.current_time()
-        return self._interval_seconds
+        return self.interval_seconds
 
     def _note_failure(self, error: Exception) -> None:
         if isinstance(error, FilesystemError):

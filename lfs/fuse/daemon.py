@@ -2,7 +2,9 @@
 
 The parent waits on a pipe: one zero byte says that the filesystem answers,
 anything else is an exit code and the line to print.  The child keeps the
-parent's standard error until then and nothing of it afterwards.
+parent's standard error until then and nothing of it afterwards.  It keeps its
+process group until then too: that is how the kernel knows who may pass an
+automount point of systemd while it is being mounted.
 """
 
 from __future__ import annotations
@@ -53,7 +55,6 @@ def _await(reader: int, child: int) -> None:
 
 def _run_child(start: Start, writer: int) -> int:
     """Run ``start`` with the pipe's end ``writer``; return the exit code."""
-    os.setsid()
     announced = False
 
     def announce() -> None:
@@ -84,6 +85,7 @@ def _log_end(error: BaseException) -> None:
 
 
 def _leave_terminal() -> None:
+    os.setsid()
     os.chdir("/")
     null = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):

@@ -1,9 +1,9 @@
 """The command ``mount.lfs TARGET DIR [-o OPTIONS] [-f]``.
 
 It returns when the filesystem answers, and follows the conventions of mount(8),
-which calls it as ``mount -t lfs``: exit code 0, 1 for a wrong call or lacking
-permission, 2 for an error of the system, 32 for a mount that failed; errors are
-one line.
+which calls it as ``mount -t lfs`` and ``mount -o remount``: exit code 0, 1 for a
+wrong call or lacking permission, 2 for an error of the system, 32 for a mount that
+failed; errors are one line.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from lfs import __version__
+from lfs.device.file import is_write_protected
 from lfs.errors import UsageError
 from lfs.fuse.daemon import configure_logging, run_in_background
 from lfs.fuse.mountpoint import MountError, prepare_mount_point
 from lfs.fuse.options import FaultOptions, MountOptions, OptionError, parse_options
+from lfs.fuse.remount import remount
 
 _FUSE_DEVICE = "/dev/fuse"
 _OPTIONS_HELP = """\
@@ -40,7 +42,11 @@ options of -o, separated by commas:
   fault_log=FILE            keep all that was asked of it, for faultdisk replay
   fault_control=SOCKET      let faultdisk set, cut, mark ... it while it runs
   debug                     log every request; of use with -f
+  remount                   change a mount that is there: ro, rw, access times, commit=,
+                            cleaner=, and as root nosuid, nodev, sync ...; the rest stays
 and suid, dev, exec, sync, dirsync, auto_unmount, max_read=, fsname=, subtype=
+
+What is write-protected is mounted read-only, with a notice.
 """
 
 
@@ -67,7 +73,12 @@ def _parser() -> argparse.ArgumentParser:
         "-f", dest="foreground", action="store_true", help="stay in the foreground and log there"
     )
     parser.add_argument("-r", dest="read_only", action="store_true", help="the same as -o ro")
-    parser.add_argument("-w", dest="writable", action="store_true", help="the same as -o rw")
+    parser.add_argument(
+        "-w",
+        dest="writable",
+        action="store_true",
+        help="the same as -o rw, and never read-only instead",
+    )
     parser.add_argument("-v", dest="verbose", action="store_true", help="say what was mounted")
     parser.add_argument("-n", dest="no_mtab", action="store_true", help="ignored")
     parser.add_argument("-s", dest="sloppy", action="store_true", help="ignore unknown options")
@@ -91,9 +102,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _mount(arguments: argparse.Namespace) -> None:
     options = _options(arguments)
+    if options.remount:
+        remount(arguments.directory, options)
+        return
     _check_fuse()
     target = os.path.abspath(arguments.target)
     mount_point = prepare_mount_point(arguments.directory)
+    protected = not options.read_only and is_write_protected(target)
+    if protected:
+        if arguments.writable:
+            raise MountError(f"{target} is write-protected: mount it with -o ro")
+        # As mount(8) does it with the filesystems of the kernel.
+        options.read_only = True
 
     def start(ready: Callable[[], None]) -> None:
         # Imported here, in the process that serves: the libraries below start
@@ -107,6 +127,8 @@ def _mount(arguments: argparse.Namespace) -> None:
         start(lambda: None)
         return
     run_in_background(start)
+    if protected:
+        print(f"mount.lfs: {target} is write-protected: mounted read-only", file=sys.stderr)
     if arguments.verbose:
         print(f"mount.lfs: {target} mounted on {mount_point}")
 
@@ -117,6 +139,8 @@ def _options(arguments: argparse.Namespace) -> MountOptions:
         options = parse_options(arguments.options + switches, arguments.sloppy)
     except OptionError as error:
         raise MountError(str(error), 1) from error
+    if options.remount:
+        return options
     if not options.recovery and not options.read_only:
         raise MountError("norecovery needs ro: what the log holds would be lost", 1)
     _settle_faults(options.fault)

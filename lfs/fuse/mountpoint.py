@@ -1,4 +1,4 @@
-"""Mount points: what is mounted where, and how to undo it.
+"""Mount points: what is mounted where, with which flags, and how to undo it.
 
 Root unmounts by umount2(2), other users by ``fusermount3``, which may do it for
 whoever mounted.  A mount whose daemon has died answers everything with
@@ -21,6 +21,22 @@ FILESYSTEM_TYPE = "fuse.lfs"
 MOUNT_TABLE = Path("/proc/self/mountinfo")
 _MNT_DETACH = 2
 _UMOUNT_NOFOLLOW = 8
+_MS_REMOUNT = 32
+_MS_BIND = 4096
+
+READ_ONLY = 1
+STRICTATIME = 1 << 24
+ATIME_FLAGS = {"noatime": 1024, "relatime": 1 << 21, "strictatime": STRICTATIME}
+# Flags of mount(2) by the names that the mount table and options have for them.
+FLAGS = {
+    "nosuid": 2,
+    "nodev": 4,
+    "noexec": 8,
+    "sync": 16,
+    "dirsync": 128,
+    "nosymfollow": 256,
+    "nodiratime": 2048,
+}
 
 
 class MountError(Exception):
@@ -43,6 +59,23 @@ class Mount(NamedTuple):
     filesystem_type: str
     source: str
     read_only: bool
+    """Whether the filesystem is, whatever this mount of it says."""
+    device_number: str = ""
+    options: frozenset[str] = frozenset()
+    """Those of the mount and of the filesystem."""
+
+    @property
+    def is_automount(self) -> bool:
+        """Tell whether it only waits for something to be mounted over it."""
+        return self.filesystem_type == "autofs"
+
+    @property
+    def flags(self) -> int:
+        """Return the flags that mount(2) would need for a mount like this one."""
+        flags = READ_ONLY if self.read_only else 0
+        flags |= sum(value for name, value in FLAGS.items() if name in self.options)
+        shown = self.options & ATIME_FLAGS.keys()
+        return flags | (ATIME_FLAGS[next(iter(shown))] if shown else STRICTATIME)
 
 
 def mounts() -> list[Mount]:
@@ -52,8 +85,16 @@ def mounts() -> list[Mount]:
         fields = line.split(b" ")
         separator = fields.index(b"-", 6)
         kind, source, options = fields[separator + 1 : separator + 4]
-        read_only = b"ro" in options.split(b",")
-        found.append(Mount(_unescaped(fields[4]), _unescaped(kind), _unescaped(source), read_only))
+        found.append(
+            Mount(
+                path=_unescaped(fields[4]),
+                filesystem_type=_unescaped(kind),
+                source=_unescaped(source),
+                read_only=b"ro" in options.split(b","),
+                device_number=os.fsdecode(fields[2]),
+                options=frozenset(_unescaped(b",".join((fields[5], options))).split(",")),
+            )
+        )
     return found
 
 
@@ -63,6 +104,14 @@ def find_mount(directory: str) -> Mount | None:
     return next((mount for mount in reversed(mounts()) if mount.path == path), None)
 
 
+def find_lfs(directory: str) -> Mount:
+    """Return the lfs that is mounted on ``directory`` itself; raises MountError."""
+    mount = find_mount(directory)
+    if mount is None or mount.filesystem_type != FILESYSTEM_TYPE:
+        raise MountError(f"{directory} is not the mount point of an lfs")
+    return mount
+
+
 def prepare_mount_point(directory: str, own_type: str = FILESYSTEM_TYPE) -> str:
     """Return the absolute path of a directory that can be mounted on.
 
@@ -70,10 +119,10 @@ def prepare_mount_point(directory: str, own_type: str = FILESYSTEM_TYPE) -> str:
     """
     path = os.path.realpath(directory)
     mount = find_mount(path)
-    if mount is not None and is_dead(path):
+    if mount is not None and not mount.is_automount and is_dead(path):
         _clear_dead(mount, own_type)
         mount = find_mount(path)
-    if mount is not None:
+    if mount is not None and not mount.is_automount:
         raise MountError(f"mount point {directory} is busy: {mount.source} is mounted there")
     try:
         is_directory = stat.S_ISDIR(os.stat(path).st_mode)
@@ -128,6 +177,19 @@ def unmount(path: str, lazily: bool = False) -> None:
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         raise MountError(f"cannot unmount {path}: {lines[-1]}")
+
+
+def set_flags(path: str, flags: int, of_mount_only: bool = False) -> None:
+    """Give what is mounted on ``path`` the flags of mount(2); raises OSError.
+
+    The kernel refuses to make a filesystem read-only while a file is open for
+    writing (EBUSY).  ``of_mount_only`` leaves the filesystem itself as it is.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    flags |= _MS_REMOUNT | (_MS_BIND if of_mount_only else 0)
+    if libc.mount(None, os.fsencode(path), None, ctypes.c_ulong(flags), None) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
 
 
 def _unmount_as_root(path: str, lazily: bool) -> None:

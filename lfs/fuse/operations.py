@@ -53,6 +53,7 @@ from lfs.errors import FilesystemError
 from lfs.filesystem import Filesystem, Inode
 from lfs.fuse.committer import Committer
 from lfs.fuse.handlers import Handlers, change, query, refusal
+from lfs.fuse.remount import CONTROL_PREFIX
 from lfs.fuse.replies import (
     PERMISSIONS,
     bare_entry,
@@ -63,6 +64,7 @@ from lfs.fuse.replies import (
     without_set_ids,
 )
 from lfs.fuse.xattrs import ExtendedAttributes
+from lfs.ondisk import ROOT_INO
 
 _DOT_COOKIE = 1
 _DOT_DOT_COOKIE = 2
@@ -81,15 +83,18 @@ class LfsOperations(Handlers):
         target: str,
         on_init: Callable[[], None] = lambda: None,
         writeback_cache: bool = False,
+        control: Callable[[bytes, int], bytes] | None = None,
     ) -> None:
         """Serve ``filesystem``, which lies on ``target``.
 
-        ``on_init`` is called when the kernel has connected.
+        ``on_init`` is called when the kernel has connected.  ``control`` answers for
+        the attributes of the root by which a remount asks, given a name and a user.
         """
         super().__init__(filesystem)
         self.enable_writeback_cache = writeback_cache
         self._committer = committer
         self._on_init = on_init
+        self._control = control
         self._xattrs = ExtendedAttributes(filesystem, os.fsencode(target))
         self._block_bytes: int = filesystem.statfs().block_bytes
         self._orphans: set[int] = set()
@@ -236,7 +241,21 @@ class LfsOperations(Handlers):
     @query
     def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
         """Return an attribute."""
+        if name.startswith(CONTROL_PREFIX) and inode == ROOT_INO and self._control is not None:
+            return self._remount(name, ctx.uid)
         return self._xattrs.get(inode, name)
+
+    def _remount(self, name: bytes, uid: int) -> bytes:
+        assert self._control is not None
+        try:
+            answer = self._control(name, uid)
+        except Exception as error:
+            raise self.failed_change(error) from None
+        if self.filesystem.options.read_only:
+            # A clean image has no orphans: what the kernel forgets of them is gone.
+            self._orphans.clear()
+            self._forgotten.clear()
+        return answer
 
     @change
     def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:

@@ -37,9 +37,11 @@ _KERNEL_VALUES = ("max_read", "fsname", "subtype")
 _FAULT_VALUES = {"fault": "plan", "fault_log": "log", "fault_control": "control"}
 _NEGLIGIBLE = {
     *("defaults", "auto", "noauto", "nouser", "nofail", "_netdev", "default_permissions"),
-    *("silent", "loud", "nomand", "noiversion", "nolazytime", "norelatime"),
+    *("silent", "loud", "nomand", "noiversion", "nolazytime", "norelatime", "nostrictatime"),
+    "seclabel",
 }
-_NEGLIGIBLE_VALUES = ("comment", "uhelper", "helper")
+# The last four are the kernel's, which mount(8) repeats when it remounts.
+_NEGLIGIBLE_VALUES = ("comment", "uhelper", "helper", "user_id", "group_id", "rootmode", "blksize")
 # What mount(8) says these imply.
 _IMPLIED = {
     "user": ("nosuid", "nodev", "noexec"),
@@ -47,6 +49,10 @@ _IMPLIED = {
     "owner": ("nosuid", "nodev"),
     "group": ("nosuid", "nodev"),
 }
+
+
+# What a remount can change; everything else is as it was when the mount began.
+_CHANGEABLE = {"remount", "ro", "rw", "commit", "cleaner", "atime", *ATIME_MODES}
 
 
 class OptionError(Exception):
@@ -63,10 +69,31 @@ class FaultOptions:
     control: str = ""
 
 
+@dataclass(frozen=True)
+class Change:
+    """What a remount asks of the daemon; None leaves a choice alone."""
+
+    read_only: bool | None = None
+    atime: str | None = None
+    commit_seconds: float | None = None
+    cleaner: str | None = None
+
+    def text(self) -> str:
+        """Return the options that ask for this."""
+        parts = [
+            *([] if self.read_only is None else ["ro" if self.read_only else "rw"]),
+            *([] if self.atime is None else [self.atime]),
+            *([] if self.commit_seconds is None else [f"commit={self.commit_seconds:g}"]),
+            *([] if self.cleaner is None else [f"cleaner={self.cleaner}"]),
+        ]
+        return ",".join(parts)
+
+
 @dataclass
 class MountOptions:
     """What a mount was asked for."""
 
+    remount: bool = False
     read_only: bool = False
     atime: str = "relatime"
     directory_atime: bool = True
@@ -78,6 +105,30 @@ class MountOptions:
     fault: FaultOptions = field(default_factory=FaultOptions)
     kernel: dict[str, str] = field(default_factory=dict)
     """Options for the kernel by what they are about, so that the last of a kind counts."""
+    given: list[str] = field(default_factory=list, compare=False)
+    """Every option that is known, as it was written."""
+
+    def change(self) -> Change:
+        """Return what the options ask a running daemon for, of what was really given."""
+        names = self._given_names()
+        return Change(
+            read_only=self.read_only if names & {"ro", "rw"} else None,
+            atime=self.atime if names & {"atime", *ATIME_MODES} else None,
+            commit_seconds=self.commit_seconds if "commit" in names else None,
+            cleaner=self.cleaner if "cleaner" in names else None,
+        )
+
+    def fixed(self) -> list[str]:
+        """Return the given options that no remount can change."""
+        changeable = {*_CHANGEABLE, *_SWITCHES, *_IMPLIED, *_NEGLIGIBLE, *_NEGLIGIBLE_VALUES}
+        return [
+            option
+            for option in self.given
+            if not (_is_comment(option) or option.partition("=")[0] in changeable)
+        ]
+
+    def _given_names(self) -> set[str]:
+        return {option.partition("=")[0] for option in self.given}
 
     def kernel_options(self, target: str, privileged: bool) -> set[str]:
         """Return what goes to libfuse; ``privileged`` mounts get what only root may have."""
@@ -107,7 +158,9 @@ def parse_options(texts: list[str], sloppy: bool = False) -> MountOptions:
     options = MountOptions()
     for text in texts:
         for option in _split(text):
-            if not _apply(options, option) and not sloppy:
+            if _apply(options, option):
+                options.given.append(option)
+            elif not sloppy:
                 raise OptionError(f"unknown option {option}")
     return options
 
@@ -128,14 +181,14 @@ def _apply(options: MountOptions, option: str) -> bool:
         own(options)
     elif name in ATIME_MODES:
         options.atime = name
+    elif name == "atime":
+        options.atime = "relatime"
     elif name in _SWITCHES:
         options.kernel[_SWITCHES[name]] = name
     elif name in _KERNEL_FLAGS:
         options.kernel[name] = name
     elif name in _IMPLIED:
         options.kernel |= {_SWITCHES[implied]: implied for implied in _IMPLIED[name]}
-    elif name == "remount":
-        raise OptionError("remount: unmount and mount again instead")
     else:
         return name in _NEGLIGIBLE or _is_comment(name)
     return True
@@ -164,6 +217,7 @@ def _set_flag(field_name: str, value: bool) -> Callable[[MountOptions], None]:
 
 
 _OWN_FLAGS: dict[str, Callable[[MountOptions], None]] = {
+    "remount": _set_flag("remount", True),
     "ro": _set_flag("read_only", True),
     "rw": _set_flag("read_only", False),
     "norecovery": _set_flag("recovery", False),

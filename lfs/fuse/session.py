@@ -31,9 +31,17 @@ from lfs.filesystem import Filesystem, Options
 from lfs.fuse import loop
 from lfs.fuse.background import INTERVAL_SECONDS_MAX, Background, postpone_garbage_collection
 from lfs.fuse.committer import Committer
+from lfs.fuse.control import Control, Image
 from lfs.fuse.faults import faulty
 from lfs.fuse.kernel import connect
-from lfs.fuse.mountpoint import MountError, unmount
+from lfs.fuse.mountpoint import (
+    ATIME_FLAGS,
+    STRICTATIME,
+    MountError,
+    find_mount,
+    set_flags,
+    unmount,
+)
 from lfs.fuse.operations import LfsOperations
 from lfs.fuse.options import MountOptions
 from lfs.fuse.unmasked import UnmaskedMount, mount_unmasked
@@ -64,28 +72,33 @@ def serve(request: MountRequest, ready: Callable[[], None]) -> None:
     try:
         with ImageLock(
             request.target, exclusive=not options.read_only, wait_seconds=LOCK_WAIT_SECONDS
-        ):
+        ) as lock:
             device = FileDevice(request.target, options.read_only)
+            image = Image(lock, device)
             try:
                 if options.fault.plan:
                     with faulty(device, options.fault) as disk:
-                        _serve_device(request, disk, ready)
+                        _serve_device(request, image, disk, ready)
                 else:
-                    _serve_device(request, device, ready)
+                    _serve_device(request, image, device, ready)
             finally:
                 device.close()
-    except (UsageError, FormatError) as error:
+    except UsageError as error:
         raise MountError(str(error)) from error
+    except FormatError as error:
+        raise MountError(f"{request.target}: {error}") from error
 
 
-def _serve_device(request: MountRequest, device: BlockDevice, ready: Callable[[], None]) -> None:
+def _serve_device(
+    request: MountRequest, image: Image, device: BlockDevice, ready: Callable[[], None]
+) -> None:
     try:
         filesystem = Filesystem.mount(
             device, time_ns(), _core_options(request.options), report=log.warning
         )
     except FilesystemError as error:
         raise MountError(f"{request.target}: {error.strerror}") from error
-    session = Session(request, filesystem, device)
+    session = Session(request, image, filesystem, device)
     session.attach()
     log.info("%s mounted on %s", request.target, request.mount_point)
     postpone_garbage_collection()
@@ -108,6 +121,19 @@ def _finish(request: MountRequest, filesystem: Filesystem) -> None:
     log.info("%s unmounted", request.target)
 
 
+def _turn_seconds(commit_seconds: float) -> float:
+    """Return how often background work gets a turn when it commits so often."""
+    return min(INTERVAL_SECONDS_MAX, commit_seconds / 4)
+
+
+def _show_strictatime(mount_point: str) -> None:
+    mount = find_mount(mount_point)
+    with suppress(OSError):
+        if mount is not None:
+            flags = mount.flags & ~sum(ATIME_FLAGS.values()) | STRICTATIME
+            set_flags(mount.path, flags, of_mount_only=True)
+
+
 def _core_options(options: MountOptions) -> Options:
     return Options(
         read_only=options.read_only,
@@ -122,8 +148,10 @@ def _core_options(options: MountOptions) -> Options:
 class Session:
     """The connection to the kernel and the tasks that serve it."""
 
-    def __init__(self, request: MountRequest, filesystem: Filesystem, device: BlockDevice) -> None:
-        """Serve ``filesystem``, which lies on ``device``."""
+    def __init__(
+        self, request: MountRequest, image: Image, filesystem: Filesystem, device: BlockDevice
+    ) -> None:
+        """Serve ``filesystem``, which lies on ``device``, and by that on ``image``."""
         self._request = request
         self._connected = trio.Event()
         self._over = trio.Event()
@@ -137,12 +165,13 @@ class Session:
             request.target,
             self._connected.set,
             request.options.writeback_cache,
+            Control(filesystem, image, request.options, self._set_interval).answer,
         )
         self._background = Background(
             filesystem,
             lambda: self._operations.request_count,
             lambda: self._committer.flushing,
-            min(INTERVAL_SECONDS_MAX, request.options.commit_seconds / 4),
+            _turn_seconds(request.options.commit_seconds),
         )
 
     def attach(self) -> None:
@@ -177,6 +206,9 @@ class Session:
             self._over.set()
             nursery.cancel_scope.cancel()
 
+    def _set_interval(self, commit_seconds: float) -> None:
+        self._background.interval_seconds = _turn_seconds(commit_seconds)
+
     def detach(self) -> None:
         """Close the connection, and unmount unless that has been done."""
         # A lazy unmount has freed the mount point: what is there now is not ours.
@@ -190,6 +222,9 @@ class Session:
 
     async def _announce(self, ready: Callable[[], None]) -> None:
         await self._connected.wait()
+        if self._request.options.atime == "strictatime" and os.geteuid() == 0:
+            # libfuse has no word for it, and a remount goes by what the mount table shows.
+            await trio.to_thread.run_sync(_show_strictatime, self._request.mount_point)
         ready()
 
     async def _await_signal(

@@ -4,7 +4,8 @@ umount(8) and ``fusermount3 -u`` return when the kernel has let go, which with
 FUSE is before the daemon has written its last checkpoint.  This command then
 waits for the lock on the image, which the daemon gives back last, and looks at
 the image.  Linked as ``/sbin/umount.fuse.lfs`` it is what umount(8) runs, hence
-the options that it would pass.
+the options that it would pass.  A lazy unmount, and one that leaves the
+filesystem mounted elsewhere, have nothing to wait for.
 
 Exit codes are those of mount(8): 1 wrong call, 2 unmounted but not clean, 32 not
 unmounted.
@@ -24,7 +25,7 @@ from lfs.device.base import BlockDevice
 from lfs.device.file import FileDevice
 from lfs.device.lock import ImageLock
 from lfs.errors import DamageError, FormatError, UsageError
-from lfs.fuse.mountpoint import FILESYSTEM_TYPE, Mount, MountError, find_mount, unmount
+from lfs.fuse.mountpoint import Mount, MountError, find_lfs, mounts, unmount
 from lfs.recovery import read_checkpoints, read_superblock
 from lfs.segments.reader import LogReader
 
@@ -50,7 +51,9 @@ def _parser() -> argparse.ArgumentParser:
         default=str(WAIT_SECONDS_DEFAULT),
         help="how long to wait for the daemon (default 60)",
     )
-    parser.add_argument("-l", dest="lazy", action="store_true", help="refused: see umount(8)")
+    parser.add_argument(
+        "-l", dest="lazy", action="store_true", help="even while it is in use; does not wait"
+    )
     for ignored in ("-n", "-v", "-f", "-r"):
         parser.add_argument(ignored, action="store_true", help="ignored")
     parser.add_argument("-V", action="version", version=f"umount.lfs {__version__}")
@@ -61,9 +64,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with ``arguments``; return its exit code."""
     try:
         parsed = _parser().parse_args(arguments)
+        wait_seconds = _wait_seconds(parsed.wait)
         if parsed.lazy:
-            raise MountError("a lazy unmount cannot wait for a clean image: run umount -i -l", 1)
-        _unmount_and_wait(parsed.directory, _wait_seconds(parsed.wait))
+            unmount(find_lfs(parsed.directory).path, lazily=True)
+        else:
+            _unmount_and_wait(parsed.directory, wait_seconds)
     except MountError as error:
         print(f"umount.lfs: {error}", file=sys.stderr)
         return error.exit_code
@@ -82,11 +87,11 @@ def _wait_seconds(text: str) -> float:
 
 def _unmount_and_wait(directory: str, wait_seconds: float) -> None:
     """Unmount and return when the image is clean; raises MountError."""
-    mount = find_mount(directory)
-    if mount is None or mount.filesystem_type != FILESYSTEM_TYPE:
-        raise MountError(f"{directory} is not the mount point of an lfs")
+    mount = find_lfs(directory)
     target = _target(mount)
     unmount(mount.path)
+    if any(other.device_number == mount.device_number for other in mounts()):
+        return
     if target is None:
         raise MountError(
             f"{directory} is unmounted; its daemon had died, the next mount recovers", 2

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lfs.device.file import FileDevice
+from lfs.device import file
+from lfs.device.file import FileDevice, is_write_protected
 from lfs.errors import DeviceError, UsageError
 
 
@@ -122,3 +123,45 @@ def test_file_device_discard_gives_space_back(image: Path) -> None:
         pytest.skip("the filesystem of the test folder does not punch holes")
     assert device.read(0, 4096) == bytes(4096)
     device.close()
+
+
+def test_file_device_becomes_writable(image: Path) -> None:
+    device = FileDevice(image, read_only=True)
+    # The same file, even if its name has gone to another.
+    image.rename(image.with_name("moved"))
+    image.write_bytes(b"other")
+    device.make_writable()
+    device.make_writable()
+    device.write(0, [b"a" * 512])
+    device.flush()
+    device.close()
+    assert image.read_bytes() == b"other"
+    assert image.with_name("moved").read_bytes()[:512] == b"a" * 512
+
+
+def test_file_device_that_is_write_protected_stays_read_only(
+    image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = FileDevice(image, read_only=True)
+    monkeypatch.setattr(file, "is_write_protected", lambda _: True)
+    with pytest.raises(UsageError, match="is write-protected"):
+        device.make_writable()
+    assert device.read_only
+    assert device.read(0, 512) == bytes(512)
+    device.close()
+
+
+def test_write_protection_is_that_of_the_file_or_disk(
+    image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not is_write_protected(image)
+    assert not is_write_protected(image.with_name("missing"))
+
+    def access(path: Path, mode: int, **_: object) -> bool:
+        return mode == os.R_OK
+
+    monkeypatch.setattr(os, "access", access)
+    assert is_write_protected(image)
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)
+    # Neither can it be read: that is another complaint.
+    assert not is_write_protected(image)

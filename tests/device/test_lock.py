@@ -123,3 +123,26 @@ def test_lock_inherited_by_a_child_names_the_child(image: Path) -> None:
 def test_lock_missing_image_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="No such file"):
         ImageLock(tmp_path / "none.img")
+
+
+def test_lock_is_converted_both_ways(image: Path) -> None:
+    with ImageLock(image, wait_seconds=0) as lock:
+        lock.convert(exclusive=False)
+        with ImageLock(image, exclusive=False, wait_seconds=0):
+            pass
+        lock.convert(exclusive=True)
+        with pytest.raises(UsageError, match="is in use by"):
+            ImageLock(image, exclusive=False, wait_seconds=0)
+
+
+def test_lock_that_is_shared_does_not_become_exclusive_and_stays(image: Path) -> None:
+    with (
+        ImageLock(image, exclusive=False, wait_seconds=0) as lock,
+        ImageLock(image, exclusive=False, wait_seconds=0) as other,
+    ):
+        with pytest.raises(UsageError, match="is in use by"):
+            lock.convert(exclusive=True)
+        other.release()
+        with pytest.raises(UsageError, match="is in use by"):
+            ImageLock(image, wait_seconds=0)
+        lock.convert(exclusive=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import signal
+import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from faultdisk.control import ControlServer
 from faultdisk.main import main
 from faultdisk.nbd.server import NbdServer
 from faultdisk.sockets import UnixListener
+from lfs.checksum import checksum
 from lfs.device.fault.device import FaultDevice
 from lfs.device.fault.grammar import parse_plan
 from lfs.device.lock import ImageLock
@@ -223,6 +226,34 @@ def test_faultdisk_other_socket_is_refused(tmp_path: Path, capsys: Capture) -> N
     server.close()
 
 
+def test_faultdisk_server_that_ends_before_it_answers_is_told(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    path = tmp_path / "control"
+    listener = UnixListener(str(path))
+
+    def hang_up() -> None:
+        connection, _ = listener.socket.accept()
+        with connection:
+            connection.recv(1 << 16)
+
+    server = threading.Thread(target=hang_up)
+    server.start()
+    assert _refused(capsys, "show", path) == f"{path}: the server ended before it answered"
+    server.join()
+    listener.close()
+
+
+def test_faultdisk_interrupted_is_one_line(
+    disk: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(offline_commands, "replay", interrupt)
+    assert _refused(capsys, "replay", "a.log", "a.img") == "interrupted"
+
+
 def test_faultdisk_stop_where_there_is_nothing_to_stop(disk: Path, capsys: Capture) -> None:
     assert _refused(capsys, "stop", disk) == "this cannot be stopped from here: unmount it"
 
@@ -304,6 +335,22 @@ def test_faultdisk_replay_that_cannot_be_done_changes_nothing(
     assert log.read_bytes() == before
 
 
+def test_faultdisk_log_with_an_unknown_record_is_refused(
+    log: Path, image: Path, capsys: Capture
+) -> None:
+    header_bytes = 16
+    with WriteLog(log, 1 << 20) as flushes:
+        flushes.append(Flush())
+    record = bytearray(log.read_bytes()[header_bytes:])
+    record[0], record[4:8] = 9, bytes(4)
+    record[4:8] = checksum(bytes(record)).to_bytes(4, "little")
+    log.write_bytes(log.read_bytes()[:header_bytes] + record)
+    before = image.read_bytes()
+    text = f"{log} has a record of the unknown kind 9"
+    assert _refused(capsys, "replay", log, image) == text
+    assert image.read_bytes() == before
+
+
 def test_faultdisk_log_of_no_log_is_refused(image: Path, capsys: Capture) -> None:
     assert _refused(capsys, "log", image) == f"{image} is not a write log"
     assert _refused(capsys, "log", f"{image}.x") == (
@@ -377,6 +424,19 @@ def test_faultdisk_serve_refuses_a_place_it_cannot_have(
         == "0.0.0.0 is not this machine alone: the protocol asks nobody's name"
     )
     assert image.read_bytes() == bytes(image.stat().st_size)
+
+
+@pytest.mark.usefixtures("unlogged")
+def test_faultdisk_serve_refuses_a_host_that_is_none(
+    tmp_path: Path, image: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    control = tmp_path / "control"
+    serve = ("serve", "-f", "--nbd", "nohost:10809", image, "--control", control)
+    assert _refused(capsys, *serve) == "cannot find nohost: Name or service not known"
 
 
 @pytest.mark.usefixtures("unlogged")

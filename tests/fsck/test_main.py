@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -102,18 +104,39 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int
     return code, err
 
 
-@pytest.mark.parametrize("option", ["-y", "-p", "-a"])
-def test_main_repair_is_refused_with_16(
-    option: str, image: Path, capsys: pytest.CaptureFixture[str]
+def test_main_repair_is_refused_with_16(image: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert refused(capsys, "-y", image) == (
+        16,
+        "fsck.lfs: -y: this version checks but does not repair; use -n or no option\n",
+    )
+
+
+@pytest.mark.parametrize("option", ["-p", "-a"])
+def test_main_at_boot_says_one_line(
+    option: str, image: Path, damaged: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, line = refused(capsys, option, image)
-    assert code == 16
-    assert "does not repair" in line
+    assert exit_code(option, image) == 0
+    assert exit_code(option, "-v", damaged) == 4
+    out, err = capsys.readouterr()
+    clean, found = out.splitlines()
+    assert clean.startswith(f"{image}: clean, 9 inodes")
+    assert found.startswith(f"{damaged}: 1 problem found, nothing changed, 9 inodes")
+    assert err == ""
 
 
-@pytest.mark.parametrize("arguments", [[], ["-z", "x"], ["x", "y"]])
-def test_main_wrong_usage_is_16(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert refused(capsys, *arguments)[0] == 16
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "which image or device?"),
+        (["-z", "x"], "unrecognized arguments: -z"),
+        (["x", "y"], "unrecognized arguments: y"),
+        (["x", "-C"], "argument -C: expected one argument"),
+    ],
+)
+def test_main_wrong_usage_is_16(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert refused(capsys, *arguments) == (16, f"fsck.lfs: {message} (see fsck.lfs --help)\n")
 
 
 def test_main_what_fsck_passes_is_accepted(image: Path) -> None:
@@ -127,13 +150,28 @@ def test_main_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_main_missing_file_is_8(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, line = refused(capsys, tmp_path / "missing")
-    assert code == 8
-    assert "No such file" in line
+    missing = tmp_path / "missing"
+    assert refused(capsys, missing) == (
+        8,
+        f"fsck.lfs: cannot open {missing}: No such file or directory\n",
+    )
 
 
 def test_main_directory_is_8(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert refused(capsys, tmp_path)[0] == 8
+    assert refused(capsys, tmp_path) == (
+        8,
+        f"fsck.lfs: {tmp_path} is neither an image file nor a block device\n",
+    )
+
+
+def test_main_lock_that_the_system_refuses_is_8(
+    image: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    assert refused(capsys, image) == (8, f"fsck.lfs: cannot lock {image}: No locks available\n")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -150,14 +188,16 @@ def test_main_other_content_is_8(
     path.write_bytes(b"x" * length)
     code, line = refused(capsys, path)
     assert code == 8
-    assert "not an lfs filesystem" in line
+    assert line.startswith(f"fsck.lfs: {path}: not an lfs filesystem: ")
 
 
 def test_main_truncated_image_is_8(image: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    size_bytes = image.stat().st_size
     os.truncate(image, 1 << 20)
     code, line = refused(capsys, image)
     assert code == 8
-    assert "truncated" in line
+    expected = f"the filesystem was made for {size_bytes} bytes, the device has 1048576"
+    assert line == f"fsck.lfs: {image}: truncated: {expected}\n"
 
 
 def test_main_newer_incompatible_image_is_8(
@@ -165,9 +205,21 @@ def test_main_newer_incompatible_image_is_8(
 ) -> None:
     builder = sample()
     builder.superblock_changes = {"incompatible": 1 << 40}
-    code, line = refused(capsys, save(builder.build(), tmp_path / "image"))
-    assert code == 8
-    assert "incompatible" in line
+    path = save(builder.build(), tmp_path / "image")
+    assert refused(capsys, path) == (
+        8,
+        f"fsck.lfs: {path}: unknown incompatible features 0x10000000000: use a newer fsck.lfs\n",
+    )
+
+
+def test_main_newer_format_is_8(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    builder = sample()
+    builder.superblock_changes = {"format_version": 9}
+    path = save(builder.build(), tmp_path / "image")
+    assert refused(capsys, path) == (
+        8,
+        f"fsck.lfs: {path}: format version 9 is not supported (this fsck.lfs knows version 1)\n",
+    )
 
 
 @pytest.fixture
@@ -211,7 +263,9 @@ def test_main_library_missing_is_128(
     image: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "fsck.check", None)
-    assert refused(capsys, image)[0] == 128
+    code, line = refused(capsys, image)
+    assert code == 128
+    assert "fsck.check" in line
 
 
 def test_main_own_mistake_is_8_with_a_traceback(

@@ -65,7 +65,7 @@ def test_mount_shows_source_and_type(image: Path, mount: Mounter) -> None:
     mounted = mount(image)
     found = find_mount(str(mounted.path))
     assert found is not None
-    assert found == (str(mounted.path), "fuse.lfs", str(image), False)
+    assert found[:4] == (str(mounted.path), "fuse.lfs", str(image), False)
 
 
 def test_mount_of_image_with_odd_name(tmp_path: Path, mount: Mounter) -> None:
@@ -293,7 +293,6 @@ def test_mount_point_whose_daemon_died_is_cleared(image: Path, mount: Mounter) -
         (["-o", "commit=never"], "commit=never: a number of seconds above 0, at most 86400"),
         (["-o", "cleaner=none"], "cleaner=none: a cleaner is one of cost-benefit, greedy"),
         (["-o", "norecovery"], "norecovery needs ro: what the log holds would be lost"),
-        (["-o", "remount,ro"], "remount: unmount and mount again instead"),
         (["-z"], "unrecognized arguments: -z (see mount.lfs -h)"),
     ],
 )

@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -218,7 +219,12 @@ def test_mkfs_failure_midway_leaves_no_filesystem(
         (["-L", "x" * 65, "a.img"], "argument -L: a label has at most 64 bytes"),
         (["-U", "x", "a.img"], "argument -U: 'x' is not a UUID"),
         (["-b", "x", "a.img"], "argument -b: 'x' is not a size like 4096, 512K, 64M, 10G or 1T"),
+        (["-s", "1E", "a.img"], "argument -s: '1E' is not a size like 4096, 512K, 64M, 10G or 1T"),
         (["a.img", "1X"], "argument SIZE: '1X' is not a size like 4096, 512K, 64M, 10G or 1T"),
+        (["a.img", "8388608T"], "argument SIZE: '8388608T' is more than a file or disk can have"),
+        (["a.img", "16M", "17M"], "unrecognized arguments: 17M"),
+        (["-z", "a.img"], "unrecognized arguments: -z"),
+        (["-b"], "argument -b: expected one argument"),
     ],
 )
 def test_mkfs_wrong_usage_is_one_line_and_code_2(
@@ -234,6 +240,11 @@ def test_mkfs_wrong_usage_is_one_line_and_code_2(
     ("arguments", "message"),
     [
         (["-b", "3000"], "block size 3000 is not a power of two from 1024 to 65536"),
+        (["-b", "128K"], "block size 131072 is not a power of two from 1024 to 65536"),
+        (
+            ["-s", "4M"],
+            "64 MiB is too small: with segments of 4 MiB at least 132100 KiB are needed",
+        ),
         (
             ["-s", "100K"],
             "segment size 102400 is not a power of two of at least 262144 bytes (64 blocks)",
@@ -245,6 +256,76 @@ def test_mkfs_impossible_sizes_are_refused(
 ) -> None:
     assert _refused(capsys, *arguments, image, "64M") == f"mkfs.lfs: {message}"
     assert not image.exists()
+
+
+def test_mkfs_too_many_segments_are_refused(
+    image: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _refused(capsys, "-s", "256K", image, "16T") == (
+        "mkfs.lfs: segments of 256 KiB are too small for 16 TiB: use at least 64 MiB"
+    )
+    assert not image.exists()
+
+
+def test_mkfs_size_that_the_host_cannot_give_is_refused(
+    image: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, size_bytes: int) -> None:
+        raise OSError(errno.EFBIG, "File too large")
+
+    monkeypatch.setattr(os, "truncate", refuse)
+    assert _refused(capsys, image, "16M") == (
+        f"mkfs.lfs: cannot make {image} 16 MiB long: File too large"
+    )
+    assert not image.exists()
+
+
+def test_mkfs_other_error_of_the_system_is_one_line(
+    image: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    image.write_bytes(bytes(16 << 20))
+    monkeypatch.setattr(command, "refuse_used", refuse)
+    assert _refused(capsys, image) == f"mkfs.lfs: {image}: Too many open files"
+
+
+def test_mkfs_interrupted_leaves_no_image(
+    image: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "format_device", interrupt)
+    assert _refused(capsys, image, "16M") == "mkfs.lfs: interrupted"
+    assert not image.exists()
+
+
+@pytest.fixture
+def disk(image: Path) -> Iterator[Path]:
+    """Return a block device of 16 MiB."""
+    image.write_bytes(bytes(16 << 20))
+    try:
+        attach = ["losetup", "--find", "--show", image]
+        loop = subprocess.run(attach, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("no loop device")
+    yield Path(loop)
+    subprocess.run(["losetup", "--detach", loop], check=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes loop devices")
+def test_mkfs_disk_that_cannot_be_had_is_refused(
+    disk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _refused(capsys, disk, "15M") == (
+        f"mkfs.lfs: {disk} is a block device of 16 MiB: leave SIZE away or give exactly that"
+    )
+    claim = os.open(disk, os.O_RDWR | os.O_EXCL)
+    assert _refused(capsys, disk) == f"mkfs.lfs: {disk} is in use by the system (mounted?)"
+    os.close(claim)
+    assert main(["-q", str(disk), "16M"]) == 0
 
 
 def test_mkfs_runs_as_a_program(image: Path) -> None:

@@ -1,0 +1,120 @@
+"""The daemon's end of a remount (``lfs.fuse.remount`` is the other).
+
+The lock on the image follows what the filesystem does with it.  It is exclusive
+before the first byte is written and shared after the last, so that a read-only
+mount may be looked at by others, and becomes writable only when none of them does.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from collections.abc import Callable
+from time import time_ns
+
+from lfs.device.file import FileDevice
+from lfs.device.lock import ImageLock
+from lfs.errors import FilesystemError, FormatError, UsageError
+from lfs.filesystem import Filesystem
+from lfs.fuse.options import Change, MountOptions, OptionError, parse_options
+from lfs.fuse.remount import OPTIONS_ATTRIBUTE, REMOUNT_ATTRIBUTE
+
+_SECOND_NS = 1_000_000_000
+
+log = logging.getLogger(__name__)
+
+
+class Image:
+    """The image under a mount, with its lock."""
+
+    def __init__(self, lock: ImageLock, device: FileDevice) -> None:
+        """Look after a lock and a device that are open."""
+        self._lock = lock
+        self._device = device
+
+    def make_writable(self) -> None:
+        """Be the only one who uses the image, and open it for writing; raises UsageError."""
+        self._lock.convert(exclusive=True)
+        try:
+            self._device.make_writable()
+        except UsageError:
+            self.share()
+            raise
+
+    def share(self) -> None:
+        """Let others look at the image, which nobody writes to any more; raises UsageError."""
+        self._lock.convert(exclusive=False)
+
+
+class Control:
+    """Answers for the attributes by which a remount asks."""
+
+    def __init__(
+        self,
+        filesystem: Filesystem,
+        image: Image,
+        options: MountOptions,
+        set_interval: Callable[[float], None] = lambda _: None,
+    ) -> None:
+        """Change ``filesystem`` on ``image``; ``set_interval`` gets each new ``commit=``."""
+        self._filesystem = filesystem
+        self._image = image
+        self._options = options
+        self._set_interval = set_interval
+
+    def answer(self, name: bytes, uid: int) -> bytes:
+        """Return the value of an attribute for a user; raises FilesystemError.
+
+        EPERM for others than root and the user who mounted, EOPNOTSUPP for names
+        that mean nothing.
+        """
+        if uid not in (0, os.geteuid()):
+            raise FilesystemError(errno.EPERM)
+        if name == OPTIONS_ATTRIBUTE:
+            return b"".join(os.fsencode(option) + b"\0" for option in self._options.given)
+        if not name.startswith(REMOUNT_ATTRIBUTE):
+            raise FilesystemError(errno.EOPNOTSUPP)
+        text = os.fsdecode(name.removeprefix(REMOUNT_ATTRIBUTE))
+        try:
+            self._make(parse_options([text]).change())
+        except OptionError as error:
+            code, reason = errno.EINVAL, str(error)
+        except (UsageError, FormatError) as error:
+            code, reason = errno.EROFS, str(error)
+        except FilesystemError as error:
+            code, reason = error.errno or errno.EIO, str(error)
+        else:
+            log.info("remounted with %s", text or "nothing new")
+            return b""
+        log.warning("remount with %s refused: %s", text, reason)
+        return b"%d %s" % (code, reason.encode(errors="replace"))
+
+    def _make(self, change: Change) -> None:
+        """Make a change; raises UsageError, FormatError, FilesystemError."""
+        was_read_only = self._filesystem.options.read_only
+        turns_writable = was_read_only and change.read_only is False
+        if turns_writable:
+            self._image.make_writable()
+            # A fault device between the two knows only what it saw at the beginning.
+            self._filesystem.device.read_only = False
+        try:
+            self._remount(change)
+        except Exception:
+            if turns_writable:
+                self._image.share()
+            raise
+        if self._filesystem.options.read_only and not was_read_only:
+            self._image.share()
+        if change.commit_seconds is not None:
+            self._set_interval(change.commit_seconds)
+
+    def _remount(self, change: Change) -> None:
+        seconds = change.commit_seconds
+        self._filesystem.remount(
+            time_ns(),
+            read_only=change.read_only,
+            atime=change.atime,
+            commit_interval_ns=None if seconds is None else int(seconds * _SECOND_NS),
+            cleaner_policy=change.cleaner,
+        )
