@@ -307,7 +307,7 @@ def disk(image: Path) -> Iterator[Path]:
     """Return a block device of 16 MiB."""
     image.write_bytes(bytes(16 << 20))
     try:
-        attach = ["losetup", "--find", "--show", image]
+        attach = ["losetup", "--find", "--show", str(image)]
         loop = subprocess.run(attach, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("no loop device")
