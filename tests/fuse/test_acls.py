@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import stat
@@ -206,6 +207,25 @@ def test_setgid_stays_for_members_and_root(
     path.chmod(0o2770)
     assert as_user(directory, partial(set_list, FILE, entries), uid, gid, groups) == 0
     assert bool(mode(path) & stat.S_ISGID) is stays
+
+
+def _enter_own_user_namespace() -> None:
+    clone_newuser = 0x10000000
+    if ctypes.CDLL(None, use_errno=True).unshare(clone_newuser) != 0:
+        raise OSError(ctypes.get_errno(), "unshare")
+
+
+def test_capabilities_in_a_namespace_of_his_own_keep_no_setgid(directory: Path, path: Path) -> None:
+    def work() -> None:
+        _enter_own_user_namespace()
+        set_list(FILE, {USER_OBJ: 7, GROUP_OBJ: 5, OTHER: 1})
+
+    if as_user(directory, _enter_own_user_namespace, ALICE) != 0:
+        pytest.skip("users may not make namespaces here")
+    os.chown(path, ALICE, STAFF)
+    path.chmod(0o2770)
+    assert as_user(directory, work, ALICE) == 0
+    assert mode(path) == 0o751
 
 
 def test_default_list_leaves_setgid(directory: Path) -> None:
