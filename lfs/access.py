@@ -93,8 +93,8 @@ class AccessLists:
 
     def for_new(self, parent: Inode, mode: int, umask: int) -> tuple[int, dict[bytes, bytes]]:
         """Return mode and lists of what is made in ``parent`` with ``mode``."""
-        default = self._stored(parent, acl.DEFAULT)
-        if not default:
+        # Nearly always known and empty.
+        if parent.default_list == b"" or not (default := self._stored(parent, acl.DEFAULT)):
             return mode & ~(umask & acl.PERMISSION_BITS), {}
         mode, access = acl.inherited(default, mode)
         lists = {acl.ACCESS: acl.pack(access)} if access else {}

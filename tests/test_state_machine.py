@@ -322,6 +322,13 @@ class FilesystemMachine(RuleBasedStateMachine):
     def set_access_list(self, pick: int, name: bytes, value: bytes, flags: int) -> None:
         self._request("setxattr", self._any(pick), name, value, flags)
 
+    @rule(pick=picks, value=access_values, mode=permissions)
+    def set_access_list_and_mode(self, pick: int, value: bytes, mode: int) -> None:
+        path = self._any(pick)
+        self._request("setxattr", path, acls.ACCESS, value, 0)
+        self._request("chmod", path, mode)
+        self._request("stat", path)
+
     @rule(pick=picks, value=access_lists.map(acls.value_of), mode=permissions, umask=umasks)
     def inherit(self, pick: int, value: bytes, mode: int, umask: int) -> None:
         """Make files and directories where a default list rules."""

@@ -9,6 +9,7 @@ for the answer meanwhile, so what /proc tells of its thread holds.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from pyfuse3 import RequestContext
@@ -27,8 +28,18 @@ def may_keep_setgid(ctx: RequestContext, gid: int) -> bool:
     status = _status(ctx.pid)
     if not status:
         return ctx.uid == 0
-    groups = map(int, status["Groups"].split())
-    return gid in groups or bool(int(status["CapEff"], 16) & _CAP_FSETID)
+    if gid in map(int, status["Groups"].split()):
+        return True
+    return bool(int(status["CapEff"], 16) & _CAP_FSETID) and _is_of_this_namespace(ctx.pid)
+
+
+def _is_of_this_namespace(thread: int) -> bool:
+    """Tell whether a thread's capabilities count here: anyone has all in a namespace of his own."""
+    try:
+        own, other = (os.stat(_PROC / name / "ns/user") for name in ("self", str(thread)))
+    except OSError:
+        return False
+    return (own.st_dev, own.st_ino) == (other.st_dev, other.st_ino)
 
 
 def _status(thread: int) -> dict[str, str]:

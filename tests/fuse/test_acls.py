@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import stat
@@ -208,6 +209,25 @@ def test_setgid_stays_for_members_and_root(
     assert bool(mode(path) & stat.S_ISGID) is stays
 
 
+def _enter_own_user_namespace() -> None:
+    clone_newuser = 0x10000000
+    if ctypes.CDLL(None, use_errno=True).unshare(clone_newuser) != 0:
+        raise OSError(ctypes.get_errno(), "unshare")
+
+
+def test_capabilities_in_a_namespace_of_his_own_keep_no_setgid(directory: Path, path: Path) -> None:
+    def work() -> None:
+        _enter_own_user_namespace()
+        set_list(FILE, {USER_OBJ: 7, GROUP_OBJ: 5, OTHER: 1})
+
+    if as_user(directory, _enter_own_user_namespace, ALICE) != 0:
+        pytest.skip("users may not make namespaces here")
+    os.chown(path, ALICE, STAFF)
+    path.chmod(0o2770)
+    assert as_user(directory, work, ALICE) == 0
+    assert mode(path) == 0o751
+
+
 def test_default_list_leaves_setgid(directory: Path) -> None:
     os.chown(directory, ALICE, STAFF)
     directory.chmod(0o2770)
@@ -349,8 +369,11 @@ def test_lists_survive_a_remount(image: Path, mount: Mounter) -> None:
     assert mode(mounted.path / FILE) == 0o741
     make(mounted.path / "g", 0o666)
     assert list_of(mounted.path / "g") == {**ODD, USER_OBJ: 6, MASK: 6, OTHER: 0}
-    (mounted.path / FILE).chmod(0o600)
-    assert list_of(mounted.path / FILE)[MASK] == 0
+    (mounted.path / FILE).chmod(0o620)
+    assert list_of(mounted.path / FILE)[MASK] == 2
+    mounted.stop()
+    mounted = mount(image)
+    assert list_of(mounted.path / FILE) == after_chmod(ODD, 0o620)
 
 
 def test_inherited_list_survives_a_crash_with_its_file(image: Path, mount: Mounter) -> None:
@@ -378,7 +401,10 @@ def test_only_root_is_let_in_when_told_so(image: Path, mount: Mounter) -> None:
     mounted = mount(image, "-o", "allow_root")
     mounted.path.chmod(0o777)
     assert as_user(Path("/"), partial(os.listdir, mounted.path), ALICE) == errno.EACCES
-    assert os.listdir(mounted.path) == []
+    set_list(mounted.path, ODD, DEFAULT)
+    with umask(0o077):
+        make(mounted.path / FILE, 0o660)
+    assert list_of(mounted.path / FILE) == after_chmod(ODD, 0o660)
 
 
 def test_mount_that_libfuse_makes_never_grants_more(image: Path, mount: Mounter) -> None:
