@@ -19,7 +19,15 @@ class Disk:
         """Make an image in ``work`` and mount it."""
         self.image = make_image(work / "disk.img", IMAGE_SIZE)
         self.place = work / "mounted"
+        self.mount()
+
+    def mount(self) -> None:
+        """Mount, after an ``unmount`` or a ``kill``."""
         self._mount = MountedImage(self.image, self.place)
+
+    def kill(self) -> None:
+        """End the daemon as a crash would."""
+        self._mount.kill()
 
     def unmount(self) -> None:
         """Unmount as a user would, and check the image."""
@@ -30,7 +38,7 @@ class Disk:
     def remount(self) -> None:
         """Unmount, check, and mount again."""
         self.unmount()
-        self._mount = MountedImage(self.image, self.place)
+        self.mount()
 
     def close(self) -> None:
         """Leave no mount and no process behind."""

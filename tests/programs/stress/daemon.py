@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import resource
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +15,7 @@ DESCRIPTORS_MAX = 24
 _KIB = 1024
 _DROP_CACHES = Path("/proc/sys/vm/drop_caches")
 _NAMES_AND_INODES = "2"
+_SETTLE_SECONDS = 3.0
 _SETTLE_SECONDS_MAX = 40.0
 
 
@@ -67,21 +67,16 @@ def usage(mounted: MountedImage) -> Usage:
     )
 
 
-def settled_usage(mounted: MountedImage, enough: Callable[[Usage], bool]) -> Usage:
-    """Let the kernel forget what it knows, and wait until the daemon's use is ``enough``.
-
-    The daemon commits, checkpoints and cleans when nobody asks anything; what it
-    uses after ``_SETTLE_SECONDS_MAX`` is returned whether it is enough or not.
-    """
+def settled_usage(mounted: MountedImage) -> Usage:
+    """Let the kernel forget what it knows, let the daemon finish its work, and return its use."""
     if os.access(_DROP_CACHES, os.W_OK):
         _DROP_CACHES.write_text(_NAMES_AND_INODES)
     deadline = time.monotonic() + _SETTLE_SECONDS_MAX
+    before = usage(mounted)
     while True:
-        before = usage(mounted)
         # Longer than the daemon's background work sleeps, or each look would keep it from idling.
-        time.sleep(3.0)
+        time.sleep(_SETTLE_SECONDS)
         now = usage(mounted)
-        if now.free_blocks == before.free_blocks and enough(now):
+        if now.free_blocks == before.free_blocks or time.monotonic() > deadline:
             return now
-        if time.monotonic() > deadline:
-            return now
+        before = now

@@ -83,7 +83,7 @@ class Worker:
         """Return how many operations it has done since its start; raises StressError."""
         try:
             answer = self._connection.recv()
-        except EOFError as error:
+        except (EOFError, ConnectionError) as error:
             raise StressError(f"worker {self.index} ended without a word") from error
         if isinstance(answer, Failure):
             raise StressError(answer.text)
