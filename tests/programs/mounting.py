@@ -63,3 +63,9 @@ def run(program: list[str | Path], place: Path | None = None, **options: object)
 def run_module(module: str, *arguments: str | Path) -> str:
     """Run a tool of the project."""
     return run([*command(module, *arguments)], env=environment())
+
+
+def git(place: Path, *arguments: str) -> str:
+    """Run git, as somebody."""
+    identity = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
+    return run(["git", *identity, *arguments], place)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.client import Data
-from tests.programs.mounting import Disk, Need, run
+from tests.programs.mounting import Disk, Need, git, run
 
 pytestmark = pytest.mark.fuse
 
@@ -22,97 +22,35 @@ pytestmark = pytest.mark.fuse
 # --------------------------------------------------------------------------- git
 
 
-def _git(place: Path, *arguments: str) -> str:
-    identity = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
-    return run(["git", *identity, *arguments], place)
-
-
 def _make_repository(place: Path) -> None:
     """Commit the Python library, some thousand files, as a local repository."""
     skipped = shutil.ignore_patterns("__pycache__", "site-packages", "dist-packages", "*.so", "*.a")
     shutil.copytree(sysconfig.get_path("stdlib"), place, ignore=skipped, symlinks=True)
-    _git(place, "init", "-q")
-    _git(place, "add", "-A", "-f")
-    _git(place, "commit", "-q", "-m", "Python")
+    git(place, "init", "-q")
+    git(place, "add", "-A", "-f")
+    git(place, "commit", "-q", "-m", "Python")
 
 
 def _check_clone(clone: Path, tree: str) -> None:
-    _git(clone, "fsck", "--full", "--strict")
-    assert _git(clone, "status", "--porcelain") == ""
-    assert _git(clone, "rev-parse", "HEAD^{tree}") == tree
+    git(clone, "fsck", "--full", "--strict")
+    assert git(clone, "status", "--porcelain") == ""
+    assert git(clone, "rev-parse", "HEAD^{tree}") == tree
 
 
 def test_git_clone_commit_and_fsck(disk: Disk, need: Need, tmp_path: Path) -> None:
     need("git")
     source, clone = tmp_path / "source", disk.place / "clone"
     _make_repository(source)
-    _git(tmp_path, "clone", "-q", "--no-local", str(source), str(clone))
-    _check_clone(clone, _git(source, "rev-parse", "HEAD^{tree}"))
+    git(tmp_path, "clone", "-q", "--no-local", str(source), str(clone))
+    _check_clone(clone, git(source, "rev-parse", "HEAD^{tree}"))
     for path in sorted(clone.glob("*.py"))[:100]:
         path.write_text(path.read_text() + "# changed\n")
-    _git(clone, "commit", "-q", "-a", "-m", "Change")
-    _git(clone, "gc", "-q")
-    tree = _git(clone, "rev-parse", "HEAD^{tree}")
+    git(clone, "commit", "-q", "-a", "-m", "Change")
+    git(clone, "gc", "-q")
+    tree = git(clone, "rev-parse", "HEAD^{tree}")
     _check_clone(clone, tree)
     disk.remount()
     _check_clone(clone, tree)
-
-
-_BRANCHES = 4
-
-
-def _make_branches(place: Path) -> dict[str, str]:
-    """Commit branches that change, remove and add files; return their trees."""
-    _git(place, "init", "-q", "-b", "trunk")
-    for number in range(400):
-        path = place / f"directory{number % 20}" / f"file{number}"
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(Data(number, number * 13).bytes())
-    _git(place, "add", "-A")
-    _git(place, "commit", "-q", "-m", "Begin")
-    trees = {}
-    for branch in range(_BRANCHES):
-        _git(place, "switch", "-q", "-c", f"branch{branch}", "trunk")
-        for path in sorted(place.glob("directory*/file*"))[branch::3]:
-            path.write_text(f"{branch}")
-        shutil.rmtree(place / f"directory{branch}")
-        # What is a directory elsewhere is a file here, and a symlink there.
-        (place / f"directory{branch}").symlink_to("directory9")
-        shutil.rmtree(place / f"directory{branch + 10}")
-        (place / f"directory{branch + 10}").write_text("file")
-        (place / "directory9" / "script").write_text("#!/bin/sh\n")
-        (place / "directory9" / "script").chmod(0o755 if branch % 2 else 0o644)
-        _git(place, "add", "-A")
-        _git(place, "commit", "-q", "-m", f"Branch {branch}")
-        trees[f"branch{branch}"] = _git(place, "rev-parse", "HEAD^{tree}")
-    return trees
-
-
-def _check_branches(clone: Path, trees: dict[str, str]) -> None:
-    """Switch to each branch and hash every file anew, whatever the index remembers."""
-    for branch, tree in trees.items():
-        _git(clone, "switch", "-q", "--discard-changes", branch)
-        (clone / ".git" / "index").unlink()
-        _git(clone, "add", "-A")
-        assert _git(clone, "write-tree") == tree
-
-
-def test_git_switches_branches_and_collects_garbage(disk: Disk, need: Need, tmp_path: Path) -> None:
-    need("git")
-    source, clone = tmp_path / "source", disk.place / "clone"
-    source.mkdir()
-    trees = _make_branches(source)
-    _git(tmp_path, "clone", "-q", "--no-local", str(source), str(clone))
-    _check_branches(clone, trees)
-    # A second tree of the same repository, and a merge in it.
-    _git(clone, "worktree", "add", "-q", "-b", "merged", str(disk.place / "merged"), "branch0")
-    _git(disk.place / "merged", "merge", "-q", "-s", "ours", "-m", "Merge", "branch1")
-    _git(clone, "gc", "-q", "--aggressive", "--prune=now")
-    _check_branches(clone, trees)
-    disk.remount()
-    _git(clone, "fsck", "--full", "--strict")
-    _check_branches(clone, trees)
-    assert _git(disk.place / "merged", "status", "--porcelain") == ""
 
 
 # --------------------------------------------------------------------------- tar
