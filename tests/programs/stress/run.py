@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -187,13 +188,14 @@ def leaks(start: daemon.Usage, end: daemon.Usage) -> list[str]:
 
 def run_stress(work: Path, seconds: float, seed: int, say: Say) -> Report:
     """Run in ``work``, an empty directory; raises StressError, which says what replays it."""
+    stress = Stress(work, seconds, seed, say)
     try:
-        stress = Stress(work, seconds, seed, say)
-        try:
-            stress.run()
-        finally:
+        stress.run()
+    except Exception as error:
+        # Whatever else goes wrong at the end, the first error is the one to tell.
+        with suppress(Exception):
             stress.close()
-    except (AssertionError, OSError) as error:
         command = f"python -m tests.programs.stress {seconds / 60:g} --seed {seed}"
         raise StressError(f"{error}\nto replay: {command}") from error
+    stress.close()
     return stress.report
