@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import re
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -51,6 +52,7 @@ class Actor:
         self._index = index
         self._worker_count = worker_count
         self._made = 0
+        self._place = place
         self._own = f"{place}/worker{index}"
         self._roots = {
             self._own: Directory(),
@@ -125,7 +127,9 @@ class Actor:
     # ------------------------------------------------------------------- drawing
 
     def _note(self, *words: object) -> None:
-        self.recent.append(" ".join(map(str, words)))
+        """Remember an operation, with paths as short as they can be told apart."""
+        text = " ".join(map(str, words)).replace(f"{self._place}/", "")
+        self.recent.append(re.sub("x{4,}", "x..", text))
 
     def _places(self) -> list[Place]:
         return [place for path, root in self._roots.items() for place in places_in(path, root)]

@@ -29,6 +29,7 @@ _WARM_UP_SHARE = 0.2
 _LAST_SHARE = 0.1
 _POLL_SECONDS = 0.2
 _HANG_SECONDS = 180.0
+_LOG_LINES = 20
 _EXPECTED_LINE = re.compile(
     r"mount\.lfs: (\S+ mounted on \S+|\S+ unmounted|recovered \d+ commits? from the log)"
 )
@@ -63,6 +64,11 @@ class Stress:
     def _mount(self) -> None:
         self._mounted = MountedImage(self._image, self._place)
         daemon.limit_descriptors(self._mounted)
+
+    @property
+    def log(self) -> str:
+        """Return what the daemon logged."""
+        return self._mounted.log
 
     def close(self) -> None:
         """Leave no process and no mount."""
@@ -195,7 +201,8 @@ def run_stress(work: Path, seconds: float, seed: int, say: Say) -> Report:
         # Whatever else goes wrong at the end, the first error is the one to tell.
         with suppress(Exception):
             stress.close()
+        log = "\n  ".join(stress.log.splitlines()[-_LOG_LINES:])
         command = f"python -m tests.programs.stress {seconds / 60:g} --seed {seed}"
-        raise StressError(f"{error}\nto replay: {command}") from error
+        raise StressError(f"{error}\nthe daemon's log:\n  {log}\nto replay: {command}") from error
     stress.close()
     return stress.report
