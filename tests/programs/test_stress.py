@@ -14,7 +14,7 @@ from tests.programs.stress.run import WORKER_COUNT, run_stress
 
 pytestmark = pytest.mark.fuse
 
-SECONDS = 12.0
+SECONDS = 10.0
 SEED = 1
 # Far below what any machine does, and above what a run that does nothing would count.
 _OPERATIONS_MIN = 100 * WORKER_COUNT
