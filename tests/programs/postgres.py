@@ -130,6 +130,8 @@ class Server:
         """Kill all processes of the server at once, if it runs."""
         if self._process is None or self._process.poll() is not None:
             return
+        # A stopped server starts no process that would be missed.
+        self._process.send_signal(signal.SIGSTOP)
         processes = [self._process.pid, *_children(self._process.pid)]
         for number in processes:
             with suppress(ProcessLookupError):
