@@ -41,6 +41,10 @@ _PACKAGES = {
     "dumpe2fs": "e2fsprogs",
     "filefrag": "e2fsprogs",
     "losetup": "mount",
+    "pg_ctlcluster": "postgresql",
+    "dpkg-buildpackage": "dpkg-dev",
+    "dh": "debhelper",
+    "makeinfo": "texinfo",
 }
 _LISTS = Path("/var/lib/apt/lists")
 _LISTS_AGE_SECONDS_MAX = 7 * 86400

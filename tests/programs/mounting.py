@@ -19,7 +19,15 @@ class Disk:
         """Make an image in ``work`` and mount it."""
         self.image = make_image(work / "disk.img", IMAGE_SIZE)
         self.place = work / "mounted"
+        self.mount()
+
+    def mount(self) -> None:
+        """Mount, after an ``unmount`` or a ``kill``."""
         self._mount = MountedImage(self.image, self.place)
+
+    def kill(self) -> None:
+        """End the daemon as a crash would."""
+        self._mount.kill()
 
     def unmount(self) -> None:
         """Unmount as a user would, and check the image."""
@@ -30,7 +38,7 @@ class Disk:
     def remount(self) -> None:
         """Unmount, check, and mount again."""
         self.unmount()
-        self._mount = MountedImage(self.image, self.place)
+        self.mount()
 
     def close(self) -> None:
         """Leave no mount and no process behind."""
@@ -55,3 +63,9 @@ def run(program: list[str | Path], place: Path | None = None, **options: object)
 def run_module(module: str, *arguments: str | Path) -> str:
     """Run a tool of the project."""
     return run([*command(module, *arguments)], env=environment())
+
+
+def git(place: Path, *arguments: str) -> str:
+    """Run git, as somebody."""
+    identity = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
+    return run(["git", *identity, *arguments], place)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.client import Data
-from tests.programs.mounting import Disk, Need, run
+from tests.programs.mounting import Disk, Need, git, run
 
 pytestmark = pytest.mark.fuse
 
@@ -22,37 +22,32 @@ pytestmark = pytest.mark.fuse
 # --------------------------------------------------------------------------- git
 
 
-def _git(place: Path, *arguments: str) -> str:
-    identity = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
-    return run(["git", *identity, *arguments], place)
-
-
 def _make_repository(place: Path) -> None:
     """Commit the Python library, some thousand files, as a local repository."""
     skipped = shutil.ignore_patterns("__pycache__", "site-packages", "dist-packages", "*.so", "*.a")
     shutil.copytree(sysconfig.get_path("stdlib"), place, ignore=skipped, symlinks=True)
-    _git(place, "init", "-q")
-    _git(place, "add", "-A", "-f")
-    _git(place, "commit", "-q", "-m", "Python")
+    git(place, "init", "-q")
+    git(place, "add", "-A", "-f")
+    git(place, "commit", "-q", "-m", "Python")
 
 
 def _check_clone(clone: Path, tree: str) -> None:
-    _git(clone, "fsck", "--full", "--strict")
-    assert _git(clone, "status", "--porcelain") == ""
-    assert _git(clone, "rev-parse", "HEAD^{tree}") == tree
+    git(clone, "fsck", "--full", "--strict")
+    assert git(clone, "status", "--porcelain") == ""
+    assert git(clone, "rev-parse", "HEAD^{tree}") == tree
 
 
 def test_git_clone_commit_and_fsck(disk: Disk, need: Need, tmp_path: Path) -> None:
     need("git")
     source, clone = tmp_path / "source", disk.place / "clone"
     _make_repository(source)
-    _git(tmp_path, "clone", "-q", "--no-local", str(source), str(clone))
-    _check_clone(clone, _git(source, "rev-parse", "HEAD^{tree}"))
+    git(tmp_path, "clone", "-q", "--no-local", str(source), str(clone))
+    _check_clone(clone, git(source, "rev-parse", "HEAD^{tree}"))
     for path in sorted(clone.glob("*.py"))[:100]:
         path.write_text(path.read_text() + "# changed\n")
-    _git(clone, "commit", "-q", "-a", "-m", "Change")
-    _git(clone, "gc", "-q")
-    tree = _git(clone, "rev-parse", "HEAD^{tree}")
+    git(clone, "commit", "-q", "-a", "-m", "Change")
+    git(clone, "gc", "-q")
+    tree = git(clone, "rev-parse", "HEAD^{tree}")
     _check_clone(clone, tree)
     disk.remount()
     _check_clone(clone, tree)
