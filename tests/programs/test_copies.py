@@ -77,3 +77,48 @@ def test_tar_keeps_attributes_and_holes(
     _tar("-S", "-xpf", again, "-C", back)
     compare_trees(source, back)
     check_sparse(back)
+
+
+# One entry for each kind of line that a list may have.
+_LISTS = {
+    "contents/1": ["u:1000:rw-", "g:1001:r--", "u:4000000000:---", "m::r--"],
+    "contents/4096": ["u:0:rwx"],
+    "contents": ["d:u:1000:rwx", "d:g:1001:r-x", "d:m::rwx", "u:65534:r-x"],
+    "names": ["d:u::rwx", "d:g::---", "d:o::---"],
+}
+
+
+def _set_lists(top: Path) -> None:
+    for name, entries in _LISTS.items():
+        run(["setfacl", "-n", "-m", ",".join(entries), top / name])
+
+
+def _lists(top: Path) -> list[str]:
+    """Return the lists of a whole tree as getfacl prints them, in an order of their own."""
+    # Not every name is text.
+    printed = run(["getfacl", "-R", "-n", "-P", "."], top, errors="surrogateescape")
+    return sorted(printed.split("\n\n"))
+
+
+def test_rsync_and_tar_keep_access_control_lists(
+    disk: Disk, need: Need, tmp_path: Path, source: Path
+) -> None:
+    need("rsync", "tar", "setfacl", "getfacl")
+    _set_lists(source)
+    copy, unpacked = disk.place / "copy", disk.place / "unpacked"
+    archive = disk.place / "source.tar"
+    unpacked.mkdir()
+    _rsync(source, copy)
+    _tar("--acls", "-S", "-cf", archive, "-C", source, ".")
+    _tar("--acls", "-S", "-xpf", archive, "-C", unpacked)
+    for _ in range(2):
+        assert _rsync(source, copy, "--checksum") == ""
+        for place in (copy, unpacked):
+            assert _lists(place) == _lists(source)
+            # Lists are attributes too, and belong to what lstat says of modes.
+            compare_trees(source, place)
+        disk.remount()
+    # What is made in a directory inherits from it.
+    (copy / "contents" / "new").touch()
+    (source / "contents" / "new").touch()
+    assert _lists(copy / "contents") == _lists(source / "contents")
