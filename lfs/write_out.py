@@ -126,7 +126,10 @@ class WriteOut:
         self.place(small, HEAD_MAIN, time_ns, flags)
 
     def place(self, extents: Sequence[Extent], head: int, time_ns: int, flags: int) -> None:
-        """Write extents to log head ``head`` in as many log writes as it takes."""
+        """Write extents to log head ``head`` in as many log writes as it takes.
+
+        What could not be written in one place is written and mapped in another.
+        """
         rest = [extent for extent in extents if extent.buffers]
         while rest:
             wanted = sum(len(extent.buffers) for extent in rest)
@@ -142,7 +145,8 @@ class WriteOut:
             )
             now, rest = _split(rest, placement.payload_blocks)
             entries, buffers = self.map(now, placement)
-            self._volume.emit(placement, entries, buffers, (), flags, time_ns)
+            if not self._volume.emit(placement, entries, buffers, (), flags, time_ns):
+                rest = now + rest
 
     def map(
         self, extents: Sequence[Extent], placement: Placement
