@@ -161,10 +161,10 @@ class Volume:
 
     def check_writable(self) -> None:
         """Raise FilesystemError on a read-only volume (EROFS) or a failed one (``errors``)."""
-        if self.failed and self.options.errors == "continue":
-            raise FilesystemError(errno.EIO, "the log could not be written")
-        if self.read_only or self.failed:
+        if self.read_only or (self.failed and self.options.errors != "continue"):
             raise FilesystemError(errno.EROFS)
+        if self.failed:
+            raise FilesystemError(errno.EIO, "the log could not be written")
 
     def reserve(
         self,
