@@ -48,13 +48,19 @@ class WriteOut:
     # --------------------------------------------------------------- collecting
 
     def take_dirty(self, inodes: Sequence[Inode]) -> list[Extent]:
-        """Return the dirty data of ``inodes`` in file order; it counts as clean from now on."""
+        """Return the dirty data of ``inodes`` in file order; it counts as clean from now on.
+
+        Raises DamageError or DeviceError when a window can't be read; then all of it
+        is dirty as before.
+        """
         # Half of what is clean beyond all promises may go to defragmentation.
         self._spare_blocks = max(0, -self._space.shortage_blocks(0)) // 2
+        for inode in inodes:
+            # Reads the windows too, so that nothing needs to be read once data is in hand.
+            self._take_neighbours(inode)
         return [extent for inode in inodes for extent in self._take(inode)]
 
     def _take(self, inode: Inode) -> list[Extent]:
-        self._take_neighbours(inode)
         blocks = inode.dirty_blocks
         extents = [
             Extent(inode, first, [self._whole(blocks[first + i]) for i in range(count)])

@@ -24,7 +24,7 @@ def tasks() -> list[Task]:
     choose = random.Random("errors")
     chosen = []
     for length in (1, 2, 3):
-        for number in choose.sample(range(ace.workload_count(length)), 6):
+        for number in choose.sample(range(ace.workload_count(length)), 4):
             name = f"seq{length}-{number}"
             write_count = sum(1 for _ in writes_of(record(name).events))
             for nth in range(1, write_count + 1):
