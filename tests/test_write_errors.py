@@ -94,12 +94,13 @@ def test_bad_place_is_written_around_and_not_tried_again() -> None:
     check_kept(disk)
 
 
-def test_bad_sectors_all_over_the_disk_are_written_around() -> None:
+@pytest.mark.parametrize("plan", ["error EIO on write {conditions}", "bad {places} spare 3"])
+def test_bad_sectors_all_over_the_disk_are_written_around(plan: str) -> None:
     disk = FaultyDisk(options=Options(dirty_bytes_max=MIB))
     first_bytes = disk.superblock.first_segment_block * BLOCK_BYTES
     places = [first_bytes + number * 5 * SEGMENT_BYTES + 40_960 for number in range(20)]
-    ranges = " ".join(f"in {place}+4096" for place in places)
-    disk.plan(f"error EIO on write {ranges}")
+    conditions = " ".join(f"in {place}+4096" for place in places)
+    disk.plan(plan.format(conditions=conditions, places=" ".join(f"{p}+4096" for p in places)))
     for number in range(30):
         disk.make_file(b"file %d" % number, data(number, 400_000))
         if number % 4 == 0:

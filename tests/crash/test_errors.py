@@ -20,7 +20,10 @@ STATES_MIN = 1_500
 
 
 def tasks() -> list[Task]:
-    """Return short workloads with an error at each of their writes, and some of the long ones."""
+    """Return short workloads with an error at each of their writes, and some of the long ones.
+
+    Of the shortest all states are looked at.
+    """
     choose = random.Random("errors")
     chosen = []
     for length in (1, 2, 3):
@@ -29,7 +32,9 @@ def tasks() -> list[Task]:
             write_count = sum(1 for _ in writes_of(record(name).events))
             for nth in range(1, write_count + 1):
                 partial = choose.choice(["", " partial"])
-                chosen.append(Task(f"{name}!error EIO{partial} on write nth {nth}", 24, nth))
+                states_max = 24 if length == 3 else 0
+                plan = f"error EIO{partial} on write nth {nth}"
+                chosen.append(Task(f"{name}!{plan}", states_max, nth))
     for kind in ("clean", "full", "reuse", "random", "crowd"):
         for turn in range(2):
             number = choose.randrange(10**6)
