@@ -110,7 +110,7 @@ def test_write_error_is_made_good_elsewhere(image: Path, mount: Mounter, tmp_pat
 def broken(image: Path, mount: Mounter, tmp_path: Path, options: str) -> MountedImage:
     """Mount, sync a file, and let a sync meet a disk that takes no write any more."""
     trigger = tmp_path / "now"
-    mounted = mount(image, "-o", f"{options}fault=error EIO on write while {trigger}")
+    mounted = mount(image, "-o", f"{options}commit=3600,fault=error EIO on write while {trigger}")
     synced(mounted.path / "kept", b"kept" * 5_000)
     trigger.touch()
     with pytest.raises(OSError, match=r"Input/output error|connection abort"):
