@@ -40,7 +40,7 @@ def tasks() -> list[Task]:
             number = choose.randrange(10**6)
             nth = choose.randrange(20, 140)
             chosen.append(Task(f"{kind}-{number}!error EIO on write nth {nth}", 40, turn))
-            plan = f"error EIO partial on write every {nth}"
+            plan = f"error EIO partial on write every {nth} times 3"
             chosen.append(Task(f"{kind}-{number}!{plan}", 40, turn))
     return chosen
 
