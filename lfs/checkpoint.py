@@ -4,9 +4,17 @@ Order (ARCHITECTURE.md, "Order of writes"): a commit; the nodes of the new inode
 map; the usage pages, which count themselves; flush; the checkpoint region;
 flush.  A crash anywhere before the region is whole leaves the older checkpoint
 and the log after it, which lead to the same tree.
+
+Errors.  Nodes and usage pages that can't be written in one place are written in
+another.  A region has its place: the same one is tried again, because the other
+holds the only checkpoint there is.  A checkpoint mends a broken log, and a second
+one follows at once: the older region leads only to where the log broke, so it must
+not be what a mount falls back to.
 """
 
 from __future__ import annotations
+
+import errno
 
 from lfs.checksum import checksum
 from lfs.commit import Committer
@@ -24,10 +32,11 @@ from lfs.ondisk import (
     pack_node,
     pack_usage_page,
 )
-from lfs.segments.writer import HEAD_METADATA
+from lfs.segments.writer import HEAD_METADATA, Placement
 from lfs.volume import Volume
 
 _NODES_AT_ONCE = 256
+_REGION_ATTEMPTS = 3
 
 
 class Checkpointer:
@@ -45,30 +54,41 @@ class Checkpointer:
     def checkpoint(self, now_ns: int, clean: bool = False) -> None:
         """Make everything durable and reachable from a checkpoint region.
 
-        ``clean`` says that nothing will be logged after it.  Raises DeviceError;
-        then the volume has failed, and the last commit that was flushed counts.
-        Raises DamageError when a node that changes can't be read, and ENOSPC when the
-        nodes find no room: the volume has failed then too, as the log can't be
-        bounded any more, but it loses nothing.
+        ``clean`` says that nothing will be logged after it.  Raises DeviceError; the
+        last commit that was flushed counts then.  If a node that changes could not be
+        read, the next checkpoint may succeed; otherwise the volume has failed.
+        Raises DamageError when such a node is damaged, and ENOSPC when the nodes find
+        no room: the volume has failed then too, as the log can't be bounded any more,
+        but it loses nothing.
         """
+        while self._mends(now_ns, clean):
+            pass
+        self._volume.error_count = 0
+
+    def _mends(self, now_ns: int, clean: bool) -> bool:
+        """Write one checkpoint; tell whether the log before it was broken."""
         volume = self._volume
-        self._committer.commit(now_ns)
+        self._committer.log(now_ns)
         try:
             self._write_nodes(now_ns)
         except DamageError as error:
             volume.fail(error)
             raise
-        self._write_usage(now_ns)
+        while not self._write_usage(now_ns):
+            pass
         sequence = volume.log.written_sequence
         volume.flush(sequence)
         self._write_region(now_ns, clean)
         volume.flush(sequence)
         volume.checkpoint_number += 1
         volume.checkpoint_sequences = (volume.checkpoint_sequences[1], sequence + 1)
+        was_broken = volume.log.is_broken
+        volume.log.mend()
         volume.flushed(sequence)
         volume.log.blocks_since_checkpoint = 0
         self.time_ns = now_ns
         self.last_clean = clean
+        return was_broken
 
     # ---------------------------------------------------------------- inode map
 
@@ -92,42 +112,41 @@ class Checkpointer:
         volume = self._volume
         while nodes:
             placement = volume.reserve(HEAD_METADATA, len(nodes), 0, 1, whole=False)
-            now, nodes = nodes[: placement.payload_blocks], nodes[placement.payload_blocks :]
+            now = nodes[: placement.payload_blocks]
             blocks: list[bytes] = []
             checksums: list[int] = []
             for address, new in enumerate(now, placement.payload_address):
-                node = new.finished()
                 raw = pack_node(
-                    node, volume.filesystem_id, address, placement.sequence, volume.block_bytes
+                    new.finished(),
+                    volume.filesystem_id,
+                    address,
+                    placement.sequence,
+                    volume.block_bytes,
                 )
                 new.pointer = Pointer(address, checksum(raw))
                 blocks.append(raw)
                 checksums.append(new.pointer.checksum)
-                volume.imap.nodes.store(address, node)
             entry = Entry(BLOCK_NODE, 0, 0, 0, checksums)
-            volume.emit(placement, [entry], blocks, (), SUMMARY_CHECKPOINT, now_ns)
+            if not volume.emit(placement, [entry], blocks, (), SUMMARY_CHECKPOINT, now_ns):
+                volume.usage.drop_live(placement.payload_address, len(now))
+                continue
+            for new in now:
+                volume.imap.nodes.store(new.pointer.address, new.finished())
+            nodes = nodes[placement.payload_blocks :]
 
     # -------------------------------------------------------------- usage table
 
-    def _write_usage(self, now_ns: int) -> None:
+    def _write_usage(self, now_ns: int) -> bool:
         """Write the usage pages that changed, by themselves included.
 
         Dropping the old copy of a page changes the page that counts it, so the
         set is closed first; the pages are built when no count can change any
-        more.
+        more.  Returns False when they could not be written: then the run where that
+        failed is counted by one of them, and all are to be written again.
         """
         volume = self._volume
         usage = volume.usage
-        self._close_over_pages()
-        slack = 4
-        while True:
-            wanted = len(usage.dirty_pages) + slack
-            placement = volume.reserve(HEAD_METADATA, wanted, 0, wanted, whole=True)
-            usage.dirty_pages.add(usage.run_of(placement.address) // usage.per_page)
-            self._close_over_pages()
-            if len(usage.dirty_pages) <= wanted:
-                break
-            slack += len(usage.dirty_pages)
+        placement = self._reserve_for_pages()
         indices = sorted(usage.dirty_pages)
         for index in indices:
             if volume.usage_pages[index] != NO_BLOCK:
@@ -152,9 +171,25 @@ class Checkpointer:
             entries.append(Entry(BLOCK_USAGE, 0, 0, index, [volume.usage_pages[index].checksum]))
         # The writer counts what it writes; these are in the pages already.
         usage.drop_live(placement.payload_address, len(indices))
-        volume.emit(placement, entries, blocks, (), SUMMARY_CHECKPOINT, now_ns)
+        if not volume.emit(placement, entries, blocks, (), SUMMARY_CHECKPOINT, now_ns):
+            return False
         usage.dirty_pages.clear()
         usage.note_commit(placement.sequence, volume.log.open_runs())
+        return True
+
+    def _reserve_for_pages(self) -> Placement:
+        """Find a place for the usage pages that changed and for those this changes."""
+        usage = self._volume.usage
+        self._close_over_pages()
+        slack = 4
+        while True:
+            wanted = len(usage.dirty_pages) + slack
+            placement = self._volume.reserve(HEAD_METADATA, wanted, 0, wanted, whole=True)
+            usage.dirty_pages.add(usage.run_of(placement.address) // usage.per_page)
+            self._close_over_pages()
+            if len(usage.dirty_pages) <= wanted:
+                return placement
+            slack += len(usage.dirty_pages)
 
     def _close_over_pages(self) -> None:
         """Add the pages that count the old copies of pages about to be written."""
@@ -194,8 +229,18 @@ class Checkpointer:
         )
         raw = record.pack(volume.filesystem_id, offset_bytes)
         align = max(volume.device.align_bytes, 512)
-        try:
-            volume.device.write(offset_bytes, [raw.ljust(-(-len(raw) // align) * align, b"\0")])
-        except DeviceError as error:
-            volume.fail(error)
-            raise
+        self._write_in_place(offset_bytes, raw.ljust(-(-len(raw) // align) * align, b"\0"))
+
+    def _write_in_place(self, offset_bytes: int, raw: bytes) -> None:
+        """Write a region, several times if need be; the volume fails if none succeeds."""
+        volume = self._volume
+        for attempt in range(1, _REGION_ATTEMPTS + 1):
+            try:
+                volume.device.write(offset_bytes, [raw])
+            except DeviceError as error:
+                if error.errno != errno.EIO or attempt == _REGION_ATTEMPTS:
+                    volume.fail(error)
+                    raise
+                volume.report(f"{error}: writing the checkpoint region again")
+            else:
+                return

@@ -7,7 +7,8 @@ usage pages are left to a checkpoint, which writes them anew.  A victim without
 them is clean once the commit that follows has been flushed (``lfs.segments.usage``).
 
 A block that can't be verified stays where it is, under the checksum that
-convicts it, and its run is not cleaned again while mounted.
+convicts it, and its run is not cleaned again while mounted.  Neither is a run where
+a write failed: it would not be written again.
 
 Work is done in steps so that requests can come in between; each step looks up
 anew what is live.
@@ -175,7 +176,7 @@ class Cleaner:
             volume.usage,
             policy,
             volume.log.next_sequence,
-            {*self._avoided_runs(), *volume.log.open_runs()},
+            {*self._avoided_runs(), *volume.log.open_runs(), *volume.usage.given_up},
             min(self._room_blocks(), round_blocks),
             utilisation_max,
         )

@@ -8,9 +8,14 @@ flushes the device afterwards (P2).
 
 A small commit, the usual ``fsync``, is a single log write: the inode and the
 names among its records, the data in its payload, the extents told by its entries.
+
+Where the log is broken (``lfs.segments.writer``), a commit is no commit: nothing
+leads to it.  Then a checkpoint takes its place before anybody is told that it lasts.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from lfs.inodes import InodeTable
 from lfs.ondisk import RECORD_OVERHEAD_BYTES, SUMMARY_COMMIT, Record
@@ -28,7 +33,11 @@ class Committer:
     def __init__(
         self, volume: Volume, inodes: InodeTable, space: SpaceRules, write_out: WriteOut
     ) -> None:
-        """Commit what the parts of one volume hold in memory."""
+        """Commit what the parts of one volume hold in memory.
+
+        ``checkpoint`` belongs to a part above and is set by it.
+        """
+        self.checkpoint: Callable[[int], None] = lambda now_ns: None
         self._volume = volume
         self._inodes = inodes
         self._space = space
@@ -36,18 +45,31 @@ class Committer:
 
     @property
     def dirty(self) -> bool:
-        """Tell whether memory holds anything that no commit has logged."""
+        """Tell whether memory holds anything that no commit has logged to where it counts."""
+        return self._unlogged or self._volume.log.is_broken
+
+    @property
+    def _unlogged(self) -> bool:
         inodes = self._inodes
         return bool(inodes.dirty or inodes.with_dirty_blocks or self._volume.imap.unlogged_count)
 
-    def commit(self, now_ns: int, flags: int = 0) -> int:
+    def commit(self, now_ns: int) -> int:
         """Log everything; returns the sequence number that must be flushed for it to last.
 
-        Raises DeviceError; then the volume has failed and the last commit counts.
+        Where the log is broken, everything is durable when this returns.  Raises
+        DeviceError; then the last commit counts, and unless only reading failed, the
+        volume has failed.
         """
+        self.log(now_ns)
+        if self._volume.log.is_broken:
+            self.checkpoint(now_ns)
+        return self._volume.log.written_sequence
+
+    def log(self, now_ns: int, flags: int = 0) -> None:
+        """Log everything for a checkpoint that follows, or for ``commit``."""
         volume = self._volume
-        if not self.dirty:
-            return volume.log.written_sequence
+        if not self._unlogged:
+            return
         extents = self._write_out.take_dirty([*self._inodes.with_dirty_blocks.values()])
         blocks = sum(len(extent.buffers) for extent in extents)
         record_bytes = self._inodes.dirty_record_bytes() + volume.imap.unlogged_bytes
@@ -62,7 +84,6 @@ class Committer:
             self._inodes.log_dirty()
             self._log_records(volume.imap.take_unlogged(), now_ns, flags)
         volume.usage.note_commit(volume.log.written_sequence, volume.log.open_runs())
-        return volume.log.written_sequence
 
     def _commit_together(
         self, extents: list[Extent], blocks: int, record_bytes: int, now_ns: int, flags: int
@@ -75,7 +96,11 @@ class Committer:
         entries, buffers = self._write_out.map(extents, placement)
         self._inodes.log_dirty()
         records += volume.imap.take_unlogged()
-        volume.emit(placement, entries, buffers, records, flags | SUMMARY_COMMIT, now_ns)
+        if not volume.emit(placement, entries, buffers, records, flags | SUMMARY_COMMIT, now_ns):
+            # The data needs another place; the rest is for the checkpoint that must follow.
+            self._write_out.place_all(extents, now_ns, flags)
+            self._inodes.log_dirty()
+            volume.imap.take_unlogged()
 
     def _log_records(self, records: list[Record], now_ns: int, flags: int) -> None:
         """Write records in as many log writes as it takes; the last one commits."""

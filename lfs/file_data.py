@@ -156,6 +156,7 @@ class FileData:
                 privileged,
                 lambda: self._unmapped(inode, first, end) + converting,
             )
+        self._load_windows(inode, first, end)
         if converting:
             self._leave_inline(inode)
         head_cut = offset - first * block_bytes
@@ -165,6 +166,16 @@ class FileData:
         head = self._base(inode, first) if head_cut or (tail_cut and single) else None
         tail = self._base(inode, end - 1) if tail_cut and not single else None
         self._store(inode, first, end, offset, data, head, tail)
+
+    def _load_windows(self, inode: Inode, first: int, end: int) -> None:
+        """Read the windows of blocks ``first`` to ``end``.
+
+        One that can't be read fails this request, and not the commit of all files.
+        """
+        size = self._volume.window_blocks
+        for index in range(first // size, (end - 1) // size + 1):
+            if index not in inode.windows:
+                self._inodes.window(inode, index)
 
     def _unmapped(self, inode: Inode, first: int, end: int) -> int:
         """Count the blocks from ``first`` to ``end`` that have no place on disk."""

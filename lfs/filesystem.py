@@ -91,6 +91,7 @@ class Filesystem:
         self._needs_checkpoint = False
         self._space.make_room = lambda blocks: self._cleaner.make_room(blocks, self._now_ns)
         self._space.checkpoint = lambda: self._checkpointer.checkpoint(self._now_ns)
+        self._committer.checkpoint = self._checkpointer.checkpoint
 
     # ----------------------------------------------------------- mounting, unmounting
 
@@ -565,7 +566,8 @@ class Filesystem:
     def begin_commit(self, now_ns: int) -> int:
         """Log everything up to now; returns a ticket for ``finish_commit``.
 
-        It lasts once the device has been flushed after this.  Raises DeviceError.
+        It lasts once the device has been flushed after this.  Where the log could not
+        be written in its place, everything is durable already.  Raises DeviceError.
         """
         if self._volume.failed:
             raise FilesystemError(errno.EIO, "the log could not be written")

@@ -67,6 +67,8 @@ class Maintenance:
 
     def _checkpoint_due(self, now_ns: int, idle: bool) -> bool:
         volume = self._volume
+        if volume.log.is_broken:
+            return True
         if volume.log.blocks_since_checkpoint == 0:
             return False
         changed = len(volume.imap.changes) > (_CHANGES_IDLE if idle else _CHANGES_SOFT)
@@ -75,10 +77,14 @@ class Maintenance:
         return changed or long or since_ns >= volume.options.checkpoint_interval_ns
 
     def keep_bounds(self, now_ns: int) -> None:
-        """Checkpoint or commit when a request has left too much to replay or in memory."""
+        """Checkpoint or commit when a request has left too much to replay or in memory.
+
+        A log that it has found broken is mended too: no commit counts before that.
+        """
         volume = self._volume
         if (
-            len(volume.imap.changes) > _CHANGES_HARD
+            volume.log.is_broken
+            or len(volume.imap.changes) > _CHANGES_HARD
             or volume.log.blocks_since_checkpoint > 2 * self._log_blocks_max
         ):
             self._checkpointer.checkpoint(now_ns)

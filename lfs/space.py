@@ -7,6 +7,10 @@ dead blocks into clean segments at any time.  *Clean* is what can be written
 right now; it must cover all that the next commit and the next checkpoint may
 have to write, and the cleaner's working room.  When it does not, room is made
 before the request is accepted, so that write-out never finds the disk full.
+
+What errors take out of use is never clean, and counts as used without being live.
+The one batch that a failed write makes necessary anew comes out of the cleaner's
+working room, which is larger than any run.
 """
 
 from __future__ import annotations
@@ -70,14 +74,15 @@ class SpaceRules:
 
     def available_blocks(self, privileged: bool) -> int:
         """Return how many more blocks may be promised."""
-        live_blocks = self._volume.usage.live_total
-        return self.reservations.available(live_blocks, self.metadata_blocks, privileged)
+        usage = self._volume.usage
+        used_blocks = usage.live_total + usage.lost_blocks
+        return self.reservations.available(used_blocks, self.metadata_blocks, privileged)
 
     def statistics(self) -> Space:
         """Return what ``statfs`` reports."""
         return Space(
             self._volume.block_bytes,
-            self.reservations.limit_blocks,
+            max(0, self.reservations.limit_blocks - self._volume.usage.lost_blocks),
             self.available_blocks(privileged=True),
             self.available_blocks(privileged=False),
             self._volume.inode_count,

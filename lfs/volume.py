@@ -1,8 +1,11 @@
 """What all parts of a mounted filesystem share: device, geometry, log, map, limits.
 
-A volume knows blocks and items, not files.  Once the log could not be written, or
-a block is damaged that it needs for that, the volume has *failed*: nothing is
-written any more and every change is refused; what was committed is on disk.
+A volume knows blocks and items, not files.  A log write that fails with ``EIO`` can
+be written elsewhere by whoever has its contents (``emit``); only a checkpoint can
+lead there then.  Once the log could not be written at all, or a block is damaged
+that it needs for that, the volume has *failed*: nothing is written any more and
+every change is refused; what was committed is on disk.  After a failed flush nobody
+knows what the device holds, so that is not tried again.
 """
 
 from __future__ import annotations
@@ -29,6 +32,12 @@ from lfs.segments.usage import UsageTable
 from lfs.segments.writer import LogWriter, Placement
 
 SECOND_NS = 1_000_000_000
+PLACES_MAX = 8
+"""So many log writes may fail until a checkpoint leads around them."""
+
+
+def _nothing() -> None:
+    """Do nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +59,18 @@ class Options:
     cleaner_policy: str = "cost-benefit"
     roll_forward: bool = True
     """False shows the last checkpoint and is only possible read-only."""
+    errors: str = "remount-ro"
+    """What follows when the log can't go on: ``remount-ro`` refuses changes with EROFS,
+    ``continue`` with EIO; with ``panic`` the caller ends in ``on_failure``."""
+    on_failure: Callable[[], None] = _nothing
+    """Called once, when the log can't go on, after the reason was reported."""
+
+
+_CONSEQUENCES = {
+    "remount-ro": "read-only from now on",
+    "continue": "every change is refused from now on",
+    "panic": "ending at once",
+}
 
 
 def _ignore(message: str) -> None:
@@ -73,6 +94,8 @@ class Volume:
         self.report = report
         self.read_only = options.read_only or device.read_only
         self.failed = False
+        self.error_count = 0
+        """Writes that failed since a checkpoint last went without an error."""
         self.block_bytes = superblock.block_bytes
         self.filesystem_id = superblock.filesystem_id
         self.window_blocks = window_blocks(self.block_bytes)
@@ -139,9 +162,11 @@ class Volume:
     # ------------------------------------------------------------------ writing
 
     def check_writable(self) -> None:
-        """Raise FilesystemError(EROFS) on a read-only or failed volume."""
-        if self.read_only or self.failed:
+        """Raise FilesystemError on a read-only volume (EROFS) or a failed one (``errors``)."""
+        if self.read_only or (self.failed and self.options.errors != "continue"):
             raise FilesystemError(errno.EROFS)
+        if self.failed:
+            raise FilesystemError(errno.EIO, "the log could not be written")
 
     def reserve(
         self,
@@ -154,16 +179,21 @@ class Volume:
     ) -> Placement:
         """Find a place for a log write, as ``LogWriter.reserve`` does.
 
-        That may write a jump.  A failure of the device makes the volume fail, and so
-        does a lack of room: what was to be written has been promised.
+        That may write a jump; where that can't be written, the place is at the
+        beginning of a new chain.  A failure of the device that can't be avoided makes
+        the volume fail, and so does a lack of room: what was to be written has been
+        promised.
         """
-        try:
-            return self.log.reserve(
-                number, payload_blocks, record_bytes, extent_count, whole, expected_blocks
-            )
-        except FilesystemError as error:
-            self.fail(error)
-            raise
+        while True:
+            try:
+                return self.log.reserve(
+                    number, payload_blocks, record_bytes, extent_count, whole, expected_blocks
+                )
+            except DeviceError as error:
+                self._note_error(error)
+            except FilesystemError as error:
+                self.fail(error)
+                raise
 
     def emit(
         self,
@@ -173,13 +203,28 @@ class Volume:
         records: Sequence[Record],
         flags: int,
         time_ns: int,
-    ) -> None:
-        """Write a log write; a failure of the device makes the volume fail."""
+    ) -> bool:
+        """Write a log write; returns whether it was written.
+
+        If not, its blocks are counted as live where they are not: the caller gives
+        them another place.  Its records need none, because the chain is broken now
+        and a checkpoint must follow, which has all of memory.  A failure of the device
+        that can't be avoided in this way makes the volume fail.
+        """
         try:
             self.log.emit(placement, entries, buffers, records, flags, time_ns)
         except DeviceError as error:
+            self._note_error(error)
+            return False
+        return True
+
+    def _note_error(self, error: DeviceError) -> None:
+        """Go on after a write that failed, unless that is hopeless: then fail, and raise."""
+        self.error_count += 1
+        if error.errno != errno.EIO or self.error_count > PLACES_MAX:
             self.fail(error)
-            raise
+            raise error
+        self.report(f"{error}: written elsewhere, the place is not used again while mounted")
 
     def flush(self, sequence: int) -> None:
         """Flush the device, which makes the log up to ``sequence`` durable.
@@ -204,4 +249,5 @@ class Volume:
         """Refuse all changes from now on, and say why once."""
         if not self.failed:
             self.failed = True
-            self.report(f"read-only from now on: {error}")
+            self.report(f"{_CONSEQUENCES[self.options.errors]}: {error}")
+            self.options.on_failure()

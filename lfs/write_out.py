@@ -48,13 +48,19 @@ class WriteOut:
     # --------------------------------------------------------------- collecting
 
     def take_dirty(self, inodes: Sequence[Inode]) -> list[Extent]:
-        """Return the dirty data of ``inodes`` in file order; it counts as clean from now on."""
+        """Return the dirty data of ``inodes`` in file order; it counts as clean from now on.
+
+        Raises DamageError or DeviceError when a window can't be read; then all of it
+        is dirty as before.
+        """
         # Half of what is clean beyond all promises may go to defragmentation.
         self._spare_blocks = max(0, -self._space.shortage_blocks(0)) // 2
+        for inode in inodes:
+            # Reads the windows too, so that nothing needs to be read once data is in hand.
+            self._take_neighbours(inode)
         return [extent for inode in inodes for extent in self._take(inode)]
 
     def _take(self, inode: Inode) -> list[Extent]:
-        self._take_neighbours(inode)
         blocks = inode.dirty_blocks
         extents = [
             Extent(inode, first, [self._whole(blocks[first + i]) for i in range(count)])
@@ -126,7 +132,10 @@ class WriteOut:
         self.place(small, HEAD_MAIN, time_ns, flags)
 
     def place(self, extents: Sequence[Extent], head: int, time_ns: int, flags: int) -> None:
-        """Write extents to log head ``head`` in as many log writes as it takes."""
+        """Write extents to log head ``head`` in as many log writes as it takes.
+
+        What could not be written in one place is written and mapped in another.
+        """
         rest = [extent for extent in extents if extent.buffers]
         while rest:
             wanted = sum(len(extent.buffers) for extent in rest)
@@ -142,7 +151,8 @@ class WriteOut:
             )
             now, rest = _split(rest, placement.payload_blocks)
             entries, buffers = self.map(now, placement)
-            self._volume.emit(placement, entries, buffers, (), flags, time_ns)
+            if not self._volume.emit(placement, entries, buffers, (), flags, time_ns):
+                rest = now + rest
 
     def map(
         self, extents: Sequence[Extent], placement: Placement

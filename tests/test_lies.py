@@ -56,7 +56,7 @@ class Run:
     synced_count: int = 1
     """States up to the last one that a sync had made durable."""
     gave_up: bool = False
-    """Whether the filesystem had turned read-only."""
+    """Whether the filesystem had turned read-only before the unmount."""
     problems: list[str] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
 
@@ -211,10 +211,14 @@ MANY = [
     f"seed {seed}; loss 1%; corrupt 1%; misdirect 1%; torn 1%; stale 2%; corrupt rest 1%"
     for seed in range(16)
 ]
-ERRORS = [
-    *(f"error EIO on write nth {number}" for number in range(2, WRITE_COUNT + 1)),
-    *(f"error EIO partial on write nth {number}" for number in range(3, WRITE_COUNT + 1, 2)),
+WRITE_ERRORS = [
+    *(f"error EIO on write nth {number}" for number in range(1, WRITE_COUNT + 1)),
+    *(f"error EIO partial on write nth {number}" for number in range(1, WRITE_COUNT + 1)),
+]
+FINAL_ERRORS = [
     *(f"error EIO on flush nth {number}" for number in range(2, FLUSH_COUNT + 1, 2)),
+    *(f"error ENOSPC on write nth {number}" for number in range(2, WRITE_COUNT + 1, 4)),
+    *(f"vanish on write nth {number}" for number in range(2, WRITE_COUNT + 1, 4)),
 ]
 FLUSHES = [
     f"seed {number}; ignore-flush 50%; reorder 30%; cut at {number} survive any"
@@ -255,8 +259,22 @@ def test_lies_about_flushes_are_refused_or_leave_a_prefix(plan: str) -> None:
     assert not one.problems, "\n".join([plan, *map(str, one.device.faults), *one.problems])
 
 
-@pytest.mark.parametrize("plan", ERRORS)
-def test_error_of_a_write_or_flush_ends_writing_and_loses_nothing_durable(plan: str) -> None:
+@pytest.mark.parametrize("plan", WRITE_ERRORS)
+def test_error_of_one_write_is_made_good_elsewhere(plan: str) -> None:
+    one = run(plan)
+    assert not one.gave_up, plan
+    assert one.device.faults, plan
+    assert len(one.lines) == 1, one.lines
+    one.synced_count = len(one.states)
+    check_after_error(one)
+    check_after_unmount(one)
+    assert not one.problems, "\n".join([plan, *map(str, one.device.faults), *one.problems])
+
+
+@pytest.mark.parametrize("plan", FINAL_ERRORS)
+def test_error_of_a_flush_or_of_a_lost_disk_ends_writing_and_loses_nothing_durable(
+    plan: str,
+) -> None:
     one = run(plan)
     check_after_error(one)
     assert one.gave_up or len(one.states) == REQUEST_COUNT + 1, plan

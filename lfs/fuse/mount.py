@@ -34,6 +34,9 @@ options of -o, separated by commas:
   commit=SECONDS            how often changes become durable by themselves (default 5)
   cleaner=cost-benefit|greedy
                             which segments are cleaned first
+  errors=remount-ro|continue|panic
+                            when the log can't be written any more: refuse changes with EROFS
+                            (the default) or with EIO, or end the daemon at once
   norecovery                show the last checkpoint without the log after it; needs ro
   writeback_cache           let the kernel collect writes: faster, but writes may fail late
                             and files may be reordered by a crash

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 COMMIT_SECONDS_DEFAULT = 5.0
 ATIME_MODES = ("relatime", "noatime", "strictatime")
 CLEANER_POLICIES = ("cost-benefit", "greedy")
+ERROR_POLICIES = ("remount-ro", "continue", "panic")
 
 # Pairs that the kernel knows; the last one of a pair counts.
 _SWITCHES = {
@@ -100,6 +101,7 @@ class MountOptions:
     commit_seconds: float = COMMIT_SECONDS_DEFAULT
     recovery: bool = True
     cleaner: str = "cost-benefit"
+    errors: str = "remount-ro"
     debug: bool = False
     writeback_cache: bool = False
     fault: FaultOptions = field(default_factory=FaultOptions)
@@ -201,6 +203,10 @@ def _apply_value(options: MountOptions, option: str, name: str, value: str) -> b
         if value not in CLEANER_POLICIES:
             raise OptionError(f"{option}: a cleaner is one of {', '.join(CLEANER_POLICIES)}")
         options.cleaner = value
+    elif name == "errors":
+        if value not in ERROR_POLICIES:
+            raise OptionError(f"{option}: errors is one of {', '.join(ERROR_POLICIES)}")
+        options.errors = value
     elif name in _FAULT_VALUES:
         if not value:
             raise OptionError(f"{option}: a value is missing")

@@ -8,6 +8,9 @@ mount point as it was; and when mounting fails, nothing more is written.
 A signal unmounts lazily while requests are still served: the kernel then writes
 back what programs had changed through mapped memory.  Where something keeps
 files open, serving ends after ``GRACE_SECONDS`` all the same.
+
+With ``errors=panic`` the end has no order: where the log can't go on, the process
+ends in the middle of the request that found out.
 """
 
 from __future__ import annotations
@@ -48,6 +51,7 @@ from lfs.fuse.unmasked import UnmaskedMount, mount_unmasked
 
 LOCK_WAIT_SECONDS = 10.0
 GRACE_SECONDS = 2.0
+PANIC_EXIT_CODE = 2
 _SECOND_NS = 1_000_000_000
 
 log = logging.getLogger(__name__)
@@ -142,7 +146,17 @@ def _core_options(options: MountOptions) -> Options:
         commit_interval_ns=int(options.commit_seconds * _SECOND_NS),
         cleaner_policy=options.cleaner,
         roll_forward=options.recovery,
+        errors=options.errors,
+        on_failure=_end_at_once if options.errors == "panic" else lambda: None,
     )
+
+
+def _end_at_once() -> None:
+    """End this process, as a panic ends a kernel: nothing more is written or answered.
+
+    The mount point answers ENOTCONN until it is unmounted.
+    """
+    os._exit(PANIC_EXIT_CODE)
 
 
 class Session:

@@ -7,9 +7,16 @@ without its log writes, and when neither of them refers to metadata in it
 (FORMAT.md, "Reuse").  ``note_commit`` collects the empty runs of a commit,
 ``release`` frees those for which everything holds and keeps the others.
 
+Errors.  A run where a write failed is *given up*: it is neither written to nor
+cleaned while mounted, but what lives in it stays.  Once it is empty and free, the
+segments where the write failed stay withheld from the allocator.  The disk knows
+nothing of that: for the next mount they are segments like others.
+
 Invariants: ``live_total`` is the sum of all live counts; the buddy allocator's
-free units are exactly the clean segments; only the first segment of a run
-carries counts; an empty run that is not open never gains live blocks.
+free units are exactly the clean segments that are not withheld; only the first
+segment of a run carries counts; an empty run that is not open never gains live
+blocks; a run without a log write (last sequence 0) has been given up, and is clean
+as soon as it is empty.
 Memory: 30 bytes a segment.
 """
 
@@ -84,6 +91,9 @@ class UsageTable:
         self._empty: set[int] = set()
         self._committed: deque[tuple[int, list[int]]] = deque()
         self._waiting: set[int] = set()
+        self.given_up: set[int] = set()
+        """Runs in use where a write failed."""
+        self._unwritable: set[int] = set()
 
     # ------------------------------------------------------------ loading and storing
 
@@ -178,16 +188,24 @@ class UsageTable:
         self.live_total -= count
         self.dirty_pages.add(run // self.per_page)
         if self._live[run] == 0:
+            self._note_empty(run)
+
+    def _note_empty(self, run: int) -> None:
+        if self._last_sequence[run]:
             self._empty.add(run)
+        else:
+            self._empty.discard(run)
+            self._clear_run(run)
 
     def drop_metadata(self, address: int, needed_until: int) -> None:
         """Count a node or usage page as dead, which a checkpoint refers to.
 
         Its run stays as it is until checkpoint ``needed_until`` is durable.
         """
-        self.drop_live(address, 1)
         run = self._first[self.segment_of(address)]
-        self._metadata_until[run] = max(self._metadata_until[run], needed_until)
+        self.drop_live(address, 1)
+        if self._state[run] == SEGMENT_RUN:
+            self._metadata_until[run] = max(self._metadata_until[run], needed_until)
 
     def has_live(self, address: int) -> bool:
         """Tell whether the run that holds ``address``, if any, has live blocks."""
@@ -294,7 +312,33 @@ class UsageTable:
             self._last_sequence[segment] = 0
             self._metadata_until[segment] = 0
             self.dirty_pages.add(segment // self.per_page)
-        self.buddy.free(run, order)
+        self.given_up.discard(run)
+        if self._unwritable.isdisjoint(range(run, run + (1 << order))):
+            self.buddy.free(run, order)
+            return
+        for segment in range(run, run + (1 << order)):
+            if segment not in self._unwritable:
+                self.buddy.free(segment, 0)
+
+    # ----------------------------------------------------------------------- errors
+
+    def give_up(self, run: int, segments: Collection[int], last_sequence: int) -> None:
+        """Take a run out of use because a write to some of its segments failed.
+
+        ``last_sequence`` is the last log write in it that did not fail, 0 if none.
+        """
+        self.given_up.add(run)
+        self._unwritable.update(segments)
+        self.touch_run(run, last_sequence)
+        if self._live[run] == 0:
+            self._note_empty(run)
+
+    @property
+    def lost_blocks(self) -> int:
+        """Return the blocks without live ones that errors have taken out of use."""
+        withheld = sum(1 for segment in self._unwritable if self._first[segment] < 0)
+        in_use = sum(self.run_blocks(run) - self._live[run] for run in self.given_up)
+        return withheld * self.segment_blocks + in_use
 
     # ------------------------------------------------------------------------ reuse
 

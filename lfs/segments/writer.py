@@ -11,6 +11,13 @@ follow each other without a gap (contiguous large files).
 Use: ``reserve`` finds a place and fixes addresses and sequence number, so that
 metadata that points into the payload can be built; ``emit`` writes.  Nothing may
 come between the two.  Nothing is durable before the device is flushed.
+
+Errors.  Where a write fails, the promise can't be kept: no later log write can be
+reached from the last checkpoint, the chain is *broken*.  Its run is given up, a new
+chain begins in other segments with the next sequence number, and until a new
+checkpoint leads there (``mend``) nothing from the failed log write on counts as
+flushed: neither is a run reused nor does a summary say so, from which roll-forward
+would take the break for damage.
 """
 
 from __future__ import annotations
@@ -21,7 +28,7 @@ from dataclasses import dataclass
 
 from lfs.checksum import CHECKSUM_BYTES
 from lfs.device.base import BlockDevice
-from lfs.errors import FilesystemError
+from lfs.errors import DeviceError, FilesystemError
 from lfs.ondisk import (
     ENTRY_BYTES,
     SUMMARY_HEADER_BYTES,
@@ -59,6 +66,8 @@ class Head:
     summary_next: int
     summary_end: int
     payload_next: int = 0
+    written_sequence: int = 0
+    """The last log write that the device took into this run; 0 if there is none."""
 
     @property
     def run_end(self) -> int:
@@ -132,6 +141,7 @@ class LogWriter:
         self.previous_checksum = 0
         self.flushed_sequence = 0
         self.blocks_since_checkpoint = 0
+        self._broken_sequence: int | None = None
 
     # ----------------------------------------------------------------- starting
 
@@ -149,6 +159,7 @@ class LogWriter:
         needs neither a jump nor a run of its own.
         """
         assert head.summary_next == self.next_address
+        head.written_sequence = self._usage.last_sequence(self._usage.run_of(head.run_address))
         self._promised = head
         if head.number != HEAD_BULK:
             self._heads[head.number] = self._heads[HEAD_MAIN] = head
@@ -257,8 +268,9 @@ class LogWriter:
         """Write the log write that ``placement`` was reserved for.
 
         ``buffers`` hold whole blocks, at most as many as were granted, in the
-        order of ``entries``; their blocks are counted as live.  Raises
-        DeviceError; the log must not be written to after that.
+        order of ``entries``; their blocks are counted as live.  Raises DeviceError;
+        the run is given up then and the chain is broken, but the blocks are still
+        counted there until they get another place.
         """
         head = placement.head
         blocks = sum(len(entry.checksums) for entry in entries)
@@ -315,13 +327,55 @@ class LogWriter:
         self.next_sequence += 1
         self.next_address = next_address
         self.blocks_since_checkpoint += placement.summary_blocks + summary.payload_blocks
+        try:
+            self._write_blocks(placement, padded, buffers)
+        except DeviceError:
+            self._give_up(placement, summary.payload_blocks)
+            raise
+        head.written_sequence = placement.sequence
+
+    def _write_blocks(self, placement: Placement, summary: bytes, buffers: Sequence[bytes]) -> None:
+        block_bytes = self._superblock.block_bytes
         summary_end = placement.address + placement.summary_blocks
         if not buffers or placement.payload_address == summary_end:
-            self._device.write(placement.address * block_bytes, [padded, *buffers])
+            self._device.write(placement.address * block_bytes, [summary, *buffers])
         else:
             self._device.write(placement.payload_address * block_bytes, buffers)
-            self._device.write(placement.address * block_bytes, [padded])
+            self._device.write(placement.address * block_bytes, [summary])
 
     def flushed(self, sequence: int) -> None:
         """Note that the device was flushed after log write ``sequence``."""
+        if self._broken_sequence is not None:
+            sequence = min(sequence, self._broken_sequence - 1)
         self.flushed_sequence = max(self.flushed_sequence, sequence)
+
+    # ------------------------------------------------------------------- errors
+
+    @property
+    def is_broken(self) -> bool:
+        """Tell whether no checkpoint leads to what is written now."""
+        return self._broken_sequence is not None
+
+    def mend(self) -> None:
+        """Note that a checkpoint is durable that leads to the end of the log."""
+        self._broken_sequence = None
+
+    def _give_up(self, placement: Placement, payload_blocks: int) -> None:
+        """Use the run where a log write failed no more, and begin a new chain elsewhere.
+
+        Other open runs are filled further: what leads from one of their summaries to
+        the next is not the chain.
+        """
+        failed = placement.head
+        blocks = {*range(placement.address, placement.address + placement.summary_blocks)}
+        blocks.update(range(placement.payload_address, placement.payload_address + payload_blocks))
+        segments = {self._usage.segment_of(block) for block in blocks}
+        run = self._usage.segment_of(failed.run_address)
+        self._usage.give_up(run, segments, failed.written_sequence)
+        for number, head in enumerate(self._heads):
+            if head is not None and head.run_address == failed.run_address:
+                self._heads[number] = None
+        self._promised = None
+        self.next_address = self.previous_checksum = 0
+        if self._broken_sequence is None:
+            self._broken_sequence = placement.sequence

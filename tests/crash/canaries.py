@@ -30,6 +30,7 @@ from lfs.recovery import Recovery
 from lfs.segments import usage as usage_module
 from lfs.segments.reader import LogReader
 from lfs.segments.usage import UsageTable, cleaner_segments
+from lfs.segments.writer import LogWriter
 from lfs.space import SpaceRules
 from lfs.volume import Volume
 
@@ -163,20 +164,50 @@ def _in_turn(patch: Patch) -> None:
     patch(checkpoint_module, "CHECKPOINT_REGION_COUNT", 1)
 
 
+# ------------------------------------------------------------------------- errors
+
+
+@_canary("checkpoint where the log is broken")
+def _mended(patch: Patch) -> None:
+    patch(LogWriter, "is_broken", False)
+
+
+@_canary("second checkpoint where the log is broken")
+def _mended_twice(patch: Patch) -> None:
+    whole = Checkpointer._mends
+
+    def once(self: Checkpointer, now_ns: int, clean: bool) -> bool:
+        whole(self, now_ns, clean)
+        return False
+
+    patch(Checkpointer, "_mends", once)
+
+
+@_canary("another place after an error")
+def _elsewhere(patch: Patch) -> None:
+    whole = Volume.emit
+
+    def emit(self: Volume, *arguments: Any) -> bool:
+        whole(self, *arguments)
+        return True
+
+    patch(Volume, "emit", emit)
+
+
 # -------------------------------------------------------------------------- reuse
 
 
 @_canary("reuse only after a flush")
 def _reuse_unflushed(patch: Patch) -> None:
-    whole = Committer.commit
+    whole = Committer.log
 
-    def commit(self: Committer, now_ns: int, flags: int = 0) -> int:
-        ticket = whole(self, now_ns, flags)
+    def log(self: Committer, now_ns: int, flags: int = 0) -> None:
+        whole(self, now_ns, flags)
         volume = self._volume
+        ticket = volume.log.written_sequence
         volume.usage.release(ticket, volume.checkpoint_sequences[0], volume.checkpoint_number)
-        return ticket
 
-    patch(Committer, "commit", commit)
+    patch(Committer, "log", log)
 
 
 @_canary("reuse only of what is empty in a commit")

@@ -159,13 +159,15 @@ class _Exploration:
             digest = medium_digest(recording.start, medium)
             found = self._found.get(digest)
             is_new = found is None
+            mending = recording.struck[point.event_count]
             if found is None:
                 self._count(digest, recording.activities[point.event_count - 1])
-                found = self._found[digest] = self._oracle.look(medium, digest)
+                look = self._oracle.look(medium, digest, recovering=mending)
+                found = self._found[digest] = look
             allowed = recording.allowed(point.event_count)
             request_count = self._oracle.judge(found, medium, allowed)
             if is_new and digest // 64 % GOES_ON_EVERY == 0:
-                self._oracle.check_goes_on(medium.copy(), request_count)
+                self._oracle.check_goes_on(medium.copy(), request_count, mending)
         except Exception as error:
             self._violated(state_id, error)
             return
@@ -241,7 +243,8 @@ def replay_state(state_id: str) -> str:
             check_flip(recording, point, variant)
             return ""
         medium = medium_of(point, variant)
-        found = oracle.look(medium, 0, everything=not second)
+        mending = recording.struck[point.event_count]
+        found = oracle.look(medium, 0, everything=not second, recovering=mending)
         if second:
             again_text, _, again_variant = second.partition(":")
             again = next(
@@ -252,7 +255,7 @@ def replay_state(state_id: str) -> str:
             medium = medium_of(again, again_variant)
             found = oracle.look(medium, 0, everything=True, recovering=True)
         request_count = oracle.judge(found, medium, recording.allowed(point.event_count))
-        oracle.check_goes_on(medium, request_count)
+        oracle.check_goes_on(medium, request_count, mending)
     except ValueError:
         raise
     except Exception as error:

@@ -102,9 +102,9 @@ class Oracle:
         """Check all that must hold whatever was promised; ``medium`` is left as it was.
 
         ``everything`` also checks what only a part of the states is checked for.
-        Between the two checkpoints of a mount that is ``recovering`` only the
-        newer one leads to the end of the log.  Raises ViolationError, or whatever a
-        broken filesystem raises.
+        Between the two checkpoints of a mount that is ``recovering``, or of a log
+        that is being mended, only the newer one leads to the end of the log.  Raises
+        ViolationError, or whatever a broken filesystem raises.
         """
         check_clean(medium)
         device = RecordingDevice(medium.copy())
@@ -146,8 +146,14 @@ class Oracle:
 
     # ---------------------------------------------------------------- further life
 
-    def check_goes_on(self, medium: MemoryDevice, request_count: int) -> None:
-        """Mount, make the next requests, sync, and find the same after a crash and in order."""
+    def check_goes_on(
+        self, medium: MemoryDevice, request_count: int, mending: bool = False
+    ) -> None:
+        """Mount, make the next requests, sync, and find the same after a crash and in order.
+
+        When the crash came while the log was being mended (``mending``), the older checkpoint
+        leads to the end of the log again after the next one.
+        """
         requests = self._recording.workload.requests[request_count:][:_NEXT_REQUESTS_MAX]
         calls = [Request(*one) for one in requests]
         calls += [Request(call[0], call[1:], 0) for call in _AFTERWARDS]
@@ -164,6 +170,8 @@ class Oracle:
         check_clean(crashed)
         remounted = self._mount(crashed)
         self._compare(runner, remounted, "after a sync and a crash")
+        if mending:
+            filesystem.checkpoint(LATER_NS)
         older = Filesystem.mount(_older(medium), LATER_NS, self._options)
         self._compare(runner, older, "from the older checkpoint")
         remounted.unmount(LATER_NS)

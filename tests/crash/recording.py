@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
 
+from lfs.device.base import BlockDevice
+from lfs.device.fault.device import FaultDevice
+from lfs.device.fault.grammar import parse_plan
 from lfs.device.memory import MemoryDevice
 from lfs.device.recording import Event, Mark, RecordingDevice, Write
 from lfs.filesystem import Filesystem
@@ -68,6 +71,8 @@ class Recording:
     promised: list[int] = field(default_factory=lambda: [0])
     begun: list[int] = field(default_factory=lambda: [0])
     activities: list[Activity] = field(default_factory=list)
+    struck: list[bool] = field(default_factory=lambda: [False])
+    """For a count of events, whether a fault struck in the request that was going on."""
 
     def __post_init__(self) -> None:
         """Read the marks among the events."""
@@ -79,6 +84,10 @@ class Recording:
             self.promised.append(int(rest) if word == "promised" else self.promised[-1])
             full = word == "full" or (full and word != "roomy")
             self.activities.append(Activity(name, full))
+            self.struck.append(False)
+            if word == "struck":
+                begun = self.begun.index(self.begun[-1])
+                self.struck[begun:] = [True] * (len(self.struck) - begun)
 
     def allowed(self, event_count: int) -> range:
         """Return after how many requests the tree may be that a crash then leaves."""
@@ -170,11 +179,14 @@ def record(name: str) -> Recording:
     workload = find(name)
     start = empty_medium(workload.geometry)
     device = RecordingDevice(start.copy())
-    filesystem = Filesystem.mount(device, 0, workload.options)
+    faulty = FaultDevice(device, parse_plan(workload.plan)) if workload.plan else None
+    disk: BlockDevice = faulty or device
+    filesystem = Filesystem.mount(disk, 0, workload.options)
     model = Model(0, ROOT_MODE)
     runner = Runner(filesystem, Client(model))
     digests = [state_digest(tree_state(model, 0))]
     refused: set[int] = set()
+    fault_count = 0
     for number, request in enumerate(workload.requests, 1):
         device.mark("begun")
         durable, was_refused = runner.run(number, request)
@@ -182,6 +194,9 @@ def record(name: str) -> Recording:
             device.mark(f"promised {durable}")
         if was_refused:
             refused.add(number - 1)
+        if faulty is not None and len(faulty.faults) > fault_count:
+            fault_count = len(faulty.faults)
+            device.mark("struck")
         device.mark("roomy" if _is_roomy(filesystem) else "full")
         same = was_refused or request.call in _UNCHANGING
         digests.append(digests[-1] if same else state_digest(tree_state(model, 0)))

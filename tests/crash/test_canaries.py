@@ -13,6 +13,7 @@ import pytest
 from tests.crash.canaries import CANARIES
 from tests.crash.explorer import Outcome, Task, explore_all
 
+_ERROR = "seq1-457!error EIO partial on write nth 3"
 CAUGHT_BY = {
     "flush in sync": Task("seq2-84890"),
     "flush before the checkpoint region": Task("seq2-12657"),
@@ -22,6 +23,9 @@ CAUGHT_BY = {
     "flush when the cleaner works in the background": Task("clean-1", 250),
     "second checkpoint at mount": Task("seq2-84890"),
     "checkpoint regions in turn": Task("seq2-84890"),
+    "checkpoint where the log is broken": Task(_ERROR),
+    "second checkpoint where the log is broken": Task(_ERROR),
+    "another place after an error": Task(_ERROR),
     "reuse only after a flush": Task("clean-1", 400),
     "reuse only of what is empty in a commit": Task("reuse-5", 250),
     "reuse only of log writes before the older checkpoint": Task("clean-2", 250),

@@ -1,7 +1,8 @@
 """Workloads by name: lists of requests, each with the disk it runs on.
 
-A name is ``KIND-NUMBER`` or, of a recorded program, ``trace-PROGRAM``; the same
-name is the same workload for ever.  ``find`` makes it.
+A name is ``KIND-NUMBER`` or, of a recorded program, ``trace-PROGRAM``; with
+``!PLAN`` after it the disk has the faults of a plan (FAULTS.md).  The same name is
+the same workload for ever.  ``find`` makes it.
 """
 
 from __future__ import annotations
@@ -60,6 +61,8 @@ class Workload(NamedTuple):
     requests: list[Request]
     options: Options = Options()
     prologue_count: int = 0
+    plan: str = ""
+    """The faults of the disk while the workload runs."""
 
     @property
     def kind(self) -> str:
@@ -75,6 +78,9 @@ def kind_of(name: str) -> str:
 @lru_cache(maxsize=8)
 def find(name: str) -> Workload:
     """Return the workload called ``name``; raises ValueError when there is none."""
+    good, _, plan = name.partition("!")
+    if plan:
+        return find(good)._replace(name=name, plan=plan)
     kind, _, rest = name.partition("-")
     if kind == "trace":
         path = TRACE_DIRECTORY / f"{rest}.txt"

@@ -13,9 +13,11 @@ from fsck.check import check_device
 from lfs.device.file import FileDevice
 from lfs.device.memory import MemoryDevice
 from lfs.device.write_log import replay_log
+from lfs.fuse.mountpoint import unmount
 from lfs.fuse.options import OptionError, parse_options
+from lfs.fuse.session import PANIC_EXIT_CODE
 from tests.fuse.conftest import Mounter
-from tests.fuse.mounting import make_image, run
+from tests.fuse.mounting import MountedImage, make_image, run
 
 
 def synced(path: Path, content: bytes) -> None:
@@ -85,6 +87,73 @@ def test_read_error_is_for_that_file_alone(image: Path, mount: Mounter, tmp_path
     assert "fault 1: error, read" in mounted.log
     assert (mounted.path / "one").read_bytes() == b"one" * 100_000
     synced(mounted.path / "three", b"and it goes on")
+
+
+@pytest.mark.fuse
+def test_write_error_is_made_good_elsewhere(image: Path, mount: Mounter, tmp_path: Path) -> None:
+    trigger = tmp_path / "now"
+    mounted = mount(image, "-o", f"fault=error EIO on write times 2 while {trigger}")
+    synced(mounted.path / "before", b"before" * 10_000)
+    trigger.touch()
+    synced(mounted.path / "during", b"during" * 10_000)
+    assert mounted.log.count("written elsewhere") == 2
+    lost = os.statvfs(mounted.path)
+    mounted.kill()
+    with closing(FileDevice(image, read_only=True)) as device:
+        assert not check_device(device, data=True).problems
+    again = mount(image)
+    assert (again.path / "before").read_bytes() == b"before" * 10_000
+    assert (again.path / "during").read_bytes() == b"during" * 10_000
+    assert os.statvfs(again.path).f_blocks > lost.f_blocks
+
+
+def broken(image: Path, mount: Mounter, tmp_path: Path, options: str) -> MountedImage:
+    """Mount, sync a file, and let a sync meet a disk that takes no write any more."""
+    trigger = tmp_path / "now"
+    mounted = mount(image, "-o", f"{options}commit=3600,fault=error EIO on write while {trigger}")
+    synced(mounted.path / "kept", b"kept" * 5_000)
+    trigger.touch()
+    with pytest.raises(OSError, match=r"Input/output error|connection abort"):
+        synced(mounted.path / "new", b"new")
+    trigger.unlink()
+    return mounted
+
+
+@pytest.mark.fuse
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [("", errno.EROFS), ("errors=remount-ro,", errno.EROFS), ("errors=continue,", errno.EIO)],
+)
+def test_disk_that_takes_no_write_refuses_changes_and_serves_reads(
+    image: Path, mount: Mounter, tmp_path: Path, options: str, code: int
+) -> None:
+    mounted = broken(image, mount, tmp_path, options)
+    assert (mounted.path / "kept").read_bytes() == b"kept" * 5_000
+    for name in ("one", "two"):
+        with pytest.raises(OSError, match=os.strerror(code)) as refusal:
+            (mounted.path / name).touch()
+        assert refusal.value.errno == code
+    assert mounted.log.count("from now on") == 1
+    mounted.stop()
+    with closing(FileDevice(image, read_only=True)) as device:
+        assert not check_device(device, data=True).problems
+    assert (mount(image).path / "kept").read_bytes() == b"kept" * 5_000
+
+
+@pytest.mark.fuse
+def test_disk_that_takes_no_write_ends_the_daemon_if_asked_to(
+    image: Path, mount: Mounter, tmp_path: Path
+) -> None:
+    mounted = broken(image, mount, tmp_path, "errors=panic,")
+    assert mounted.process.wait(10) == PANIC_EXIT_CODE
+    assert mounted.log.count("ending at once") == 1
+    assert mounted.log.rstrip().splitlines()[-1].startswith("mount.lfs: ending at once: ")
+    with pytest.raises(OSError, match=os.strerror(errno.ENOTCONN)):
+        (mounted.path / "kept").read_bytes()
+    unmount(str(mounted.path), lazily=True)
+    again = mount(image)
+    assert (again.path / "kept").read_bytes() == b"kept" * 5_000
+    assert not (again.path / "new").exists()
 
 
 @pytest.mark.fuse

@@ -47,7 +47,17 @@ def test_parse_ignores_notes_of_mount(text: str) -> None:
     assert parse_options([text]) == MountOptions()
 
 
-@pytest.mark.parametrize("text", ["nonsense", "ro,nonsense=1", "commits=5", "errors=remount-ro"])
+@pytest.mark.parametrize("policy", ["remount-ro", "continue", "panic"])
+def test_parse_what_errors_lead_to(policy: str) -> None:
+    assert parse_options([f"errors={policy}"]) == MountOptions(errors=policy)
+
+
+def test_parse_unknown_consequence_of_errors_is_refused() -> None:
+    with pytest.raises(OptionError, match="errors=ignore: errors is one of remount-ro, continue"):
+        parse_options(["errors=ignore"])
+
+
+@pytest.mark.parametrize("text", ["nonsense", "ro,nonsense=1", "commits=5", "error=remount-ro"])
 def test_parse_unknown_option_is_named(text: str) -> None:
     with pytest.raises(OptionError, match=text.split(",")[-1]):
         parse_options([text])
