@@ -217,6 +217,7 @@ class Filesystem:
         *,
         read_only: bool | None = None,
         atime: str | None = None,
+        directory_atime: bool | None = None,
         commit_interval_ns: int | None = None,
         cleaner_policy: str | None = None,
     ) -> None:
@@ -239,6 +240,9 @@ class Filesystem:
             options,
             read_only=self._volume.read_only,
             atime=atime or options.atime,
+            directory_atime=(
+                options.directory_atime if directory_atime is None else directory_atime
+            ),
             commit_interval_ns=commit_interval_ns or options.commit_interval_ns,
             cleaner_policy=cleaner_policy or options.cleaner_policy,
         )

@@ -115,6 +115,7 @@ class Control:
             time_ns(),
             read_only=change.read_only,
             atime=change.atime,
+            directory_atime=change.directory_atime,
             commit_interval_ns=None if seconds is None else int(seconds * _SECOND_NS),
             cleaner_policy=change.cleaner,
         )

@@ -53,7 +53,8 @@ _IMPLIED = {
 
 
 # What a remount can change; everything else is as it was when the mount began.
-_CHANGEABLE = {"remount", "ro", "rw", "commit", "cleaner", "atime", *ATIME_MODES}
+_DIRATIME = ("nodiratime", "diratime")
+_CHANGEABLE = {"remount", "ro", "rw", "commit", "cleaner", "atime", *ATIME_MODES, *_DIRATIME}
 
 
 class OptionError(Exception):
@@ -76,6 +77,7 @@ class Change:
 
     read_only: bool | None = None
     atime: str | None = None
+    directory_atime: bool | None = None
     commit_seconds: float | None = None
     cleaner: str | None = None
 
@@ -84,6 +86,7 @@ class Change:
         parts = [
             *([] if self.read_only is None else ["ro" if self.read_only else "rw"]),
             *([] if self.atime is None else [self.atime]),
+            *([] if self.directory_atime is None else [_DIRATIME[self.directory_atime]]),
             *([] if self.commit_seconds is None else [f"commit={self.commit_seconds:g}"]),
             *([] if self.cleaner is None else [f"cleaner={self.cleaner}"]),
         ]
@@ -116,6 +119,7 @@ class MountOptions:
         return Change(
             read_only=self.read_only if names & {"ro", "rw"} else None,
             atime=self.atime if names & {"atime", *ATIME_MODES} else None,
+            directory_atime=self.directory_atime if names & {*_DIRATIME} else None,
             commit_seconds=self.commit_seconds if "commit" in names else None,
             cleaner=self.cleaner if "cleaner" in names else None,
         )

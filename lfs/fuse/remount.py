@@ -105,14 +105,25 @@ def _make_read_only(mount: Mount, flags: int, change: Change, directory: str) ->
 
 
 def _set_flags(mount: Mount, flags: int, directory: str) -> None:
+    """Set the flags; raises MountError, for a busy one after ``_BUSY_SECONDS``.
+
+    A file without a name that was just closed keeps the mount busy a little longer.
+    """
     if flags == mount.flags:
         return
-    try:
-        set_flags(mount.path, flags)
-    except OSError as error:
-        if error.errno == errno.EBUSY:
-            raise MountError(f"{directory} is busy: a file there is open for writing") from error
-        raise MountError(f"cannot remount {directory}: {error.strerror}") from error
+    deadline = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            set_flags(mount.path, flags)
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise MountError(f"cannot remount {directory}: {error.strerror}") from error
+            if time.monotonic() >= deadline:
+                text = f"{directory} is busy: a file there is open for writing"
+                raise MountError(text) from error
+            time.sleep(_POLL_SECONDS)
+        else:
+            return
 
 
 def _check_fixed(mount: Mount, options: MountOptions, directory: str) -> None:

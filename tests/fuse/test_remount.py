@@ -48,10 +48,11 @@ def refusal(capsys: Capture, mounted: MountedImage, options: str) -> tuple[int, 
 def test_change_is_what_was_given() -> None:
     assert parse_options(["remount,nosuid,x-gvfs-hide"]).change() == Change()
     options = parse_options(["remount,ro,noatime,commit=0.5,cleaner=greedy"])
-    assert options.change() == Change(True, "noatime", 0.5, "greedy")
+    assert options.change() == Change(True, "noatime", None, 0.5, "greedy")
     assert parse_options([options.change().text()]).change() == options.change()
     assert parse_options(["rw"]).change() == Change(read_only=False)
     assert parse_options(["atime"]).change() == Change(atime="relatime")
+    assert parse_options(["nodiratime"]).change() == Change(directory_atime=False)
     assert Change().text() == ""
 
 
