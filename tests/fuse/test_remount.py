@@ -19,7 +19,7 @@ from lfs.fuse.mountpoint import find_lfs
 from lfs.fuse.options import Change, parse_options
 from lfs.fuse.remount import CONTROL_PREFIX, OPTIONS_ATTRIBUTE, REMOUNT_ATTRIBUTE
 from tests.fuse.conftest import Mounter
-from tests.fuse.mounting import MountedImage, environment
+from tests.fuse.mounting import MountedImage, environment, wait_until
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root changes flags of a mount")
 fuse = pytest.mark.fuse
@@ -247,7 +247,10 @@ def test_remount_changes_access_times(image: Path, mount: Mounter) -> None:
     path = mounted.path / "f"
     path.write_bytes(b"x")
     # A remount by mount(8) repeats what the table shows, which must not be another mode.
-    assert not find_lfs(str(mounted.path)).options & {"relatime", "noatime"}
+    wait_until(
+        lambda: not find_lfs(str(mounted.path)).options & {"relatime", "noatime"},
+        "the table of mounts shows strictatime",
+    )
 
     def changes() -> bool:
         before = path.stat().st_atime_ns
