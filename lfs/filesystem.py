@@ -31,6 +31,8 @@ from lfs.namespace import Namespace
 from lfs.ondisk import (
     KIND_ORPHAN,
     SYSTEM_INO,
+    TIME_NS_MAX,
+    TIME_NS_MIN,
     Checkpoint,
     Superblock,
     pack_key,
@@ -307,7 +309,8 @@ class Filesystem:
     ) -> Inode:
         """Change attributes; None leaves one alone.
 
-        ``mode`` changes the permissions only, and with them the access list.
+        ``mode`` changes the permissions only, and with them the access list.  A time
+        that the format can't hold becomes the nearest that it can.
         """
         self._begin(now_ns)
         inode = self._inodes.get(ino)
@@ -324,9 +327,9 @@ class Filesystem:
         if gid is not None:
             inode.gid = gid
         if atime_ns is not None:
-            inode.atime_ns = atime_ns
+            inode.atime_ns = _storable(atime_ns)
         if mtime_ns is not None:
-            inode.mtime_ns = mtime_ns
+            inode.mtime_ns = _storable(mtime_ns)
         inode.ctime_ns = now_ns
         self._inodes.mark_dirty(inode)
         self._end()
@@ -630,3 +633,8 @@ class Filesystem:
     def _end(self) -> None:
         """End a request that changed something."""
         self._maintenance.keep_bounds(self._now_ns)
+
+
+def _storable(time_ns: int) -> int:
+    """Return the time nearest to ``time_ns`` that an inode can hold."""
+    return min(max(time_ns, TIME_NS_MIN), TIME_NS_MAX)

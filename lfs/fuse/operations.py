@@ -296,7 +296,8 @@ class LfsOperations(Handlers):
             mode = without_set_ids(filesystem.getattr(inode).mode) if ctx.uid else None
             filesystem.setattr(inode, time_ns(), size=0, mode=mode)
         filesystem.open(inode)
-        return handle_of(inode, ctx)
+        # Reading from the kernel's cache is not seen here, and changes no access time.
+        return handle_of(inode, ctx, filesystem.options.atime != "strictatime")
 
     @change
     def release(self, fh: int) -> None:

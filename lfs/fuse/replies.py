@@ -70,9 +70,12 @@ def bare_entry(ino: int, mode: int) -> EntryAttributes:
     return entry
 
 
-def handle_of(ino: int, ctx: RequestContext) -> FileInfo:
-    """Return a handle, of which the number tells the inode and whether root opened it."""
-    return FileInfo(fh=2 * ino + (ctx.uid == 0), keep_cache=True)
+def handle_of(ino: int, ctx: RequestContext, keep_cache: bool = True) -> FileInfo:
+    """Return a handle, of which the number tells the inode and whether root opened it.
+
+    Without ``keep_cache`` the kernel drops what it has of the file's contents.
+    """
+    return FileInfo(fh=2 * ino + (ctx.uid == 0), keep_cache=keep_cache)
 
 
 def statistics_of(space: Space) -> StatvfsData:

@@ -14,6 +14,8 @@ from lfs.ondisk.seal import expect
 NAME_BYTES_MAX = 255
 XATTR_VALUE_BYTES_MAX = 65536
 SYMLINK_BYTES_MAX = 4095
+TIME_NS_MIN = -(1 << 63)
+TIME_NS_MAX = (1 << 63) - 1
 
 INODE_INLINE = 1
 _INODE = struct.Struct("<IIIIQQqqqqIIIIQ")

@@ -161,6 +161,22 @@ def test_utimens_after_2038_is_kept(directory: Path) -> None:
     assert path.stat().st_mtime_ns == ns
 
 
+@pytest.mark.parametrize(
+    ("years", "stored_ns"), [(300, (1 << 63) - 1), (-300, -(1 << 63)), (250, None)]
+)
+def test_utimens_out_of_range_becomes_the_nearest_time(
+    directory: Path, years: int, stored_ns: int | None
+) -> None:
+    wanted_ns = years * 365 * 86400 * 10**9
+    os.utime(directory, ns=(wanted_ns, wanted_ns))
+    descriptor = os.open(directory, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)
+    found = directory.stat()
+    assert (found.st_atime_ns, found.st_mtime_ns) == (stored_ns or wanted_ns,) * 2
+    (directory / "g").touch()
+
+
 def test_utimens_now_is_now(directory: Path) -> None:
     path = directory / "f"
     path.touch()
