@@ -47,7 +47,7 @@ options of -o, separated by commas:
   debug                     log every request; of use with -f
   remount                   change a mount that is there: ro, rw, access times, commit=,
                             cleaner=, and as root nosuid, nodev, sync ...; the rest stays
-and suid, dev, exec, sync, dirsync, auto_unmount, max_read=, fsname=, subtype=
+and suid, dev, exec, sync, dirsync, auto_unmount, fsname=, subtype=
 
 What is write-protected is mounted read-only, with a notice.
 """

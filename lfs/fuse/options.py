@@ -34,7 +34,7 @@ _SWITCHES = {
     "nosymfollow": "symfollow",
 }
 _KERNEL_FLAGS = ("allow_other", "allow_root", "auto_unmount", "blkdev")
-_KERNEL_VALUES = ("max_read", "fsname", "subtype")
+_KERNEL_VALUES = ("fsname", "subtype")
 _FAULT_VALUES = {"fault": "plan", "fault_log": "log", "fault_control": "control"}
 _NEGLIGIBLE = {
     *("defaults", "auto", "noauto", "nouser", "nofail", "_netdev", "default_permissions"),

@@ -113,8 +113,6 @@ def _parsed(options: set[str]) -> tuple[int, list[str], dict[str, str]] | None:
         name, has_value, value = option.partition("=")
         if name in ("fsname", "subtype"):
             values[name] = re.sub(r"\\(.)", r"\1", value)
-        elif name == "max_read":
-            data.append(option)
         elif has_value or name not in {*_FLAGS, *_KERNEL_OPTIONS, *_SESSION_OPTIONS}:
             return None
         elif name in _FLAGS:

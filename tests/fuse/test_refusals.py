@@ -66,6 +66,7 @@ def umount_refused(capsys: Capture, *arguments: str | Path) -> tuple[int, str]:
         (["a.img", "/mnt", "-o"], "argument -o: expected one argument (see mount.lfs -h)"),
         (["a.img", "/mnt", "-o", "nonsense"], "unknown option nonsense"),
         (["a.img", "/mnt", "-o", "ro,quota=users"], "unknown option quota=users"),
+        (["a.img", "/mnt", "-o", "max_read=4096"], "unknown option max_read=4096"),
         (
             ["a.img", "/mnt", "-o", "commit=0"],
             "commit=0: a number of seconds above 0, at most 86400",

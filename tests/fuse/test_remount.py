@@ -284,7 +284,7 @@ def test_remount_accepts_fixed_options_that_do_not_change(
 ) -> None:
     mounted = mount(image, "-o", "writeback_cache")
     assert remount(mounted, "writeback_cache,allow_other,noauto,nofail,_netdev") == 0
-    for option in ("norecovery", "debug", "max_read=4096", "fault=loss 1%"):
+    for option in ("norecovery", "debug", "fsname=other", "fault=loss 1%"):
         assert refusal(capsys, mounted, f"ro,{option}") == (
             1,
             f"{option} cannot change at a remount: unmount and mount again",
