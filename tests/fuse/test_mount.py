@@ -333,7 +333,7 @@ def run_in_namespace(
     become = f"setpriv --reuid {uid} --regid {uid} --clear-groups" if uid else ""
     script = _NAMESPACE.format(prepare=prepare, become=become, python=sys.executable)
     return subprocess.run(
-        ["unshare", "-m", "sh", "-c", script, "sh", *map(str, arguments)],
+        ["unshare", "-m", "--propagation", "slave", "sh", "-c", script, "sh", *map(str, arguments)],
         env=environment(),
         capture_output=True,
         text=True,
@@ -414,7 +414,7 @@ exec setpriv --reuid 65534 --regid 65534 --clear-groups "$@"
     image, directory = user_directory / "user.img", user_directory / "mnt"
     work = [sys.executable, "-c", _USER_WORK, str(image), str(directory)]
     done = subprocess.run(
-        ["unshare", "-m", "sh", "-c", script, "sh", *work],
+        ["unshare", "-m", "--propagation", "slave", "sh", "-c", script, "sh", *work],
         env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
         cwd=user_directory,
         capture_output=True,

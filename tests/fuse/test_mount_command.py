@@ -28,8 +28,12 @@ pytestmark = [
     ),
 ]
 
+# A daemon keeps the namespace alive that it serves, so the script unmounts at its end; and
+# what is unmounted outside meanwhile is unmounted in here too.
+_NAMESPACE = ["unshare", "-m", "--propagation", "slave"]
 _PREPARE = """
 set -e
+trap 'umount -i -l -a -t fuse.lfs >/dev/null 2>&1 || true' EXIT
 real=$(readlink -f /sbin)
 mkdir sbin mnt other
 mount --bind "$real" sbin
@@ -50,7 +54,7 @@ def work(tmp_path: Path) -> Path:
 def run(work: Path, script: str) -> list[str]:
     """Run a script that must succeed; return the lines that it and its commands print."""
     done = subprocess.run(
-        ["unshare", "-m", "sh", "-c", _PREPARE.format(python=sys.executable) + script],
+        [*_NAMESPACE, "sh", "-c", _PREPARE.format(python=sys.executable) + script],
         cwd=work,
         env=environment(),
         stdout=subprocess.PIPE,
