@@ -253,7 +253,7 @@ def test_main_cancelled_is_32(
     image: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def cancel(*_: object) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(fsck.check, "check_device", cancel)
     assert refused(capsys, "-f", image) == (32, "fsck.lfs: cancelled\n")
