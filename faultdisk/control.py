@@ -22,7 +22,8 @@ import contextlib
 import json
 import socket
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from io import BufferedRWPair
 from types import TracebackType
 from typing import Any
@@ -35,6 +36,7 @@ from lfs.device.fault.rule import SECTOR_BYTES
 from lfs.errors import FilesystemError, UsageError
 
 LINE_BYTES_MAX = 1 << 20
+_LAST_ANSWER_SECONDS = 1.0
 
 Answer = dict[str, Any]
 
@@ -78,18 +80,30 @@ class ControlServer:
         thread.start()
 
     def close(self) -> None:
-        """Stop answering, end all connections, and remove the socket; twice is allowed."""
+        """Stop answering, end all connections, and remove the socket; twice is allowed.
+
+        What is being answered is answered still, also the request that led here, but
+        nobody is waited for who does not read.
+        """
         with self._lock:
             if self._closed:
                 return
             self._closed = True
             connections = list(self._connections)
         self._listener.close()
-        for connection in connections:
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
+        self._shut_down(connections, socket.SHUT_RD)
+        deadline = time.monotonic() + _LAST_ANSWER_SECONDS
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        self._shut_down(connections, socket.SHUT_RDWR)
         for thread in self._threads:
             thread.join()
+
+    @staticmethod
+    def _shut_down(connections: Sequence[socket.socket], how: int) -> None:
+        for connection in connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(how)
 
     def __enter__(self) -> ControlServer:
         self.start()

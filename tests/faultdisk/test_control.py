@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
 import stat
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -152,6 +154,35 @@ def test_control_stop_is_answered_and_returns_when_all_is_closed(controlled: Con
     assert not Path(controlled.path).exists()
     with pytest.raises(UsageError, match=r"nobody answers at .*: No such file or directory"):
         controlled.ask("show")
+
+
+def test_control_stop_is_answered_although_the_end_has_begun(tmp_path: Path) -> None:
+    path = str(tmp_path / "control")
+    closing = threading.Thread(target=lambda: server.close())
+
+    def stop() -> None:
+        closing.start()
+        # The end is on its way before the answer is.
+        while os.path.exists(path):
+            time.sleep(0.01)
+        time.sleep(0.1)
+
+    server = ControlServer(path, FaultDevice(MemoryDevice(512)), stop)
+    with server:
+        assert ask(path, "stop") == {"ok": True}
+        closing.join()
+
+
+def test_control_close_waits_a_bounded_time_for_who_does_not_read(tmp_path: Path) -> None:
+    path = str(tmp_path / "control")
+    with socket.socket(socket.AF_UNIX) as client:
+        with ControlServer(path, FaultDevice(MemoryDevice(512))):
+            client.connect(path)
+            client.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    client.send(b'{"command": "show"}\n' * 100)
+        assert not os.path.exists(path)
 
 
 def test_control_without_anything_to_stop_says_so(tmp_path: Path) -> None:
