@@ -156,7 +156,11 @@ class FileData:
                 privileged,
                 lambda: self._unmapped(inode, first, end) + converting,
             )
-        self._load_windows(inode, first, end)
+        size = self._volume.window_blocks
+        index, last = first // size, (end - 1) // size
+        # One look is enough for all that goes to a window that does not exist yet.
+        if index != inode.read_window or index != last:
+            self._load_windows(inode, index, last)
         if converting:
             self._leave_inline(inode)
         head_cut = offset - first * block_bytes
@@ -167,15 +171,15 @@ class FileData:
         tail = self._base(inode, end - 1) if tail_cut and not single else None
         self._store(inode, first, end, offset, data, head, tail)
 
-    def _load_windows(self, inode: Inode, first: int, end: int) -> None:
-        """Read the windows of blocks ``first`` to ``end``.
+    def _load_windows(self, inode: Inode, first: int, last: int) -> None:
+        """Read windows ``first`` to ``last``.
 
         One that can't be read fails this request, and not the commit of all files.
         """
-        size = self._volume.window_blocks
-        for index in range(first // size, (end - 1) // size + 1):
+        for index in range(first, last + 1):
             if index not in inode.windows:
                 self._inodes.window(inode, index)
+            inode.read_window = index
 
     def _unmapped(self, inode: Inode, first: int, end: int) -> int:
         """Count the blocks from ``first`` to ``end`` that have no place on disk."""

@@ -177,6 +177,7 @@ class Inode:
         "open_count",
         "parent_ino",
         "rdev",
+        "read_window",
         "size",
         "uid",
         "version",
@@ -202,6 +203,8 @@ class Inode:
         self.parent_ino = item.parent_ino
         self.inline: bytes | None = item.inline if item.flags & INODE_INLINE else None
         self.windows: dict[int, Window] = {}
+        self.read_window = -1
+        """The last window that was read for dirty blocks not yet taken; -1 for none."""
         self.dirty_blocks: dict[int, bytes | bytearray] = {}
         self.dirty_extents = DirtyExtents()
         self.open_count = 0

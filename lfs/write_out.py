@@ -68,6 +68,7 @@ class WriteOut:
         ]
         self._space.reservations.release(inode.dirty_extents.count)
         inode.dirty_blocks = {}
+        inode.read_window = -1
         inode.dirty_extents = DirtyExtents()
         self._inodes.with_dirty_blocks.pop(inode.ino, None)
         self._inodes.mark_dirty(inode)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from lfs.imap import Imap
 from lfs.ondisk import BLOCK_DATA, window_blocks
 from lfs.segments.writer import HEAD_BULK
 from lfs.volume import Options
@@ -211,3 +212,21 @@ def test_write_out_names_the_owner_of_every_block() -> None:
         for entry in one.entries
     ]
     assert found == [(BLOCK_DATA, ino, 0, 3), (BLOCK_DATA, ino, 10, 2)]
+
+
+def test_appending_looks_for_each_window_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = Disk()
+    ino = disk.make_file(b"f", data(1, 4 * BLOCK_BYTES))
+    disk.sync()
+    lookups: list[bytes] = []
+    whole = Imap.get
+
+    def get(self: Imap, key: bytes) -> bytes | None:
+        lookups.append(key)
+        return whole(self, key)
+
+    monkeypatch.setattr(Imap, "get", get)
+    window_count = 3
+    for block in range(4, window_count * WINDOW_BLOCKS):
+        disk.write(ino, block * BLOCK_BYTES, data(2, BLOCK_BYTES))
+    assert len(lookups) <= 2 * window_count
