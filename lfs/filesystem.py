@@ -12,277 +12,28 @@ flush has made durable: ``sync``, or ``begin_commit`` with a device flush and
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 
 from lfs import acl
-from lfs.access import AccessLists
-from lfs.attributes import Attributes
-from lfs.checkpoint import Checkpointer
-from lfs.cleaner import Cleaner
-from lfs.commit import Committer
-from lfs.device.base import BlockDevice
-from lfs.directory import Directories, DirectoryEntry, NameHash
-from lfs.errors import DamageError, DeviceError, FilesystemError, FormatError
-from lfs.file_data import FileData
-from lfs.inodes import S_IFDIR, S_IFLNK, S_IFMT, Inode, InodeTable
-from lfs.maintenance import Maintenance
-from lfs.namespace import Namespace
-from lfs.ondisk import (
-    KIND_ORPHAN,
-    SYSTEM_INO,
-    TIME_NS_MAX,
-    TIME_NS_MIN,
-    Checkpoint,
-    Superblock,
-    pack_key,
-    unpack_key,
-)
-from lfs.recovery import Recovery, read_checkpoints, read_superblock, require_writable
-from lfs.space import Space, SpaceRules
-from lfs.volume import SECOND_NS, Options, Volume
-from lfs.write_out import WriteOut
+from lfs.directory import DirectoryEntry
+from lfs.errors import FilesystemError
+from lfs.inodes import S_IFDIR, S_IFLNK, S_IFMT, Inode
+from lfs.mounted import Mounted
+from lfs.ondisk import TIME_NS_MAX, TIME_NS_MIN
+from lfs.space import Space
+from lfs.volume import SECOND_NS, Options
 
 __all__ = ["Filesystem", "Inode", "Options", "Space"]
 
 _RELATIME_NS = 24 * 3600 * SECOND_NS
 
 
-def _ignore(message: str) -> None:
-    """Report to nobody."""
-
-
-class Filesystem:
+class Filesystem(Mounted):
     """A mounted filesystem.  Use ``mount``, and ``unmount`` at the end."""
-
-    def __init__(self, volume: Volume) -> None:
-        """Put the parts together over a volume that has not been recovered yet."""
-        self._volume = volume
-        self.superblock = volume.superblock
-        self.device = volume.device
-        name_hash = NameHash(volume.superblock.hash_seed)
-        self._inodes = InodeTable(volume)
-        self._space = SpaceRules(volume, self._inodes)
-        self._write_out = WriteOut(volume, self._inodes, self._space)
-        self._data = FileData(volume, self._inodes, self._space, self._write_out)
-        self._directories = Directories(volume.imap, name_hash)
-        self._attributes = Attributes(volume, self._inodes, self._space, name_hash)
-        self._access = AccessLists(self._inodes, self._attributes)
-        self._names = Namespace(
-            self._inodes, self._directories, self._data, self._access, self._space
-        )
-        self._committer = Committer(volume, self._inodes, self._space, self._write_out)
-        self._checkpointer = Checkpointer(volume, self._committer)
-        self._cleaner = Cleaner(
-            volume,
-            self._inodes,
-            self._space,
-            self._write_out,
-            self._committer,
-            self._checkpointer,
-        )
-        self._maintenance = Maintenance(
-            volume,
-            self._inodes,
-            self._space,
-            self._committer,
-            self._checkpointer,
-            self._cleaner,
-        )
-        self._now_ns = 0
-        self._needs_checkpoint = False
-        self._space.make_room = lambda blocks: self._cleaner.make_room(blocks, self._now_ns)
-        self._space.checkpoint = lambda: self._checkpointer.checkpoint(self._now_ns)
-        self._committer.checkpoint = self._checkpointer.checkpoint
-
-    # ----------------------------------------------------------- mounting, unmounting
-
-    @classmethod
-    def mount(
-        cls,
-        device: BlockDevice,
-        now_ns: int,
-        options: Options | None = None,
-        report: Callable[[str], None] = _ignore,
-    ) -> Filesystem:
-        """Open the filesystem on ``device`` as of its last commit.
-
-        ``report`` gets one line for each thing worth logging.  A read-write mount
-        after a crash writes two checkpoints, so that both regions know the end of
-        the log; a crash meanwhile changes nothing.  If it can't write them, because
-        a node that changed is damaged, or because the newer checkpoint was and a full
-        disk has no room for it twice, the filesystem is read-only.  Raises FormatError
-        when there is no usable filesystem, LogDamageError and DamageError when it is
-        damaged.
-        """
-        options = options or Options()
-        superblock = read_superblock(device)
-        require_writable(superblock, options.read_only or device.read_only)
-        checkpoints = read_checkpoints(device, superblock)
-        if not checkpoints:
-            raise FormatError("both checkpoint regions are damaged")
-        filesystem, recovery = cls._recovered(device, superblock, options, report, checkpoints)
-        filesystem._begin_mounted(recovery, now_ns)
-        return filesystem
-
-    @classmethod
-    def _recovered(
-        cls,
-        device: BlockDevice,
-        superblock: Superblock,
-        options: Options,
-        report: Callable[[str], None],
-        checkpoints: list[Checkpoint],
-    ) -> tuple[Filesystem, Recovery]:
-        """Recover from the newest checkpoint that leads to an undamaged whole.
-
-        Both lead to the same tree, by different nodes.  If neither is whole, the
-        newest serves with its damage, read-only, unless it can't serve at all.
-        """
-        attempts = [(checkpoints[index:], False) for index in range(len(checkpoints))]
-        for usable, tolerant in (*attempts, (checkpoints, True)):
-            filesystem = cls(Volume(device, superblock, options, report))
-            is_fallback = len(usable) < len(checkpoints)
-            recovery = Recovery(filesystem._volume, tolerant, is_fallback)
-            try:
-                recovery.run(usable)
-            except DamageError as error:
-                if tolerant:
-                    raise
-                report(f"checkpoint {usable[0].number} has damage: {error}")
-            else:
-                return filesystem, recovery
-        raise AssertionError("the last attempt returns or raises")
-
-    def _begin_mounted(self, recovery: Recovery, now_ns: int) -> None:
-        """Make what was recovered the start of the next mount, and remove orphans."""
-        volume = self._volume
-        if recovery.commit_count:
-            volume.report(f"recovered {recovery.commit_count} commits from the log")
-        self._checkpointer.last_clean = recovery.was_clean
-        self._needs_checkpoint = recovery.needs_checkpoint
-        if not self.read_only:
-            self._begin_writing(now_ns)
-
-    def _begin_writing(self, now_ns: int) -> None:
-        """Write what recovery left to be written; the volume is writable, or fails here."""
-        volume = self._volume
-        self._now_ns = self._maintenance.commit_time_ns = self._checkpointer.time_ns = now_ns
-        # What the log says may still be in the device's cache only.
-        volume.flush(volume.log.flushed_sequence)
-        try:
-            if self._needs_checkpoint:
-                self._checkpointer.checkpoint(now_ns)
-                self._checkpointer.checkpoint(now_ns)
-                self._needs_checkpoint = False
-        except DeviceError:
-            raise
-        except FilesystemError:
-            # Read-only now, which lets people have all that is not damaged.
-            return
-        self._remove_orphans()
-
-    def _remove_orphans(self) -> None:
-        """Remove the inodes that had no name at the last commit."""
-        start = pack_key(SYSTEM_INO, KIND_ORPHAN, 0)
-        end = pack_key(SYSTEM_INO, KIND_ORPHAN + 1, 0)
-        for key, _ in self._volume.imap.scan(start, end):
-            ino = unpack_key(key)[2]
-            self._inodes.orphans.add(ino)
-            try:
-                self.forget(ino)
-            except DamageError as error:
-                self._volume.report(f"orphan {ino} can't be removed: {error}")
-
-    def unmount(self, now_ns: int) -> None:
-        """Write a checkpoint marked clean unless nothing changed; then only ``device`` is left.
-
-        Raises DeviceError when that fails; what was committed and flushed stays.
-        """
-        if self.read_only:
-            return
-        for ino in self._inodes.orphans:
-            self._inodes.get(ino).open_count = 0
-        self._end_writing(now_ns)
-
-    def _end_writing(self, now_ns: int) -> None:
-        """Remove the orphans, which nobody has open, and write a clean checkpoint."""
-        for ino in list(self._inodes.orphans):
-            self.forget(ino)
-        unchanged = not self._committer.dirty and self._volume.log.blocks_since_checkpoint == 0
-        if not (unchanged and self._checkpointer.last_clean):
-            self._checkpointer.checkpoint(now_ns, clean=True)
-
-    def remount(
-        self,
-        now_ns: int,
-        *,
-        read_only: bool | None = None,
-        atime: str | None = None,
-        directory_atime: bool | None = None,
-        commit_interval_ns: int | None = None,
-        cleaner_policy: str | None = None,
-    ) -> None:
-        """Change how it is mounted; None leaves a choice alone, an error leaves all of them.
-
-        Read-only writes the checkpoint of ``unmount`` first, after which the image is
-        clean and nothing is written any more; EBUSY while an orphan is open.  Writable
-        does what a mount of the image would do, whose device must be writable by then;
-        EROFS when it is not, when writing has failed before, or when the log was not
-        read.  Raises FormatError too when the features allow no writing, DeviceError
-        when it fails, and then the volume has failed.
-        """
-        if read_only is not None and read_only != self.read_only:
-            if read_only:
-                self._become_read_only(now_ns)
-            else:
-                self._become_writable(now_ns)
-        options = self._volume.options
-        self._volume.options = replace(
-            options,
-            read_only=self._volume.read_only,
-            atime=atime or options.atime,
-            directory_atime=(
-                options.directory_atime if directory_atime is None else directory_atime
-            ),
-            commit_interval_ns=commit_interval_ns or options.commit_interval_ns,
-            cleaner_policy=cleaner_policy or options.cleaner_policy,
-        )
-
-    def _become_read_only(self, now_ns: int) -> None:
-        for ino in self._inodes.orphans:
-            if self._inodes.get(ino).open_count:
-                raise FilesystemError(errno.EBUSY, "a file without a name is open")
-        self._end_writing(now_ns)
-        self._volume.read_only = True
-
-    def _become_writable(self, now_ns: int) -> None:
-        volume = self._volume
-        if volume.failed:
-            raise FilesystemError(errno.EROFS, "writing has failed: unmount and mount again")
-        if not self.options.roll_forward:
-            raise FilesystemError(errno.EROFS, "what the log holds would be lost (norecovery)")
-        if self.device.read_only:
-            raise FilesystemError(errno.EROFS, "the device is read-only")
-        require_writable(self.superblock, read_only=False)
-        volume.read_only = False
-        self._begin_writing(now_ns)
-        if volume.failed:
-            raise FilesystemError(errno.EROFS, "no checkpoint can be written")
 
     def create_root(self, mode: int, uid: int, gid: int, now_ns: int) -> Inode:
         """Create the root directory of a filesystem that has no inode yet."""
         return self._names.create_root(mode, uid, gid, now_ns)
-
-    @property
-    def options(self) -> Options:
-        """Return what the mount chose, as the last ``remount`` left it."""
-        return self._volume.options
-
-    @property
-    def read_only(self) -> bool:
-        """Tell whether changes are refused, by choice or because writing failed."""
-        return self._volume.read_only or self._volume.failed
 
     # ------------------------------------------------------------------------ inodes
 
@@ -346,20 +97,6 @@ class Filesystem:
         inode = self._inodes.get(ino)
         assert inode.open_count > 0, ino
         inode.open_count -= 1
-
-    def forget(self, ino: int) -> None:
-        """Remove ``ino`` if it has neither a name nor a user; otherwise do nothing."""
-        if ino not in self._inodes.orphans or self.read_only:
-            return
-        inode = self._inodes.find(ino)
-        if inode is None:
-            raise DamageError(f"orphan {ino} does not exist")
-        if inode.open_count:
-            return
-        self._space.cover()
-        self._data.discard(inode)
-        self._attributes.discard(inode)
-        self._inodes.remove(inode)
 
     # ------------------------------------------------------------------------- names
 

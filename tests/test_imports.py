@@ -45,7 +45,7 @@ LAYERS: list[tuple[str, tuple[str, ...]]] = [
             "lfs.attributes",
         ),
     ),
-    ("filesystem", ("lfs.filesystem", "lfs.format")),
+    ("filesystem", ("lfs.mounted", "lfs.filesystem", "lfs.format")),
     (
         "tools",
         (
