@@ -112,6 +112,9 @@ def test_lock_inherited_by_a_child_names_the_child(image: Path) -> None:
     os.set_inheritable(lock._descriptor, True)
     child = subprocess.Popen(["sleep", "60"], pass_fds=[lock._descriptor])
     try:
+        # A program that is just beginning has no command line to show yet.
+        while not Path(f"/proc/{child.pid}/cmdline").read_bytes():
+            time.sleep(0.001)
         lock.release()
         with pytest.raises(UsageError, match=rf"process {child.pid} \(sleep 60\)"):
             ImageLock(image, wait_seconds=0)
