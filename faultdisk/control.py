@@ -21,13 +21,12 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
-import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from io import BufferedRWPair
 from types import TracebackType
 from typing import Any
 
+from faultdisk.conversations import Conversations
 from faultdisk.sockets import UnixListener, connect
 from lfs.device.fault.device import FaultDevice
 from lfs.device.fault.grammar import parse_plan
@@ -36,7 +35,6 @@ from lfs.device.fault.rule import SECTOR_BYTES
 from lfs.errors import FilesystemError, UsageError
 
 LINE_BYTES_MAX = 1 << 20
-_LAST_ANSWER_SECONDS = 1.0
 
 Answer = dict[str, Any]
 
@@ -56,10 +54,7 @@ class ControlServer:
         self._stop = stop
         self._listener = UnixListener(path)
         self.path = self._listener.path
-        self._lock = threading.Lock()
-        self._closed = False
-        self._connections: set[socket.socket] = set()
-        self._threads: list[threading.Thread] = []
+        self._conversations = Conversations(self._listener, self._converse, "control")
         self._commands: dict[str, Callable[[Answer], Answer]] = {
             "set": self._set,
             "show": self._show,
@@ -75,35 +70,14 @@ class ControlServer:
 
     def start(self) -> None:
         """Begin to answer."""
-        thread = threading.Thread(target=self._accept, name="control", daemon=True)
-        self._threads.append(thread)
-        thread.start()
+        self._conversations.start()
 
     def close(self) -> None:
         """Stop answering, end all connections, and remove the socket; twice is allowed.
 
-        What is being answered is answered still, also the request that led here, but
-        nobody is waited for who does not read.
+        What is being answered is answered still, also the request that led here.
         """
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-            connections = list(self._connections)
-        self._listener.close()
-        self._shut_down(connections, socket.SHUT_RD)
-        deadline = time.monotonic() + _LAST_ANSWER_SECONDS
-        for thread in self._threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
-        self._shut_down(connections, socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join()
-
-    @staticmethod
-    def _shut_down(connections: Sequence[socket.socket], how: int) -> None:
-        for connection in connections:
-            with contextlib.suppress(OSError):
-                connection.shutdown(how)
+        self._conversations.close()
 
     def __enter__(self) -> ControlServer:
         self.start()
@@ -119,24 +93,6 @@ class ControlServer:
 
     # ------------------------------------------------------------------- connections
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.socket.accept()
-            except OSError:
-                return
-            with self._lock:
-                if self._closed:
-                    connection.close()
-                    return
-                self._connections.add(connection)
-                self._threads = [thread for thread in self._threads if thread.is_alive()]
-                thread = threading.Thread(
-                    target=self._converse, args=(connection,), name="control", daemon=True
-                )
-                self._threads.append(thread)
-                thread.start()
-
     def _converse(self, connection: socket.socket) -> None:
         """Answer one client until it goes."""
         with contextlib.suppress(OSError), connection.makefile("rwb") as stream:
@@ -144,9 +100,6 @@ class ControlServer:
                 write_line(stream, self._answer(line))
                 if not line.endswith(b"\n"):
                     break
-        with self._lock:
-            self._connections.discard(connection)
-        connection.close()
 
     def _answer(self, line: bytes) -> Answer:
         try:

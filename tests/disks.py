@@ -78,6 +78,20 @@ class Disk:
         self.filesystem.unlink(ROOT_INO, name, self.now_ns)
         self.filesystem.forget(ino)
 
+    def make_half_dead_runs(self) -> dict[int, bytes]:
+        """Write files and remove every other one; return what the others hold."""
+        contents: dict[int, bytes] = {}
+        for number in range(160):
+            content = data(number, 5 * BLOCK_BYTES)
+            ino = self.make_file(b"file %d" % number, content)
+            self.sync()
+            if number % 2:
+                contents[ino] = content
+            else:
+                self.remove(ino, b"file %d" % number)
+        self.checkpoint()
+        return contents
+
     def sync(self) -> None:
         """Commit and flush."""
         self.filesystem.sync(self.now_ns)

@@ -57,16 +57,7 @@ def small_disk(options: Options | None = None) -> Disk:
 def holey_disk() -> tuple[Disk, dict[int, bytes], list[int]]:
     """Return a disk whose runs are half dead, what its files hold, and those runs."""
     disk = small_disk()
-    contents: dict[int, bytes] = {}
-    for number in range(160):
-        content = data(number, 5 * BLOCK_BYTES)
-        ino = disk.make_file(b"file %d" % number, content)
-        disk.sync()
-        if number % 2:
-            contents[ino] = content
-        else:
-            disk.remove(ino, b"file %d" % number)
-    disk.checkpoint()
+    contents = disk.make_half_dead_runs()
     return disk, contents, closed_runs(disk)
 
 

@@ -54,6 +54,7 @@ LAYERS: list[tuple[str, tuple[str, ...]]] = [
             "lfs.cli.*",
             "faultdisk",
             "faultdisk.control",
+            "faultdisk.conversations",
             "faultdisk.sockets",
             "faultdisk.nbd.*",
             "faultdisk.plans",

@@ -18,7 +18,7 @@ from lfs.device.fault.device import FaultDevice
 from lfs.device.fault.grammar import parse_plan
 from lfs.errors import DeviceError, FilesystemError
 from lfs.filesystem import Filesystem, Options
-from lfs.ondisk import CHECKPOINT_REGION_BYTES, ROOT_INO
+from lfs.ondisk import CHECKPOINT_REGION_BYTES, ROOT_INO, Branch
 from lfs.segments.usage import UsageTable
 from lfs.volume import PLACES_MAX
 from tests.disks import BLOCK_BYTES, LATER_NS, SEGMENT_BLOCKS, Disk, data, mounted_state, problems
@@ -253,26 +253,11 @@ def test_error_while_a_mount_recovers(nth: int, partial: str) -> None:
 # ---------------------------------------------------------- cleaning, a full disk
 
 
-def holey(disk: FaultyDisk) -> dict[int, bytes]:
-    """Make runs that are half dead; return what the files hold."""
-    contents: dict[int, bytes] = {}
-    for number in range(160):
-        content = data(number, 5 * BLOCK_BYTES)
-        ino = disk.make_file(b"file %d" % number, content)
-        disk.sync()
-        if number % 2:
-            contents[ino] = content
-        else:
-            disk.remove(ino, b"file %d" % number)
-    disk.checkpoint()
-    return contents
-
-
 @pytest.mark.parametrize("partial", ["", " partial"])
 @pytest.mark.parametrize("nth", range(1, 9))
 def test_error_while_cleaning(nth: int, partial: str) -> None:
     disk = FaultyDisk(16 * MIB)
-    contents = holey(disk)
+    contents = disk.make_half_dead_runs()
     opened = disk.filesystem._volume.log.open_runs()
     usage = disk.usage
     victims = [run for run in usage.runs() if usage.live_blocks(run) and run not in opened]
@@ -289,7 +274,7 @@ def test_error_while_cleaning(nth: int, partial: str) -> None:
 
 def test_bad_run_is_no_victim() -> None:
     disk = FaultyDisk(16 * MIB)
-    holey(disk)
+    disk.make_half_dead_runs()
     ino = disk.make_file(b"kept", data(1, 20_000))
     disk.sync()
     ((_, address, _),) = disk.filesystem.extents(ino)
@@ -359,7 +344,8 @@ def test_unreadable_node_fails_what_needs_it_and_nothing_else() -> None:
     imap = disk.filesystem._volume.imap
     disk.read(inos[0])
     root = imap.nodes.load(imap.root)
-    leaf = root.children[-1].address * BLOCK_BYTES  # type: ignore[union-attr]
+    assert isinstance(root, Branch)
+    leaf = root.children[-1].address * BLOCK_BYTES
     disk.plan(f"error EIO on read in {leaf}+4096")
     failed = []
     for ino in inos:

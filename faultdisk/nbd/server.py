@@ -11,11 +11,8 @@ import contextlib
 import logging
 import re
 import socket
-import threading
-import time
-from collections.abc import Iterable
-from typing import Protocol
 
+from faultdisk.conversations import Conversations, Listener
 from faultdisk.nbd.handshake import Export, negotiate
 from faultdisk.nbd.stream import HangUpError, Stream
 from faultdisk.nbd.transmission import Transmission
@@ -24,20 +21,9 @@ from lfs.device.fault.device import FaultDevice
 from lfs.device.unaligned import ByteAccess
 from lfs.errors import UsageError
 
-CONNECTIONS_MAX = 64
-GRACE_SECONDS = 2.0
 _TCP_ADDRESS = re.compile(r"(\[[0-9a-fA-F:]+\]|[^/:]*):([0-9]{1,5})")
 
 log = logging.getLogger(__name__)
-
-
-class Listener(Protocol):
-    """A listening socket that knows how to go."""
-
-    socket: socket.socket
-
-    def close(self) -> None:
-        """Stop listening."""
 
 
 class TcpListener:
@@ -86,53 +72,21 @@ class NbdServer:
 
     def __init__(self, listener: Listener, device: FaultDevice, description: str) -> None:
         """Serve at ``listener``, which is closed with the server."""
-        self._listener = listener
         self._device = device
         self._bytes = ByteAccess(device)
         self._export = Export(device.size_bytes, description, device.read_only)
-        self._lock = threading.Lock()
-        self._closed = False
-        self._connections: dict[socket.socket, threading.Thread] = {}
-        self._accepter = threading.Thread(target=self._accept, name="nbd", daemon=True)
+        self._conversations = Conversations(listener, self._converse, "nbd")
 
     def start(self) -> None:
         """Begin to serve."""
-        self._accepter.start()
+        self._conversations.start()
 
     def close(self) -> None:
         """End all connections, after what they asked for has been served and answered.
 
         A client that does not take its answers is not waited for.
         """
-        with self._lock:
-            self._closed = True
-            connections = dict(self._connections)
-        self._listener.close()
-        self._accepter.join()
-        # Nothing more is read; what is being served is still answered.
-        _shut_down(connections, socket.SHUT_RD)
-        deadline = time.monotonic() + GRACE_SECONDS
-        for thread in connections.values():
-            thread.join(max(0.0, deadline - time.monotonic()))
-        _shut_down(connections, socket.SHUT_RDWR)
-        for thread in connections.values():
-            thread.join()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.socket.accept()
-            except OSError:
-                return
-            with self._lock:
-                if self._closed or len(self._connections) >= CONNECTIONS_MAX:
-                    connection.close()
-                    continue
-                thread = threading.Thread(
-                    target=self._converse, args=(connection,), name="nbd-client", daemon=True
-                )
-                self._connections[connection] = thread
-                thread.start()
+        self._conversations.close()
 
     def _converse(self, connection: socket.socket) -> None:
         """Serve one client until it goes."""
@@ -147,13 +101,3 @@ class NbdServer:
             log.debug("connection ended: %s", error)
         except Exception:
             log.exception("connection failed unexpectedly")
-        finally:
-            with self._lock:
-                self._connections.pop(connection, None)
-            connection.close()
-
-
-def _shut_down(connections: Iterable[socket.socket], how: int) -> None:
-    for connection in connections:
-        with contextlib.suppress(OSError):
-            connection.shutdown(how)

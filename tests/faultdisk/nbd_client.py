@@ -129,9 +129,17 @@ class NbdClient:
         assert flags == 1, "one chunk is the whole reply"
         return _chunk(cookie, kind, self.read(length))
 
-    def ask(self, command: int, offset: int = 0, length: int = 0, **more: object) -> Answer:
+    def ask(
+        self,
+        command: int,
+        offset: int = 0,
+        length: int = 0,
+        data: bytes = b"",
+        flags: int = 0,
+        cookie: int = 1,
+    ) -> Answer:
         """Send a request and return the reply to it."""
-        self.request(command, offset, length, **more)  # type: ignore[arg-type]
+        self.request(command, offset, length, data, flags, cookie)
         return self.receive()
 
 

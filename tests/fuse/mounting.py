@@ -85,8 +85,18 @@ class MountedImage:
 
     def stop(self) -> None:
         """Unmount, and wait for the daemon to end well."""
-        unmount(str(self.path))
+        wait_until(self._is_unmounted, "nobody uses the mount any more")
         assert self.process.wait(WAIT_SECONDS) == 0, self.log
+
+    def _is_unmounted(self) -> bool:
+        """Unmount; a program that looks at every mount, as df does, may be in it for a moment."""
+        try:
+            unmount(str(self.path))
+        except MountError as error:
+            if "is busy" not in str(error):
+                raise
+            return False
+        return True
 
     def signal(self, number: signal.Signals) -> int:
         """Send the daemon a signal, wait for its end, and return its exit code."""

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from lfs import filesystem
+from lfs import filesystem, mounted
+from lfs.device.base import BlockDevice
 from lfs.device.file import FileDevice
 from lfs.errors import LogDamageError
 from lfs.fuse import mount as mount_command
@@ -167,7 +168,7 @@ def _change_superblocks(image: Path, **changes: int) -> None:
             file.seek(offset)
             superblock = Superblock.unpack(file.read(4096), offset)
             file.seek(offset)
-            file.write(replace(superblock, **changes).pack())  # type: ignore[arg-type]
+            file.write(replace(superblock, **changes).pack())  # type: ignore[arg-type]  # integers
 
 
 def _wipe_checkpoints(image: Path) -> None:
@@ -214,11 +215,11 @@ def test_mount_of_unusable_image_is_refused_with_32(
 def test_mount_of_a_checkpoint_that_does_not_fit_is_refused_with_32(
     image: Path, mount_point: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def longer(*arguments: object) -> list[Checkpoint]:
-        found = read_checkpoints(*arguments)  # type: ignore[arg-type]
+    def longer(device: BlockDevice, superblock: Superblock) -> list[Checkpoint]:
+        found = read_checkpoints(device, superblock)
         return [replace(one, usage_pages=one.usage_pages * 2) for one in found]
 
-    monkeypatch.setattr(filesystem, "read_checkpoints", longer)
+    monkeypatch.setattr(mounted, "read_checkpoints", longer)
     text = f"{image}: the checkpoint does not fit the superblock"
     assert refused(capsys, "-f", image, mount_point) == (32, text)
 
