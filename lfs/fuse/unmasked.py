@@ -22,19 +22,13 @@ import select
 import stat
 from contextlib import suppress
 
-from lfs.fuse.mountpoint import MountError, unmount
+from lfs.fuse.mountpoint import ATIME_FLAGS, FLAGS, READ_ONLY, MountError, unmount
 
 _MS_POSIXACL = 1 << 16
 _FLAGS = {
-    "ro": 1,
-    "nosuid": 2,
-    "nodev": 4,
-    "noexec": 8,
-    "sync": 16,
-    "dirsync": 128,
-    "nosymfollow": 256,
-    "noatime": 1024,
-    "nodiratime": 2048,
+    "ro": READ_ONLY,
+    "noatime": ATIME_FLAGS["noatime"],
+    **FLAGS,
     **dict.fromkeys(("rw", "suid", "dev", "exec", "async", "diratime", "symfollow"), 0),
 }
 # libfuse itself keeps others out when only root is to be let in.
