@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 import pytest
 
 from fsck.check import check_device
+from lfs.checkpoint import Checkpointer
 from lfs.device.base import BlockDevice
 from lfs.device.memory import MemoryDevice
 from lfs.errors import DeviceError, FilesystemError
@@ -303,6 +304,32 @@ def _synced_files(filesystem: Filesystem) -> dict[bytes, bytes]:
     else:
         pytest.fail("the host never got full")
     return synced
+
+
+def test_mount_after_a_crash_before_any_region_has_room_for_the_checkpoint(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What the crash cut short took almost all that was clean, and counts for nothing."""
+    medium = MemoryDevice(8 * MIB)
+    format_small(medium, 1024, SEGMENT_BLOCKS)
+    filesystem = mount(medium, 0)
+    crashed: list[MemoryDevice] = []
+    whole = Checkpointer._write_region
+
+    def write_region(self: Checkpointer, now_ns: int, clean: bool) -> None:
+        crashed.append(medium.copy())
+        whole(self, now_ns, clean)
+
+    monkeypatch.setattr(Checkpointer, "_write_region", write_region)
+    with pytest.raises(FilesystemError, match="No space left"):
+        for number in range(10**6):
+            ino = filesystem.create(ROOT_INO, b"%d" % number, REGULAR, 0, 0, number).ino
+            filesystem.setxattr(ino, b"user.name", Data(number, 9000).bytes(), number)
+    monkeypatch.undo()
+    assert len(crashed) > 10
+    for one in crashed:
+        assert not mount(one, 10**9).read_only
+        assert not check_device(one).problems
 
 
 @pytest.mark.parametrize("budget_bytes", [300_000, 1_000_000, 1_234_567, 3_000_000])
