@@ -270,3 +270,26 @@ def test_cleaner_makes_progress_at_85_percent(policy: str) -> None:
         assert disk.read(ino) == written
     disk.unmount()
     assert problems(disk.medium) == []
+
+
+def test_making_room_ends_when_what_one_round_gains_the_next_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    disk = small_disk()
+    cleaner = cleaner_of(disk)
+    rounds: list[int] = []
+
+    def clean_round(victims: list[int], now_ns: int) -> Iterator[None]:
+        rounds.append(len(rounds))
+        assert len(rounds) < 100
+        return iter(())
+
+    monkeypatch.setattr(cleaner, "_clean", clean_round)
+    monkeypatch.setattr(cleaner, "_victims", lambda policy, most: [1])
+    monkeypatch.setattr(cleaner, "_release", lambda blocks, now_ns: None)
+    monkeypatch.setattr(cleaner, "_patience", lambda blocks: 8)
+    monkeypatch.setattr(
+        UsageTable, "clean_blocks", property(lambda usage: 100 + 64 * (len(rounds) % 2))
+    )
+    cleaner.make_room(1, disk.now_ns)
+    assert 8 <= len(rounds) <= 10

@@ -21,8 +21,9 @@ from lfs.device.memory import MemoryDevice
 from lfs.errors import DeviceError, FilesystemError
 from lfs.filesystem import Filesystem
 from lfs.ondisk import ROOT_INO
+from lfs.volume import Volume
 from tests.client import Data
-from tests.volumes import format_small, mount
+from tests.volumes import format_small, mount, without_newest_checkpoint
 
 DEVICE_BYTES = 16 * 1024 * 1024
 REGULAR = stat.S_IFREG | 0o644
@@ -310,9 +311,7 @@ def test_mount_after_a_crash_before_any_region_has_room_for_the_checkpoint(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What the crash cut short took almost all that was clean, and counts for nothing."""
-    medium = MemoryDevice(8 * MIB)
-    format_small(medium, 1024, SEGMENT_BLOCKS)
-    filesystem = mount(medium, 0)
+    medium = small_blocks()
     crashed: list[MemoryDevice] = []
     whole = Checkpointer._write_region
 
@@ -321,15 +320,53 @@ def test_mount_after_a_crash_before_any_region_has_room_for_the_checkpoint(
         whole(self, now_ns, clean)
 
     monkeypatch.setattr(Checkpointer, "_write_region", write_region)
-    with pytest.raises(FilesystemError, match="No space left"):
-        for number in range(10**6):
-            ino = filesystem.create(ROOT_INO, b"%d" % number, REGULAR, 0, 0, number).ino
-            filesystem.setxattr(ino, b"user.name", Data(number, 9000).bytes(), number)
+    _fill_with_metadata(medium)
     monkeypatch.undo()
     assert len(crashed) > 10
     for one in crashed:
         assert not mount(one, 10**9).read_only
         assert not check_device(one).problems
+
+
+def test_mount_without_room_for_a_lost_checkpoint_is_read_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """From the older checkpoint all must be written again, beside what is there already."""
+    medium = small_blocks()
+    lost: list[MemoryDevice] = []
+    whole = Volume.flush
+
+    def flush(self: Volume, sequence: int) -> None:
+        whole(self, sequence)
+        lost.append(without_newest_checkpoint(medium))
+
+    monkeypatch.setattr(Volume, "flush", flush)
+    _fill_with_metadata(medium)
+    monkeypatch.undo()
+    mounted = [mount(one, 10**9) for one in lost]
+    assert {one.read_only for one in mounted} == {False, True}
+    for one in mounted:
+        names = [name for _, name, _, _ in one.readdir(ROOT_INO)]
+        assert sorted(map(int, names)) == list(range(len(names)))
+
+
+def small_blocks() -> MemoryDevice:
+    medium = MemoryDevice(8 * MIB)
+    format_small(medium, 1024, SEGMENT_BLOCKS)
+    return medium
+
+
+def _fill_with_metadata(medium: MemoryDevice) -> None:
+    """Fill an empty filesystem with attributes until one is refused."""
+    filesystem = mount(medium, 0)
+    for number in range(10**6):
+        try:
+            ino = filesystem.create(ROOT_INO, b"%d" % number, REGULAR, 0, 0, number).ino
+            filesystem.setxattr(ino, b"user.name", Data(number, 9000).bytes(), number)
+        except FilesystemError as refusal:
+            if refusal.errno != errno.ENOSPC:
+                raise
+            return
 
 
 @pytest.mark.parametrize("budget_bytes", [300_000, 1_000_000, 1_234_567, 3_000_000])

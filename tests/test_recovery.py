@@ -24,8 +24,8 @@ from lfs.ondisk import (
     pack_key,
     unpack_node,
 )
-from lfs.recovery import read_checkpoints, read_superblock
-from lfs.volume import Options
+from lfs.recovery import Recovery, read_checkpoints, read_superblock
+from lfs.volume import Options, Volume
 from tests.disks import (
     BLOCK_BYTES,
     LATER_NS,
@@ -525,3 +525,23 @@ def leaf_of(disk: Disk, key: bytes) -> int:
         if not isinstance(node, Branch):
             return pointer.address
         pointer = node.children[max(0, bisect_right(node.keys, key) - 1)]
+
+
+def test_log_write_that_tells_of_a_flush_is_kept_and_no_later_one() -> None:
+    disk = Disk(options=Options(dirty_bytes_max=MIB))
+    ino = disk.make_file(b"file", data(1, 5000))
+    ticket = disk.filesystem.begin_commit(disk.now_ns)
+    disk.write(ino, 0, data(2, 2 * MIB))
+    disk.device.flush()
+    disk.filesystem.finish_commit(ticket)
+    disk.write(ino, 2 * MIB, data(3, 2 * MIB))
+    log = disk.log()
+    telling = next(one for one in log if one.flushed_sequence == ticket)
+    assert not any(one.flags & SUMMARY_COMMIT for one in log if one.sequence > ticket)
+    volume = Volume(disk.medium.copy(), disk.superblock, Options(read_only=True))
+    Recovery(volume).run(read_checkpoints(volume.device, disk.superblock))
+    # Without it the commit would not be known as flushed, and damage in it be its end.
+    claimed = {one.run_address for one in log if volume.usage.run_of(one.address) >= 0}
+    needed = {one.run_address for one in log if one.sequence <= telling.sequence}
+    assert telling.run_address not in {one.run_address for one in log if one.sequence <= ticket}
+    assert claimed == needed < {one.run_address for one in log}

@@ -400,3 +400,36 @@ def test_unreadable_window_fails_writes_to_its_file_and_no_sync() -> None:
     assert disk.read(inos[0]) == data(0, 9_000)
     assert disk.read(inos[200]) == data(8, 4096) + data(200, 9_000)[4096:]
     check_kept(disk)
+
+
+def test_window_that_became_unreadable_after_a_sync_fails_the_next_write_alone() -> None:
+    disk = FaultyDisk()
+    inos = [disk.make_file(b"file %d" % number, data(number, 9_000)) for number in range(400)]
+    disk.sync()
+    disk.write(inos[0], 0, data(6, 4096))
+    disk.sync()
+    disk.checkpoint()
+    disk.filesystem._inodes.get(inos[0]).windows.clear()
+    disk.filesystem._volume.imap.nodes._nodes.clear()
+    disk.plan("error EIO on read times 1")
+    with pytest.raises(DeviceError):
+        disk.filesystem.write(inos[0], 0, data(7, 4096), disk.now_ns)
+    disk.write(inos[200], 0, data(8, 4096))
+    disk.sync()
+    check_kept(disk)
+
+
+def test_log_write_without_room_ends_writing(monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = FaultyDisk()
+    disk.make_file(b"kept", data(1, 5000))
+    disk.sync()
+    kept = disk.state()
+    disk.make_file(b"lost", data(2, 3 * MIB))
+    monkeypatch.setattr(UsageTable, "open_run", lambda usage, order, sequence: None)
+    with pytest.raises(FilesystemError) as refusal:
+        disk.checkpoint()
+    assert refusal.value.errno == errno.ENOSPC
+    monkeypatch.undo()
+    assert disk.filesystem.read_only
+    assert disk.lines[-1].startswith("read-only from now on: no clean segment left")
+    assert mounted_state(disk.medium) == kept

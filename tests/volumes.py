@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lfs.device.base import BlockDevice
+from lfs.device.memory import MemoryDevice
 from lfs.filesystem import Filesystem
 from lfs.format import format_device
 from lfs.ondisk import (
@@ -11,6 +12,7 @@ from lfs.ondisk import (
     Superblock,
     backup_superblock_offset_bytes,
 )
+from lfs.recovery import read_checkpoints, read_superblock
 
 FIRST_SEGMENT_BYTES = 256 * 1024
 ROOT_MODE = 0o755
@@ -46,3 +48,13 @@ def format_small(device: BlockDevice, block_bytes: int, segment_blocks: int) -> 
 def mount(device: BlockDevice, now_ns: int) -> Filesystem:
     """Mount; the log's lines go nowhere."""
     return Filesystem.mount(device, now_ns, report=lambda line: None)
+
+
+def without_newest_checkpoint(medium: MemoryDevice) -> MemoryDevice:
+    """Return a copy whose newer checkpoint region is lost."""
+    medium = medium.copy()
+    layout = read_superblock(medium)
+    newest = read_checkpoints(medium, layout)[0]
+    region = layout.checkpoint_offset_bytes[newest.number % 2]
+    medium.write(region, [bytes(CHECKPOINT_REGION_BYTES)])
+    return medium

@@ -24,11 +24,12 @@ from lfs.device.memory import MemoryDevice
 from lfs.device.recording import Event, RecordingDevice
 from lfs.errors import FilesystemError
 from lfs.filesystem import Filesystem
-from lfs.ondisk import CHECKPOINT_REGION_BYTES, ROOT_INO
+from lfs.ondisk import ROOT_INO
 from lfs.recovery import read_checkpoints, read_superblock
 from tests.client import Data, Request
 from tests.crash.recording import Recording, Runner
 from tests.state import state_difference, state_digest, tree_state
+from tests.volumes import without_newest_checkpoint
 
 LATER_NS = 10**15
 _STEP_NS = 1_000_000
@@ -72,16 +73,6 @@ def check_clean(device: BlockDevice) -> None:
     problems = check_device(device, data=True).problems
     if problems:
         raise ViolationError("fsck: " + "; ".join(map(str, problems[:4])))
-
-
-def _older(medium: MemoryDevice) -> MemoryDevice:
-    """Return a copy whose newer checkpoint region is lost."""
-    medium = medium.copy()
-    superblock = read_superblock(medium)
-    newest = read_checkpoints(medium, superblock)[0]
-    region = superblock.checkpoint_offset_bytes[newest.number % 2]
-    medium.write(region, [bytes(CHECKPOINT_REGION_BYTES)])
-    return medium
 
 
 class Oracle:
@@ -131,7 +122,7 @@ class Oracle:
 
     def _check_older(self, medium: MemoryDevice, expected: bytes) -> None:
         """Find the same tree from the older checkpoint, if both are whole."""
-        older = _older(medium)
+        older = without_newest_checkpoint(medium)
         if read_checkpoints(older, read_superblock(older)):
             # A full disk may have no room for the lost checkpoint again: then it is read-only.
             tree = tree_state(Filesystem.mount(older, LATER_NS, self._options), LATER_NS)
@@ -172,7 +163,7 @@ class Oracle:
         self._compare(runner, remounted, "after a sync and a crash")
         if mending:
             filesystem.checkpoint(LATER_NS)
-        older = Filesystem.mount(_older(medium), LATER_NS, self._options)
+        older = Filesystem.mount(without_newest_checkpoint(medium), LATER_NS, self._options)
         self._compare(runner, older, "from the older checkpoint")
         remounted.unmount(LATER_NS)
         check_clean(crashed)
