@@ -16,7 +16,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from faultdisk.control import Answer, ControlServer, ask
+from faultdisk import conversations
+from faultdisk.control import Answer, ControlServer, ask, write_line
 from faultdisk.sockets import UnixListener
 from lfs.device.fault.device import FaultDevice
 from lfs.device.fault.grammar import parse_plan
@@ -183,6 +184,22 @@ def test_control_close_waits_a_bounded_time_for_who_does_not_read(tmp_path: Path
                 while True:
                     client.send(b'{"command": "show"}\n' * 100)
         assert not os.path.exists(path)
+
+
+def test_control_serves_so_many_clients_at_once(
+    controlled: Controlled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conversations, "CONNECTIONS_MAX", 2)
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(3)]
+        streams = []
+        for client in clients[:2]:
+            client.connect(controlled.path)
+            streams.append(stack.enter_context(client.makefile("rwb")))
+            write_line(streams[-1], {"command": "show"})
+            assert json.loads(streams[-1].readline())["ok"]
+        clients[2].connect(controlled.path)
+        assert clients[2].recv(1) == b""
 
 
 def test_control_without_anything_to_stop_says_so(tmp_path: Path) -> None:

@@ -14,8 +14,9 @@ import pytest
 
 import fsck.main
 from lfs.device.lock import ImageLock
+from lfs.fuse import remount as remount_module
 from lfs.fuse.mount import main
-from lfs.fuse.mountpoint import find_lfs
+from lfs.fuse.mountpoint import READ_ONLY, find_lfs, find_mount
 from lfs.fuse.options import Change, parse_options
 from lfs.fuse.remount import CONTROL_PREFIX, OPTIONS_ATTRIBUTE, REMOUNT_ATTRIBUTE
 from tests.fuse.conftest import Mounter
@@ -156,6 +157,21 @@ def test_remount_read_only_is_refused_while_a_file_is_written(
         assert file.read() == "content"
     assert remount(mounted, "ro") == 0
     assert list(mounted.path.iterdir()) == []
+
+
+def test_flags_wait_for_a_file_that_is_being_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+
+    def set_flags(path: str, flags: int) -> None:
+        calls.append(flags)
+        if len(calls) < 3:
+            raise OSError(errno.EBUSY, "busy")
+
+    monkeypatch.setattr(remount_module, "set_flags", set_flags)
+    mount = find_mount("/")
+    assert mount is not None
+    remount_module._set_flags(mount, mount.flags ^ READ_ONLY, "/")
+    assert len(calls) == 3
 
 
 @fuse
@@ -373,3 +389,14 @@ def test_remount_by_another_user_is_refused(
         open_path.rmdir()
     assert done.returncode == 1
     assert done.stderr == f"mount.lfs: {text.format(open_path)}\n"
+
+
+@fuse
+@needs_root
+def test_remount_changes_access_times_of_directories(image: Path, mount: Mounter) -> None:
+    mounted = mount(image, "-o", "strictatime")
+    for option in ("nodiratime", "diratime"):
+        assert remount(mounted, option) == 0
+        os.utime(mounted.path, ns=(1, 1))
+        os.listdir(mounted.path)
+        assert (mounted.path.stat().st_atime_ns == 1) == (option == "nodiratime")
