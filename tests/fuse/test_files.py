@@ -139,6 +139,18 @@ def test_direct_io_reads_and_writes(directory: Path) -> None:
     os.close(descriptor)
 
 
+@pytest.mark.parametrize(("offset", "length"), [(0, 1), (513, 1023), (4095, 2), (5000, 70_001)])
+def test_direct_io_of_any_alignment(directory: Path, offset: int, length: int) -> None:
+    before = os.urandom(80_000)
+    (directory / "f").write_bytes(before)
+    descriptor = os.open(directory / "f", os.O_RDWR | os.O_DIRECT)
+    data = os.urandom(length)
+    assert os.pwrite(descriptor, data, offset) == length
+    assert os.pread(descriptor, length + 3, offset) == data + before[offset + length :][:3]
+    os.close(descriptor)
+    assert (directory / "f").read_bytes() == before[:offset] + data + before[offset + length :]
+
+
 @pytest.mark.parametrize("flag", [os.O_SYNC, os.O_DSYNC])
 def test_synchronous_writes_read_back(directory: Path, flag: int) -> None:
     descriptor = os.open(directory / "f", os.O_CREAT | os.O_WRONLY | flag)
