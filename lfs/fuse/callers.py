@@ -1,15 +1,16 @@
 """What the kernel does not say about who makes a request.
 
-It says user, group and thread.  Whether the set-group-ID bit of a file may stay
-when an access control list is set depends on the caller's other groups and
-capabilities.  The kernel knows, and would say so by FUSE_SETXATTR_ACL_KILL_SGID,
-but only to who asks for FUSE_SETXATTR_EXT, and pyfuse3 does not.  The caller waits
-for the answer meanwhile, so what /proc tells of its thread holds.
+It says user, group and thread.  Whether the set-id bits of a file may stay when it is
+truncated, given to somebody else or gets an access control list depends on the
+caller's other groups and capabilities.  The kernel knows, and says so in flags that
+pyfuse3 does not pass on.  The caller waits for the answer meanwhile, so what /proc
+tells of its thread holds.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 from pyfuse3 import RequestContext
@@ -30,7 +31,32 @@ def may_keep_setgid(ctx: RequestContext, gid: int) -> bool:
         return ctx.uid == 0
     if gid in map(int, status["Groups"].split()):
         return True
-    return bool(int(status["CapEff"], 16) & _CAP_FSETID) and _is_of_this_namespace(ctx.pid)
+    return _has_fsetid(status, ctx.pid)
+
+
+def mode_without_set_ids(mode: int, gid: int, ctx: RequestContext) -> int:
+    """Return the mode that is left when the caller's request takes set-id bits from a file.
+
+    ``mode`` and ``gid`` are the file's.  The set-group-ID bit of what the group can't
+    execute stays when the caller may set it.
+    """
+    left = mode & ~stat.S_ISUID
+    if left & stat.S_ISGID and (left & stat.S_IXGRP or not may_keep_setgid(ctx, gid)):
+        left &= ~stat.S_ISGID
+    return left
+
+
+def may_set_any_bit(ctx: RequestContext) -> bool:
+    """Tell whether set-id bits stay when the caller changes a file's contents.
+
+    Of a caller in another namespace for processes only the user is known.
+    """
+    status = _status(ctx.pid)
+    return _has_fsetid(status, ctx.pid) if status else ctx.uid == 0
+
+
+def _has_fsetid(status: dict[str, str], thread: int) -> bool:
+    return bool(int(status["CapEff"], 16) & _CAP_FSETID) and _is_of_this_namespace(thread)
 
 
 def _is_of_this_namespace(thread: int) -> bool:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import functools
 import logging
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -35,7 +36,13 @@ class Handlers(pyfuse3.Operations):
         """Serve ``filesystem``."""
         super().__init__()
         self.filesystem = filesystem
-        self.request_count = 0
+        self.requests: Counter[str] = Counter()
+        """How many requests of each kind there have been."""
+
+    @property
+    def request_count(self) -> int:
+        """Return how many requests there have been."""
+        return self.requests.total()
 
     def failed_change(self, error: Exception) -> FUSEError:
         """Return what the kernel is told about a change that ended with ``error``.
@@ -77,8 +84,10 @@ def change(
 def _handler(
     serve: Callable[Concatenate[H, P], T], fail: Callable[[H, Exception], FUSEError]
 ) -> Callable[Concatenate[H, P], Coroutine[Any, Any, T]]:
+    kind = serve.__name__
+
     async def handler(self: H, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        self.request_count += 1
+        self.requests[kind] += 1
         try:
             return serve(self, *args, **kwargs)
         except Exception as error:

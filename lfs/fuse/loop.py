@@ -22,6 +22,10 @@ used.  When a handler waits for a flush, the standby receives in its place.
 
 The name is private to pyfuse3.  When it is missing, nothing is replaced and
 everything works as slowly as pyfuse3 does.
+
+The replacement is also where the connection is negotiated (``lfs.fuse.negotiation``):
+the first request has been read before pyfuse3 waits at all, and when it waits for
+the second the first has been replied to.
 """
 
 from __future__ import annotations
@@ -29,9 +33,10 @@ from __future__ import annotations
 import logging
 import os
 import select
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from time import perf_counter_ns
+from typing import Protocol
 
 import pyfuse3
 import trio
@@ -123,13 +128,43 @@ class RequestWaiter:
         await trio.lowlevel.wait_task_rescheduled(abort)
 
 
-def install(waiter: RequestWaiter) -> bool:
-    """Let pyfuse3 wait by ``waiter``; tell whether this version of it can be made to."""
+class Concludable(Protocol):
+    """An exchange of the first request and its reply (``lfs.fuse.negotiation``)."""
+
+    def conclude(self) -> None:
+        """Let the kernel have the reply."""
+
+
+def install(
+    waiter: RequestWaiter, negotiate: Callable[[], Concludable | None] = lambda: None
+) -> bool:
+    """Let pyfuse3 wait by ``waiter``; tell whether this version of it can be made to.
+
+    ``negotiate`` is called if so, and must find the first request.
+    """
     if not hasattr(pyfuse3, _REPLACED_NAME):
         log.info("pyfuse3 %s waits in another way, requests take longer", pyfuse3.__version__)
         return False
-    setattr(pyfuse3, _REPLACED_NAME, waiter.wait)
+    negotiation = negotiate()
+    wait = waiter.wait if negotiation is None else _concluding(negotiation, waiter)
+    setattr(pyfuse3, _REPLACED_NAME, wait)
     return True
+
+
+def _concluding(negotiation: Concludable, waiter: RequestWaiter) -> Callable[[], Awaitable[bool]]:
+    """Return what pyfuse3 waits by until the first request has been replied to."""
+    received = False
+
+    async def wait() -> bool:
+        nonlocal received
+        if not received:
+            received = True
+            return True
+        negotiation.conclude()
+        setattr(pyfuse3, _REPLACED_NAME, waiter.wait)
+        return await waiter.wait()
+
+    return wait
 
 
 def fuse_descriptors() -> set[int]:

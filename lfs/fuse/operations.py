@@ -2,15 +2,18 @@
 
 What the kernel does before asking, and this module therefore does not: it
 checks permissions, by mode and access control list (``default_permissions`` is
-always on), clears set-id bits on write, truncate and chown, finds the place where
-an ``O_APPEND`` write goes, sends an ``fsync`` after each write of an ``O_SYNC``
-file, and keeps locks.  ``flush``, ``access`` and ``poll`` are not served: the
-kernel asks once at most.
+always on), finds the place where an ``O_APPEND`` write goes, sends an ``fsync``
+after each write of an ``O_SYNC`` file, and keeps locks.  ``flush``, ``access`` and
+``poll`` are not served: the kernel asks once at most.
+
+*Set-id bits.*  Who writes to a file, cuts it or gives it away takes its set-id bits.
+The kernel leaves that to the filesystem (HANDLE_KILLPRIV_V2, ``lfs.fuse.negotiation``):
+before a write it sends a ``setattr`` that names no field, where the bits must go.
 
 *Access control lists.*  With ``enable_acl`` the kernel reads lists as attributes,
 keeps them, and checks by them.  That new inodes inherit them, and that list and
 mode agree, is the core's doing.  The umask is the core's too, because a default
-list takes its place; the kernel does not apply it (``lfs.fuse.unmasked``), or has
+list takes its place; the kernel does not apply it (``lfs.fuse.negotiation``), or has
 applied it already, and then applying it again changes nothing.
 
 *Handles.*  pyfuse3 passes nothing but the handle to ``read`` and ``write``.  It
@@ -36,7 +39,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from time import time_ns
 
 import pyfuse3
@@ -51,6 +54,7 @@ from pyfuse3 import (
 
 from lfs.errors import FilesystemError
 from lfs.filesystem import Filesystem, Inode
+from lfs.fuse.callers import may_set_any_bit, mode_without_set_ids
 from lfs.fuse.committer import Committer
 from lfs.fuse.handlers import Handlers, change, query, refusal
 from lfs.fuse.remount import CONTROL_PREFIX
@@ -61,13 +65,14 @@ from lfs.fuse.replies import (
     handle_of,
     missing_entry,
     statistics_of,
-    without_set_ids,
 )
-from lfs.fuse.xattrs import ExtendedAttributes
+from lfs.fuse.xattrs import VIRTUAL_PREFIX, ExtendedAttributes
 from lfs.ondisk import ROOT_INO
 
 _DOT_COOKIE = 1
 _DOT_DOT_COOKIE = 2
+_SET_IDS = stat.S_ISUID | stat.S_ISGID
+_CUT = ("size",)
 
 
 class LfsOperations(Handlers):
@@ -95,7 +100,7 @@ class LfsOperations(Handlers):
         self._committer = committer
         self._on_init = on_init
         self._control = control
-        self._xattrs = ExtendedAttributes(filesystem, os.fsencode(target))
+        self._xattrs = ExtendedAttributes(filesystem, os.fsencode(target), self.requests)
         self._block_bytes: int = filesystem.statfs().block_bytes
         self._orphans: set[int] = set()
         self._forgotten: set[int] = set()
@@ -232,15 +237,33 @@ class LfsOperations(Handlers):
             changes["atime_ns"] = attr.st_atime_ns
         if fields.update_mtime:
             changes["mtime_ns"] = attr.st_mtime_ns
+        before = self.filesystem.getattr(inode)
+        mode = self._mode_left(before, changes, ctx)
+        if mode is not None:
+            changes["mode"] = mode
         if not changes:
-            return self._entry(self.filesystem.getattr(inode))
+            return self._entry(before)
         return self._entry(
             self.filesystem.setattr(inode, time_ns(), privileged=ctx.uid == 0, **changes)
         )
 
+    def _mode_left(self, inode: Inode, changes: Container[str], ctx: RequestContext) -> int | None:
+        """Return the mode that changes of other fields leave; None for the same.
+
+        ``changes`` are the fields that the kernel names: none before a write.
+        """
+        if not inode.mode & _SET_IDS or inode.is_directory or "mode" in changes:
+            return None
+        unconditional = not changes or "uid" in changes or "gid" in changes
+        if unconditional or ("size" in changes and not may_set_any_bit(ctx)):
+            return mode_without_set_ids(inode.mode, inode.gid, ctx)
+        return None
+
     @query
     def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
-        """Return an attribute."""
+        """Return an attribute; what only our own tools ask for is not counted."""
+        if name.startswith(VIRTUAL_PREFIX):
+            self.requests["getxattr"] -= 1
         if name.startswith(CONTROL_PREFIX) and inode == ROOT_INO and self._control is not None:
             return self._remount(name, ctx.uid)
         return self._xattrs.get(inode, name)
@@ -293,7 +316,7 @@ class LfsOperations(Handlers):
         """Open a file, and empty it with ``O_TRUNC``: the kernel leaves that to ``open``."""
         filesystem = self.filesystem
         if flags & os.O_TRUNC:
-            mode = without_set_ids(filesystem.getattr(inode).mode) if ctx.uid else None
+            mode = self._mode_left(filesystem.getattr(inode), _CUT, ctx)
             filesystem.setattr(inode, time_ns(), size=0, mode=mode)
         filesystem.open(inode)
         # Reading from the kernel's cache is not seen here, and changes no access time.
@@ -320,7 +343,10 @@ class LfsOperations(Handlers):
 
     async def fsync(self, fh: int, datasync: bool) -> None:
         """Commit everything: a log has no cheaper way to make one file durable."""
-        self.request_count += 1
+        self.requests["fsync"] += 1
+        await self._commit()
+
+    async def _commit(self) -> None:
         try:
             await self._committer.commit()
         except Exception as error:
@@ -339,7 +365,8 @@ class LfsOperations(Handlers):
 
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
         """Commit everything."""
-        await self.fsync(fh, datasync)
+        self.requests["fsyncdir"] += 1
+        await self._commit()
 
     @query
     def readdir(self, fh: int, start_id: int, token: ReaddirToken) -> None:
@@ -367,6 +394,7 @@ class LfsOperations(Handlers):
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
         """Let go of inodes that the kernel has dropped."""
+        self.requests["forget"] += 1
         orphans = self._orphans
         for ino, _ in inode_list:
             if ino in orphans:

@@ -6,8 +6,6 @@ for ``VALID_SECONDS``.
 
 from __future__ import annotations
 
-import stat
-
 from pyfuse3 import EntryAttributes, FileInfo, RequestContext, StatvfsData
 
 from lfs.filesystem import Inode, Space
@@ -90,11 +88,3 @@ def statistics_of(space: Space) -> StatvfsData:
     data.f_ffree = data.f_favail = more_inodes
     data.f_namemax = NAME_BYTES_MAX
     return data
-
-
-def without_set_ids(mode: int) -> int | None:
-    """Return the permissions a file has after a user wrote to it; None when they stay."""
-    cleared = mode & PERMISSIONS & ~stat.S_ISUID
-    if mode & stat.S_IXGRP:
-        cleared &= ~stat.S_ISGID
-    return None if cleared == mode & PERMISSIONS else cleared

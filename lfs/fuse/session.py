@@ -45,9 +45,9 @@ from lfs.fuse.mountpoint import (
     set_flags,
     unmount,
 )
+from lfs.fuse.negotiation import Negotiation
 from lfs.fuse.operations import LfsOperations
 from lfs.fuse.options import MountOptions
-from lfs.fuse.unmasked import UnmaskedMount, mount_unmasked
 
 LOCK_WAIT_SECONDS = 10.0
 GRACE_SECONDS = 2.0
@@ -171,7 +171,6 @@ class Session:
         self._over = trio.Event()
         self._detached = False
         self._waiter: loop.RequestWaiter | None = None
-        self._unmasked: UnmaskedMount | None = None
         self._committer = Committer(filesystem, device)
         self._operations = LfsOperations(
             filesystem,
@@ -192,23 +191,12 @@ class Session:
         """Mount; raises MountError."""
         options = self._request.options.kernel_options(self._request.target, os.geteuid() == 0)
         before = loop.fuse_descriptors()
-        self._connect(self._request.mount_point, options)
+        connect(self._operations, self._request.mount_point, options)
         opened = loop.fuse_descriptors() - before
         if len(opened) == 1:
-            self._waiter = loop.RequestWaiter(opened.pop(), lambda: self._committer.flushing)
-            loop.install(self._waiter)
-
-    def _connect(self, mount_point: str, options: set[str]) -> None:
-        self._unmasked = mount_unmasked(mount_point, options)
-        if self._unmasked is None:
-            connect(self._operations, mount_point, options)
-            return
-        try:
-            connect(self._operations, self._unmasked.name_for_libfuse, options)
-        except MountError:
-            os.close(self._unmasked.descriptor)
-            self._unmasked.unmount()
-            raise
+            descriptor = opened.pop()
+            self._waiter = loop.RequestWaiter(descriptor, lambda: self._committer.flushing)
+            loop.install(self._waiter, lambda: Negotiation.begun(descriptor))
 
     async def run(self, ready: Callable[[], None]) -> None:
         """Serve until unmounted."""
@@ -226,13 +214,7 @@ class Session:
     def detach(self) -> None:
         """Close the connection, and unmount unless that has been done."""
         # A lazy unmount has freed the mount point: what is there now is not ours.
-        mounted = not self._detached
-        unmasked = self._unmasked
-        if unmasked is not None:
-            mounted = mounted and unmasked.is_connected()
-        pyfuse3.close(unmount=mounted)
-        if unmasked is not None and mounted:
-            unmasked.unmount()
+        pyfuse3.close(unmount=not self._detached)
 
     async def _announce(self, ready: Callable[[], None]) -> None:
         await self._connected.wait()

@@ -7,19 +7,21 @@ inode map.
 
 The namespace ``system`` has the two access control lists, of which the core
 remembers who has none, and virtual attributes, by which ``lfs`` asks what it would
-ask by ``ioctl`` elsewhere: ``lfs.cli.extents`` and ``lfs.cli.target`` are the other
-end.
+ask by ``ioctl`` elsewhere: ``lfs.cli.extents``, ``lfs.cli.target`` and
+``lfs.cli.requests`` are the other end.
 """
 
 from __future__ import annotations
 
 import errno
 import stat
+from collections.abc import Mapping
 
 from pyfuse3 import RequestContext
 
 from lfs import acl
 from lfs.cli.extents import extents_attribute_start, format_extents
+from lfs.cli.requests import REQUESTS_ATTRIBUTE, format_counts
 from lfs.cli.target import TARGET_ATTRIBUTE
 from lfs.errors import FilesystemError
 from lfs.filesystem import Filesystem
@@ -27,6 +29,7 @@ from lfs.fuse.callers import may_keep_setgid
 
 WITHOUT_CAPABILITY_MAX = 65536
 _CAPABILITY = b"security.capability"
+VIRTUAL_PREFIX = b"system.lfs."
 _SYSTEM = b"system."
 _STORED = (b"user.", b"trusted.", b"security.")
 _NO_CAPABILITY = "no capability"
@@ -35,10 +38,11 @@ _NO_CAPABILITY = "no capability"
 class ExtendedAttributes:
     """The attributes of one mounted filesystem."""
 
-    def __init__(self, filesystem: Filesystem, target: bytes) -> None:
-        """Serve ``filesystem``, which lies on ``target``."""
+    def __init__(self, filesystem: Filesystem, target: bytes, requests: Mapping[str, int]) -> None:
+        """Serve ``filesystem``, which lies on ``target``; ``requests`` counts by kind."""
         self._filesystem = filesystem
         self._target = target
+        self._requests = requests
         self._without_capability: set[int] = set()
 
     def get(self, ino: int, name: bytes) -> bytes:
@@ -96,6 +100,8 @@ class ExtendedAttributes:
     def _virtual(self, ino: int, name: bytes) -> bytes:
         if name == TARGET_ATTRIBUTE:
             return self._target
+        if name == REQUESTS_ATTRIBUTE:
+            return format_counts(self._requests)
         first = extents_attribute_start(name)
         if first is None:
             raise FilesystemError(errno.EOPNOTSUPP)

@@ -1,0 +1,80 @@
+"""``lfs requests``: what the kernel asks of a mounted filesystem, and both ends of how it is told.
+
+Each request costs two changes of process, more than most answers cost.  How many a
+program causes depends on what the kernel has in its caches, and no clock is needed
+to see it: it is the figure to compare when something became slower.
+
+The root directory has an extended attribute ``system.lfs.requests`` that no listing
+shows, with a line ``kind count`` for each kind of request since the mount.  Requests
+for such attributes are not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import subprocess
+from collections import Counter
+from collections.abc import Mapping
+
+from lfs.errors import UsageError
+
+REQUESTS_ATTRIBUTE = b"system.lfs.requests"
+_SIGNALLED = 128
+"""What shells add to the number of a signal that ended a command."""
+
+
+def format_counts(counts: Mapping[str, int]) -> bytes:
+    """Return the value of the attribute."""
+    return "".join(f"{kind} {count}\n" for kind, count in sorted(counts.items())).encode()
+
+
+def read_counts(directory: str) -> Counter[str]:
+    """Return how many requests of each kind there have been.
+
+    Raises OSError: EOPNOTSUPP when ``directory`` is not on an lfs.
+    """
+    text = os.getxattr(directory, REQUESTS_ATTRIBUTE).decode()
+    return Counter({kind: int(count) for kind, count in map(str.split, text.splitlines())})
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Describe the command."""
+    parser = commands.add_parser(
+        "requests",
+        help="count the requests that the kernel sends to a mounted filesystem",
+        description="Print how many requests of each kind the kernel has sent since the mount, or "
+        "while COMMAND ran. Others that use the filesystem meanwhile are counted too.",
+    )
+    parser.add_argument("directory", metavar="DIR", help="any directory of the filesystem")
+    parser.add_argument("command", metavar="COMMAND", nargs=argparse.REMAINDER, help="what to run")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Count and print; return the command's exit code.  Raises OSError, UsageError."""
+    # The first look at the directory may cause requests of its own.
+    total = _first_counts(arguments.directory)
+    if not arguments.command:
+        _print(total)
+        return 0
+    before = read_counts(arguments.directory)
+    command = arguments.command[1:] if arguments.command[0] == "--" else arguments.command
+    exit_code = subprocess.run(command, check=False).returncode
+    _print(read_counts(arguments.directory) - before)
+    return exit_code if exit_code >= 0 else _SIGNALLED - exit_code
+
+
+def _first_counts(directory: str) -> Counter[str]:
+    try:
+        return read_counts(directory)
+    except OSError as error:
+        if error.errno in (errno.EOPNOTSUPP, errno.ENODATA):
+            raise UsageError(f"{directory} is not on a mounted lfs") from error
+        raise
+
+
+def _print(counts: Counter[str]) -> None:
+    for kind, count in [*(+counts).most_common(), ("total", counts.total())]:
+        print(f"{count:>10,}  {kind}")
