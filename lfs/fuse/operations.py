@@ -60,8 +60,8 @@ from lfs.fuse.handlers import Handlers, change, query, refusal
 from lfs.fuse.remount import CONTROL_PREFIX
 from lfs.fuse.replies import (
     PERMISSIONS,
+    EntryReply,
     bare_entry,
-    entry_of,
     handle_of,
     missing_entry,
     statistics_of,
@@ -101,7 +101,7 @@ class LfsOperations(Handlers):
         self._on_init = on_init
         self._control = control
         self._xattrs = ExtendedAttributes(filesystem, os.fsencode(target), self.requests)
-        self._block_bytes: int = filesystem.statfs().block_bytes
+        self._entry = EntryReply(filesystem.statfs().block_bytes).of
         self._orphans: set[int] = set()
         self._forgotten: set[int] = set()
         self._missing = missing_entry()
@@ -109,9 +109,6 @@ class LfsOperations(Handlers):
     def init(self) -> None:
         """Take note that the kernel has connected."""
         self._on_init()
-
-    def _entry(self, inode: Inode) -> EntryAttributes:
-        return entry_of(inode, self._block_bytes)
 
     # ------------------------------------------------------------------ looking
 

@@ -17,25 +17,36 @@ _SECTOR_BYTES = 512
 _STATFS_BYTES_PER_INODE = 512
 
 
-def entry_of(inode: Inode, block_bytes: int) -> EntryAttributes:
-    """Return the attributes of an inode on a filesystem with blocks of ``block_bytes``."""
-    entry = EntryAttributes()
-    entry.st_ino = inode.ino
-    entry.generation = inode.generation
-    entry.entry_timeout = VALID_SECONDS
-    entry.attr_timeout = VALID_SECONDS
-    entry.st_mode = inode.mode
-    entry.st_nlink = inode.nlink
-    entry.st_uid = inode.uid
-    entry.st_gid = inode.gid
-    entry.st_rdev = inode.rdev
-    entry.st_size = inode.size
-    entry.st_blksize = block_bytes
-    entry.st_blocks = _sectors(inode, block_bytes)
-    entry.st_atime_ns = inode.atime_ns
-    entry.st_mtime_ns = inode.mtime_ns
-    entry.st_ctime_ns = inode.ctime_ns
-    return entry
+class EntryReply:
+    """The attributes of an inode as the kernel is told them, in one object for all replies.
+
+    pyfuse3 has copied what a handler returned before it calls the next one.
+    """
+
+    def __init__(self, block_bytes: int) -> None:
+        """Serve a filesystem with blocks of ``block_bytes``."""
+        self._block_bytes = block_bytes
+        self._entry = EntryAttributes()
+        self._entry.entry_timeout = VALID_SECONDS
+        self._entry.attr_timeout = VALID_SECONDS
+        self._entry.st_blksize = block_bytes
+
+    def of(self, inode: Inode) -> EntryAttributes:
+        """Return the attributes of ``inode``; they are true until the next call."""
+        entry = self._entry
+        entry.st_ino = inode.ino
+        entry.generation = inode.generation
+        entry.st_mode = inode.mode
+        entry.st_nlink = inode.nlink
+        entry.st_uid = inode.uid
+        entry.st_gid = inode.gid
+        entry.st_rdev = inode.rdev
+        entry.st_size = inode.size
+        entry.st_blocks = _sectors(inode, self._block_bytes)
+        entry.st_atime_ns = inode.atime_ns
+        entry.st_mtime_ns = inode.mtime_ns
+        entry.st_ctime_ns = inode.ctime_ns
+        return entry
 
 
 def _sectors(inode: Inode, block_bytes: int) -> int:
