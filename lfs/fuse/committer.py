@@ -26,7 +26,9 @@ import trio
 from lfs.errors import FilesystemError
 
 INLINE_NS_MAX = 200_000
-"""Flushes that take longer on average run in a thread; a hop costs about 70 µs."""
+"""Flushes that take no longer on average run in place; a hop costs about 70 µs."""
+ALONE_NS_MAX = 1_000_000
+"""Those that take longer than this run in a thread, whoever is there."""
 _AVERAGE_WEIGHT = 1 / 8
 
 
@@ -41,6 +43,28 @@ class Committable(Protocol):
 
     def fail(self, error: Exception) -> None:
         """Note that a flush failed: every later ``begin_commit`` raises."""
+
+
+class Requests(Protocol):
+    """What a commit has to know of the requests beside it."""
+
+    def count(self) -> int:
+        """Return how many there have been."""
+
+    def is_waiting(self) -> bool:
+        """Tell whether one waits to be received."""
+
+
+class NoRequests:
+    """Nobody beside those who commit."""
+
+    def count(self) -> int:
+        """Return 0."""
+        return 0
+
+    def is_waiting(self) -> bool:
+        """Return False."""
+        return False
 
 
 class Flushable(Protocol):
@@ -65,14 +89,14 @@ class Committer:
         self,
         filesystem: Committable,
         device: Flushable,
-        inline_ns_max: int = INLINE_NS_MAX,
+        requests: Requests | None = None,
         now_ns: Callable[[], int] = time.time_ns,
         timer_ns: Callable[[], int] = time.perf_counter_ns,
     ) -> None:
-        """Commit ``filesystem``, which lies on ``device``."""
+        """Commit ``filesystem``, which lies on ``device``, beside ``requests``."""
         self._filesystem = filesystem
         self._device = device
-        self._inline_ns_max = inline_ns_max
+        self._requests = requests or NoRequests()
         self._now_ns = now_ns
         self._timer_ns = timer_ns
         self._current: _Round | None = None
@@ -80,6 +104,7 @@ class Committer:
         self._flushed_ticket = -1
         self.flush_ns = 0.0
         """Moving average of what flushes took."""
+        self._alone = True
 
     @property
     def flushing(self) -> bool:
@@ -124,10 +149,13 @@ class Committer:
 
     async def _flush(self) -> None:
         try:
-            if self.flush_ns <= self._inline_ns_max:
+            if self.flush_ns <= (ALONE_NS_MAX if self._alone else INLINE_NS_MAX):
                 elapsed_ns = self._timed_flush()
+                self._alone = not self._requests.is_waiting()
             else:
+                count = self._requests.count()
                 elapsed_ns = await trio.to_thread.run_sync(self._timed_flush)
+                self._alone = self._requests.count() == count
         except FilesystemError as error:
             self._filesystem.fail(error)
             raise

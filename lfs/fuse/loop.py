@@ -93,6 +93,10 @@ class RequestWaiter:
                     return True
         return await self._sleep()
 
+    def is_waiting(self) -> bool:
+        """Tell whether a request waits to be received."""
+        return bool(self._look(0))
+
     def close(self) -> None:
         """Let every wait return False; ``pyfuse3.terminate`` then wakes the standby."""
         self._closed = True

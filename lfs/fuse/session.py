@@ -174,7 +174,7 @@ class Session:
         self._over = trio.Event()
         self._detached = False
         self._waiter: loop.RequestWaiter | None = None
-        self._committer = Committer(filesystem, device)
+        self._committer = Committer(filesystem, device, self)
         self._operations = LfsOperations(
             filesystem,
             self._committer,
@@ -185,10 +185,18 @@ class Session:
         )
         self._background = Background(
             filesystem,
-            lambda: self._operations.request_count,
+            self.count,
             lambda: self._committer.flushing,
             _turn_seconds(request.options.commit_seconds),
         )
+
+    def count(self) -> int:
+        """Return how many requests there have been."""
+        return self._operations.request_count
+
+    def is_waiting(self) -> bool:
+        """Tell whether a request waits to be received."""
+        return self._waiter is not None and self._waiter.is_waiting()
 
     def attach(self) -> None:
         """Mount; raises MountError."""

@@ -13,6 +13,7 @@ from lfs.errors import DeviceError, FilesystemError
 from lfs.fuse.committer import Committer
 
 FAST_NS = 1_000
+MEDIUM_NS = 500_000
 SLOW_NS = 10_000_000
 
 
@@ -60,16 +61,35 @@ class FakeDevice:
             raise self.error
 
 
+class FakeRequests:
+    """Of others: ``each_flush`` so many come during each flush."""
+
+    def __init__(self) -> None:
+        self.each_flush = 0
+        self.total = 0
+
+    def come(self) -> None:
+        self.total += self.each_flush
+
+    def count(self) -> int:
+        return self.total
+
+    def is_waiting(self) -> bool:
+        return self.each_flush > 0
+
+
 class Bench:
     """A committer over fakes.  Flushes in a thread take one second of the mock clock."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, flush_ns: int) -> None:
         self.filesystem = FakeFilesystem()
         self.device = FakeDevice(flush_ns)
+        self.requests = FakeRequests()
         self.threaded_count = 0
         self.committer = Committer(
             self.filesystem,
             self.device,
+            self.requests,
             now_ns=lambda: 0,
             timer_ns=lambda: self.device.now_ns,
         )
@@ -77,6 +97,7 @@ class Bench:
         async def run_sync(work: Callable[[], int]) -> int:
             self.threaded_count += 1
             await trio.sleep(1)
+            self.requests.come()
             return work()
 
         monkeypatch.setattr(trio.to_thread, "run_sync", run_sync)
@@ -130,6 +151,29 @@ def test_commit_returns_in_place_when_flushes_grow_fast(monkeypatch: pytest.Monk
         threaded_count = bench.threaded_count
         await bench.change_and_commit()
         assert bench.threaded_count == threaded_count
+
+    run(work)
+
+
+def test_commit_beside_others_leaves_a_flush_of_medium_length_to_a_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = Bench(monkeypatch, MEDIUM_NS)
+
+    async def threaded(commits: int) -> int:
+        before = bench.threaded_count
+        for _ in range(commits):
+            await bench.change_and_commit()
+        return bench.threaded_count - before
+
+    async def work() -> None:
+        assert await threaded(20) == 0
+        bench.requests.each_flush = 1
+        # The first shows that somebody waited.
+        assert await threaded(20) == 19
+        bench.requests.each_flush = 0
+        # So does the last, that nobody did.
+        assert await threaded(20) == 1
 
     run(work)
 
