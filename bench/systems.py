@@ -1,8 +1,10 @@
 """The filesystems that are compared: how each is made, mounted, remounted and removed.
 
 Every system keeps its image (or, for bindfs, its directory) in the same folder,
-so that all use the same backing storage.  ``stop`` leaves nothing mounted,
-whatever happened before.
+so that all use the same backing storage.  Filesystems of the kernel need a loop
+device over the image; every other system that has an image can be given one too,
+and then the kernel counts the requests of all alike (``bench.counters``).
+``stop`` leaves nothing mounted, whatever happened before.
 """
 
 from __future__ import annotations
@@ -29,12 +31,13 @@ def our_tool(module: str, *arguments: str | Path) -> Command:
     return [sys.executable, "-m", module, *arguments]
 
 
-def run(command: Command) -> None:
-    """Run a command; raises SetupError with its last line when it fails."""
+def run(command: Command) -> str:
+    """Run a command and return what it prints; raises SetupError with its last line on failure."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = (done.stderr + done.stdout).strip().splitlines() or ["no message"]
         raise SetupError(f"{' '.join(map(str, command[:4]))}: {lines[-1]}")
+    return done.stdout
 
 
 class System(ABC):
@@ -44,10 +47,13 @@ class System(ABC):
     kind = ""
     programs: tuple[str, ...] = ()
     needs_root = False
+    has_image = True
 
-    def __init__(self, work: Path, image_bytes: int) -> None:
-        """Prepare to keep everything in ``work``."""
+    def __init__(self, work: Path, image_bytes: int, on_loop: bool = False) -> None:
+        """Prepare to keep everything in ``work``; ``on_loop`` puts a loop device over the image."""
         self.image = work / f"{self.name}.img"
+        self.on_loop = on_loop
+        self.loop_device: Path | None = None
         self.place = work / f"{self.name}.mounted"
         self.image_bytes = image_bytes
         self.daemon: subprocess.Popen[bytes] | None = None
@@ -66,10 +72,18 @@ class System(ABC):
         self.make()
         self.mount()
 
+    @property
+    def medium(self) -> Path:
+        """Return what the filesystem lies on: the loop device or the image."""
+        return self.loop_device or self.image
+
     def make_image(self) -> None:
-        """Make an empty sparse image."""
+        """Make an empty sparse image, and the loop device where there is to be one."""
         with self.image.open("wb") as image:
             image.truncate(self.image_bytes)
+        if self.on_loop:
+            shown = run(["losetup", "--find", "--show", self.image])
+            self.loop_device = Path(shown.strip())
 
     @abstractmethod
     def make(self) -> None:
@@ -104,6 +118,9 @@ class System(ABC):
             tool = ["umount", "-l"] if os.geteuid() == 0 else ["fusermount3", "-u", "-z"]
             subprocess.run([*tool, self.place], capture_output=True, check=False)
             time.sleep(0.05)
+        if self.loop_device is not None:
+            subprocess.run(["losetup", "-d", self.loop_device], capture_output=True, check=False)
+            self.loop_device = None
 
     def run_daemon(self, command: Command) -> None:
         """Start a FUSE daemon in the foreground and wait until it serves."""
@@ -150,12 +167,13 @@ class Lfs(System):
 
     def make(self) -> None:
         """Run mkfs.lfs."""
-        run(our_tool("mkfs.main", "-q", self.image, str(self.image_bytes)))
+        self.make_image()
+        run(our_tool("mkfs.main", "-q", self.medium))
 
     def mount(self) -> None:
         """Run mount.lfs in the foreground, so that its process is known."""
         options = ["-o", self.mount_options] if self.mount_options else []
-        self.run_daemon(our_tool("lfs.fuse.mount", "-f", self.image, self.place, *options))
+        self.run_daemon(our_tool("lfs.fuse.mount", "-f", self.medium, self.place, *options))
 
     def unmount(self) -> None:
         """Run umount.lfs, which waits for the daemon."""
@@ -170,8 +188,18 @@ class Lfs(System):
         run(["fusermount3", "-u", "-z", self.place])
 
 
+class LfsWriteback(Lfs):
+    """This filesystem, where the kernel collects writes before it passes them on."""
+
+    name = "lfs-writeback"
+    kind = "variant"
+    mount_options = "writeback_cache"
+
+
 class Ceiling(System):
     """A filesystem in memory that does nothing, behind the same loop."""
+
+    has_image = False
 
     name = "ceiling"
     kind = "ceiling"
@@ -190,10 +218,10 @@ class Ceiling(System):
 
     def remount(self) -> None:
         """Let the kernel forget what it can; the contents live as long as the process."""
-        _drop_kernel_caches()
+        drop_kernel_caches()
 
 
-def _drop_kernel_caches() -> None:
+def drop_kernel_caches() -> None:
     """Let the kernel forget pages, names and inodes, where that is allowed."""
     with contextlib.suppress(OSError):
         os.sync()
@@ -210,11 +238,11 @@ class Fuse2fs(System):
     def make(self) -> None:
         """Make an ext4 image."""
         self.make_image()
-        run(["mkfs.ext4", "-q", "-F", "-E", "root_owner", self.image])
+        run(["mkfs.ext4", "-q", "-F", "-E", "root_owner", self.medium])
 
     def mount(self) -> None:
         """Run fuse2fs in the foreground."""
-        self.run_daemon(["fuse2fs", "-f", self.image, self.place, "-o", "fakeroot"])
+        self.run_daemon(["fuse2fs", "-f", self.medium, self.place, "-o", "fakeroot"])
 
     def unmount(self) -> None:
         """Unmount and wait."""
@@ -231,11 +259,11 @@ class Ntfs3g(System):
     def make(self) -> None:
         """Make an NTFS image."""
         self.make_image()
-        run(["mkntfs", "-q", "-F", "-Q", "-p", "0", "-H", "0", "-S", "0", self.image])
+        run(["mkntfs", "-q", "-F", "-Q", "-p", "0", "-H", "0", "-S", "0", self.medium])
 
     def mount(self) -> None:
         """Run ntfs-3g in the foreground."""
-        self.run_daemon(["ntfs-3g", "-o", "no_detach", self.image, self.place])
+        self.run_daemon(["ntfs-3g", "-o", "no_detach", self.medium, self.place])
 
     def unmount(self) -> None:
         """Unmount and wait."""
@@ -244,6 +272,8 @@ class Ntfs3g(System):
 
 class Bindfs(System):
     """A directory of the host, passed through in C by FUSE."""
+
+    has_image = False
 
     name = "bindfs"
     kind = "fuse"
@@ -275,14 +305,18 @@ class LoopSystem(System):
     needs_root = True
     make_command: tuple[str, ...] = ()
 
+    def __init__(self, work: Path, image_bytes: int, on_loop: bool = True) -> None:
+        """Prepare to keep everything in ``work``; there is always a loop device."""
+        super().__init__(work, image_bytes, on_loop=True)
+
     def make(self) -> None:
         """Make the image."""
         self.make_image()
-        run([*self.make_command, self.image])
+        run([*self.make_command, self.medium])
 
     def mount(self) -> None:
-        """Mount through a loop device."""
-        run(["mount", "-o", "loop", self.image, self.place])
+        """Mount the loop device."""
+        run(["mount", self.medium, self.place])
 
 
 class Ext4(LoopSystem):
@@ -309,4 +343,4 @@ class Btrfs(LoopSystem):
     make_command = ("mkfs.btrfs", "-q", "-f")
 
 
-SYSTEMS: list[type[System]] = [Lfs, Ceiling, Fuse2fs, Ntfs3g, Bindfs, Ext4, Xfs, Btrfs]
+SYSTEMS: list[type[System]] = [Lfs, LfsWriteback, Ceiling, Fuse2fs, Ntfs3g, Bindfs, Ext4, Xfs, Btrfs]

@@ -1,8 +1,10 @@
 """What is measured on a mounted filesystem.
 
-A workload prepares a folder, which is not timed, and then does its work.  It
-returns operations a second, MiB a second, or milliseconds.  Metadata workloads
-are written once and run by one process and by four at the same time.
+A workload prepares a folder, lets everything settle, and then does its work,
+which alone is timed: what the preparation, or the system that ran before, has
+left to be written is on the medium by then.  It returns operations a second,
+MiB a second, or milliseconds.  Metadata workloads are written once and run by
+one process and by four at the same time.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import subprocess
 import tarfile
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from dataclasses import dataclass
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -45,13 +47,52 @@ FULL = Scale(files=2000, syncs=300, stream_bytes=256 * MIB, overwrites=5000)
 QUICK = Scale(files=300, syncs=40, stream_bytes=48 * MIB, overwrites=800)
 
 
+Watch = Callable[[float], AbstractContextManager[None]]
+
+
+def _unwatched(count: float) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
 @dataclass(frozen=True)
 class Context:
-    """A system, a new folder on it, and the scale."""
+    """A system, a new folder on it, the scale, and who watches the timed part.
+
+    ``watch`` is given the number of operations, and entered and left around them.
+    """
 
     system: System
     folder: Path
     scale: Scale
+    watch: Watch = _unwatched
+
+    def rate(self, count: float, work: Callable[[], object], cold: bool = False) -> float:
+        """Settle and return how many of ``count`` operations ``work`` does a second.
+
+        ``cold`` begins with no cache of the filesystem filled.
+        """
+        return self.rate_by(count, lambda: seconds_of(work), cold)
+
+    def rate_by(self, count: float, take: Callable[[], float], cold: bool = False) -> float:
+        """Do the same with ``take``, which measures the seconds itself."""
+        if cold:
+            self.system.remount()
+        settle(self.folder)
+        with self.watch(count):
+            seconds = take()
+        return count / seconds
+
+
+def settle(folder: Path) -> None:
+    """Let everything be written: by the filesystem that ``folder`` is on, and by the host."""
+    # sync(2) does not reach a filesystem through FUSE, and not each of them can sync a directory.
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    os.sync()
 
 
 @dataclass(frozen=True)
@@ -187,9 +228,7 @@ def _by_one(metadata: _Metadata) -> Callable[[Context], float]:
     def run(context: Context) -> float:
         folder, count = context.folder / "one", context.scale.files
         metadata.prepare(folder, count)
-        if metadata.cold:
-            context.system.remount()
-        return count / seconds_of(lambda: metadata.work(folder, count))
+        return context.rate(count, lambda: metadata.work(folder, count), metadata.cold)
 
     return run
 
@@ -200,9 +239,11 @@ def _by_four(metadata: _Metadata) -> Callable[[Context], float]:
         folders = [context.folder / str(number) for number in range(PROCESS_COUNT)]
         for folder in folders:
             metadata.prepare(folder, count)
-        if metadata.cold:
-            context.system.remount()
-        return count * PROCESS_COUNT / _seconds_together(metadata.work, folders, count)
+        return context.rate_by(
+            count * PROCESS_COUNT,
+            lambda: _seconds_together(metadata.work, folders, count),
+            metadata.cold,
+        )
 
     return run
 
@@ -242,7 +283,7 @@ def _append_sync(context: Context) -> float:
                 file.write(BLOCK)
                 os.fsync(file)
 
-        return context.scale.syncs / seconds_of(work)
+        return context.rate(context.scale.syncs, work)
 
 
 def _prepared_file(context: Context, size: int) -> Path:
@@ -263,7 +304,7 @@ def _overwrite_sync(context: Context) -> float:
                 os.pwrite(file.fileno(), BLOCK, choose.randrange(16 * MIB // len(BLOCK)) * 4 * KIB)
                 os.fsync(file)
 
-        return context.scale.syncs / seconds_of(work)
+        return context.rate(context.scale.syncs, work)
 
 
 def _replace_sync(context: Context) -> float:
@@ -275,7 +316,7 @@ def _replace_sync(context: Context) -> float:
                 os.fsync(file)
             new.rename(context.folder / f"file{number % 10}")
 
-    return context.scale.syncs / seconds_of(work)
+    return context.rate(context.scale.syncs, work)
 
 
 def _sqlite(context: Context) -> float:
@@ -286,7 +327,7 @@ def _sqlite(context: Context) -> float:
             for number in range(context.scale.syncs):
                 database.execute("INSERT INTO item (value) VALUES (?)", (f"value {number}" * 8,))
 
-        return context.scale.syncs / seconds_of(work)
+        return context.rate(context.scale.syncs, work)
 
 
 # -------------------------------------------------------------------------------- streams
@@ -294,7 +335,7 @@ def _sqlite(context: Context) -> float:
 
 def _stream_write(context: Context) -> float:
     size = context.scale.stream_bytes
-    return size / MIB / seconds_of(lambda: _prepared_file(context, size))
+    return context.rate(size / MIB, lambda: _prepared_file(context, size))
 
 
 def _read_through(path: Path) -> None:
@@ -305,14 +346,13 @@ def _read_through(path: Path) -> None:
 
 def _read_cold(context: Context) -> float:
     path = _prepared_file(context, context.scale.stream_bytes)
-    context.system.remount()
-    return context.scale.stream_bytes / MIB / seconds_of(lambda: _read_through(path))
+    return context.rate(context.scale.stream_bytes / MIB, lambda: _read_through(path), cold=True)
 
 
 def _read_warm(context: Context) -> float:
     path = _prepared_file(context, context.scale.stream_bytes)
     _read_through(path)
-    return context.scale.stream_bytes / MIB / seconds_of(lambda: _read_through(path))
+    return context.rate(context.scale.stream_bytes / MIB, lambda: _read_through(path))
 
 
 def _random_write(context: Context) -> float:
@@ -325,7 +365,7 @@ def _random_write(context: Context) -> float:
                 os.pwrite(file.fileno(), BLOCK, choose.randrange(size // len(BLOCK)) * 4 * KIB)
             os.fsync(file)
 
-        return context.scale.overwrites / seconds_of(work)
+        return context.rate(context.scale.overwrites, work)
 
 
 # -------------------------------------------------------------------------------- latency
@@ -392,11 +432,13 @@ WORKLOADS: list[Workload] = [
 ]
 
 
-def measure(workload: Workload, system: System, scale: Scale) -> float:
+def measure(
+    workload: Workload, system: System, scale: Scale, watch: Watch = _unwatched
+) -> float:
     """Run ``workload`` in a new folder of ``system`` and remove the folder."""
     folder = system.place / "bench"
     folder.mkdir()
     try:
-        return workload.run(Context(system, folder, scale))
+        return workload.run(Context(system, folder, scale, watch))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
