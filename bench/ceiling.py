@@ -6,7 +6,7 @@ lfs is (``attach``), answers with the same times for which the kernel may keep
 names and attributes, and says of extended attributes that there are none, where
 ``ENOSYS`` would let the kernel never ask again.
 
-``python -m bench.ceiling DIRECTORY`` serves until it is unmounted.
+``python -m bench.ceiling DIRECTORY [OPTIONS]`` serves until it is unmounted.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import trio
 
 from lfs.fuse.kernel import connect
 from lfs.fuse.loop import TASK_COUNT_MAX, RequestWaiter, fuse_descriptors, install
-from lfs.fuse.options import MountOptions
+from lfs.fuse.options import parse_options
 from lfs.fuse.replies import VALID_SECONDS, missing_entry
 from lfs.fuse.unmasked import UnmaskedMount, mount_unmasked
 
@@ -319,9 +319,14 @@ class Ceiling(pyfuse3.Operations):
         """Nothing is kept for an open file."""
 
 
-def attach(operations: pyfuse3.Operations, mount_point: str) -> UnmaskedMount | None:
-    """Mount as ``mount.lfs`` does without options; return what must be unmounted at the end."""
-    options = MountOptions().kernel_options("ceiling", os.geteuid() == 0)
+def attach(
+    operations: pyfuse3.Operations, mount_point: str, texts: list[str]
+) -> UnmaskedMount | None:
+    """Mount as ``mount.lfs`` does with the options in ``texts``.
+
+    Returns what must be unmounted at the end; None when pyfuse3 does that.
+    """
+    options = parse_options(texts).kernel_options("ceiling", os.geteuid() == 0)
     before = fuse_descriptors()
     unmasked = mount_unmasked(mount_point, options)
     connect(operations, unmasked.name_for_libfuse if unmasked else mount_point, options)
@@ -331,8 +336,8 @@ def attach(operations: pyfuse3.Operations, mount_point: str) -> UnmaskedMount | 
 
 
 def main() -> None:
-    """Serve at the directory named on the command line."""
-    unmasked = attach(Ceiling(), sys.argv[1])
+    """Serve at the directory named on the command line, with the options after it."""
+    unmasked = attach(Ceiling(), sys.argv[1], sys.argv[2:])
     try:
         trio.run(functools.partial(pyfuse3.main, max_tasks=TASK_COUNT_MAX))
     finally:

@@ -115,7 +115,7 @@ def _tracing_folder() -> Iterator[Path]:
     if (place / "instances").exists():
         yield place
         return
-    command = ["mount", "-t", "tracefs", "tracefs", place]
+    command = ["mount", "-t", "tracefs", "tracefs", str(place)]
     mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
     try:
         yield place

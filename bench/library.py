@@ -91,14 +91,17 @@ class Clock:
     """A filesystem and a time that goes on a little with every request."""
 
     def __init__(self, device: BlockDevice) -> None:
+        """Mount what is on ``device``."""
         self.now_ns = SECOND_NS
         self.filesystem = Filesystem.mount(device, self.now_ns, report=lambda line: None)
 
     def tick_ns(self) -> int:
+        """Return the time, a little later than the last."""
         self.now_ns += TICK_NS
         return self.now_ns
 
     def make_file(self, name: bytes, size_bytes: int) -> int:
+        """Make a file of zeros and return its number."""
         ino = self.filesystem.create(ROOT_INO, name, REGULAR, 0, 0, self.tick_ns()).ino
         for offset in range(0, size_bytes, MIB):
             data = bytes(min(MIB, size_bytes - offset))

@@ -338,30 +338,20 @@ def figures_of(results: SizeResults) -> list[Figure]:
     return figures
 
 
-def size_table(series: Sequence[Series]) -> list[list[str]]:
+AGAINST = ("files", "bytes")
+
+
+def size_table(series: Sequence[Series], against: str) -> list[list[str]]:
     """Return rows of text: a head, then one for each series with its growth and the limit."""
-    rows = []
-    for against in ("files", "bytes"):
-        some = [one for one in series if one.against == against]
-        if not some:
-            continue
-        sizes = sorted({size for one in some for size in one.sizes})
-        rows.append(
-            ["", "", "", *(size_name(size, against) for size in sizes), "growth", "by a logarithm"]
-        )
-        for one in some:
-            costs = dict(zip(one.sizes, one.costs, strict=True))
-            shown = [f"{costs[size]:.3g}" if size in costs else "-" for size in sizes]
-            rows.append(
-                [
-                    one.what,
-                    one.where,
-                    one.unit,
-                    *shown,
-                    f"×{one.growth:.2f}",
-                    f"×{one.growth_max:.2f}",
-                ]
-            )
+    some = [one for one in series if one.against == against]
+    sizes = sorted({size for one in some for size in one.sizes})
+    names = [size_name(size, against) for size in sizes]
+    rows = [["", "", "", *names, "growth", "by a logarithm"]]
+    for one in some:
+        costs = dict(zip(one.sizes, one.costs, strict=True))
+        shown = [f"{costs[size]:.3g}" if size in costs else "-" for size in sizes]
+        growth = [f"x{one.growth:.2f}", f"x{one.growth_max:.2f}"]
+        rows.append([one.what, one.where, one.unit, *shown, *growth])
     return rows
 
 

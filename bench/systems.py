@@ -343,4 +343,14 @@ class Btrfs(LoopSystem):
     make_command = ("mkfs.btrfs", "-q", "-f")
 
 
-SYSTEMS: list[type[System]] = [Lfs, LfsWriteback, Ceiling, Fuse2fs, Ntfs3g, Bindfs, Ext4, Xfs, Btrfs]
+SYSTEMS: list[type[System]] = [
+    Lfs,
+    LfsWriteback,
+    Ceiling,
+    Fuse2fs,
+    Ntfs3g,
+    Bindfs,
+    Ext4,
+    Xfs,
+    Btrfs,
+]

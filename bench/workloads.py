@@ -432,9 +432,7 @@ WORKLOADS: list[Workload] = [
 ]
 
 
-def measure(
-    workload: Workload, system: System, scale: Scale, watch: Watch = _unwatched
-) -> float:
+def measure(workload: Workload, system: System, scale: Scale, watch: Watch = _unwatched) -> float:
     """Run ``workload`` in a new folder of ``system`` and remove the folder."""
     folder = system.place / "bench"
     folder.mkdir()
