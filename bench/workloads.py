@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from dataclasses import dataclass
+from multiprocessing.queues import SimpleQueue
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
@@ -249,27 +250,34 @@ def _by_four(metadata: _Metadata) -> Callable[[Context], float]:
 
 
 def _seconds_together(work: Step, folders: list[Path], count: int) -> float:
-    """Return how long it takes until a process for each folder has done ``work``."""
+    """Return the time from the first start of a process to the last end, one for each folder.
+
+    The processes take the times: a parent that gets no processor would be late.
+    """
     forking = multiprocessing.get_context("fork")
-    barrier = forking.Barrier(len(folders) + 1)
+    barrier = forking.Barrier(len(folders))
+    times = forking.SimpleQueue()
     processes = [
-        forking.Process(target=_work_at, args=(barrier, work, folder, count)) for folder in folders
+        forking.Process(target=_work_at, args=(barrier, times, work, folder, count))
+        for folder in folders
     ]
     for process in processes:
         process.start()
-    barrier.wait()
-    start = time.perf_counter()
     for process in processes:
         process.join()
-    seconds = time.perf_counter() - start
     if any(process.exitcode for process in processes):
         raise OSError("a process of four failed")
-    return seconds
+    starts, ends = zip(*(times.get() for _ in processes), strict=True)
+    return float(max(ends) - min(starts))
 
 
-def _work_at(barrier: Barrier, work: Step, folder: Path, count: int) -> None:
+def _work_at(
+    barrier: Barrier, times: SimpleQueue[tuple[float, float]], work: Step, folder: Path, count: int
+) -> None:
     barrier.wait()
+    start = time.perf_counter()
     work(folder, count)
+    times.put((start, time.perf_counter()))
 
 
 # ---------------------------------------------------------------------------------- fsync

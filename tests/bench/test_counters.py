@@ -1,7 +1,16 @@
 from __future__ import annotations
 
-from bench.counters import Counters, count_seeks, parse_stat
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from bench.counters import Counters, count_all, count_seeks, parse_stat
 from bench.report import counter_table
+from bench.runner import Results
+from bench.systems import Lfs
+from bench.workloads import MIB, WORKLOADS, Scale
 
 READS = "  630  279  540108  1195"
 WRITES = "  12399  12223  3567712  139755"
@@ -33,3 +42,24 @@ def test_counters_for_each_operation() -> None:
     assert counters["seeks"] is None
     rows = counter_table({"append+fsync": {"lfs": counters}})
     assert rows == [["", "lfs"], ["append+fsync", "8.0 / 2.00 / 1.00 / ?"]]
+
+
+@pytest.mark.fuse
+@pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("losetup") is None, reason="a loop device needs root"
+)
+def test_counters_of_lfs_keep_to_their_limits(tmp_path: Path) -> None:
+    results = Results()
+    chosen = [w for w in WORKLOADS if w.name in ("create", "append+fsync", "replace+fsync")]
+    scale = Scale(files=200, syncs=40, stream_bytes=MIB, overwrites=10)
+    found = count_all([Lfs], chosen, scale, tmp_path, 64 * MIB, results, lambda text: None)
+    assert not results.problems
+    for name, kib_max, flushes_max in (
+        # A commit that time brought about may come between, and the last one of all counts.
+        ("create", 2, 0.05),
+        ("append+fsync", 8.8, 1.1),
+        ("replace+fsync", 8.8, 1.1),
+    ):
+        counters = found[name]["lfs"]
+        assert 0 < (counters["written_bytes"] or 0) <= kib_max * 1024, name
+        assert 0 < (counters["flushes"] or 0) <= flushes_max, name
