@@ -138,6 +138,13 @@ def plot_sizes(series: Sequence[Series], path: Path) -> None:
         ("Mount, by number of files", [one for one in files if one.what in mounts]),
         ("Mount, by size of an empty disk", [one for one in series if one.against == "bytes"]),
         ("Memory of the daemon after a walk", [one for one in files if one.unit == "MiB"]),
+        *(
+            (
+                f"Asked of the device when nothing was read before, files {where}",
+                [one for one in files if one.where == where and not one.unit],
+            )
+            for where in wheres
+        ),
     ]
     panels = [(title, some) for title, some in panels if some]
     columns = 2
@@ -178,7 +185,7 @@ def _draw_costs(axis: Any, some: Sequence[Series]) -> None:
         axis.set_yscale("log")
     else:
         axis.set_ylim(bottom=0)
-    axis.set_ylabel(f"{unit} each" if unit == "µs" else unit)
+    axis.set_ylabel({"µs": "µs each", "": "requests, or KiB"}.get(unit, unit))
     axis.grid(color="#dddddd", linewidth=0.6)
     axis.legend(fontsize=8, frameon=False)
     for side in ("top", "right"):

@@ -121,9 +121,29 @@ def layer_of(frames: Sequence[Frame]) -> str:
     return OTHER
 
 
-def shares(counts: Counter[str], top: int | None = None) -> dict[str, float]:
+def count_samples(text: str) -> tuple[Counter[str], Counter[str]]:
+    """Return in how many samples the daemon was in each layer, and in each function of its own.
+
+    The main thread is in one place at a time.  While it waits for a worker thread,
+    what that does takes the place of the waiting.
+    """
+    layers: Counter[str] = Counter()
+    functions: Counter[str] = Counter()
+    for frames, count in parse_samples(text):
+        layer = layer_of(frames)
+        if not any(frame.name == "<module>" for frame in frames):
+            if layer in (SCHEDULING, OTHER):
+                continue  # a worker thread that has nothing to do
+            layers[WAITING] -= count
+        layers[layer] += count
+        if layer not in (WAITING, RECEIVING):
+            functions[str(frames[-1])] += count
+    layers[WAITING] = max(0, layers[WAITING])
+    return layers, functions
+
+
+def _shares(counts: Counter[str], total: int, top: int | None = None) -> dict[str, float]:
     """Return the share of each, the largest first."""
-    total = sum(counts.values())
     return {name: count / total for name, count in counts.most_common(top)}
 
 
@@ -145,11 +165,15 @@ def _sampled(process: int, output: Path) -> Iterator[None]:
     assert profiler is not None
     command = [profiler, "record", "--idle", "-f", "raw", "-r", str(SAMPLES_PER_SECOND)]
     watcher = subprocess.Popen(
-        [*command, "-o", output, "-p", str(process)], stderr=subprocess.PIPE, text=True
+        [*command, "-o", output, "-p", str(process)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
-    assert watcher.stderr is not None
+    assert watcher.stdout is not None
     try:
-        first = watcher.stderr.readline()
+        # Its first line comes when it watches, or says why it cannot.
+        first = watcher.stdout.readline()
         if "Sampling" not in first:
             raise SetupError(f"py-spy does not watch: {first.strip()}")
         yield
@@ -170,13 +194,7 @@ def profile(workload: Workload, lfs: Lfs, ceiling: Ceiling, scale: Scale, sample
         return _sampled(lfs.daemon.pid, samples)
 
     measure(workload, lfs, scale, watch)
-    layers: Counter[str] = Counter()
-    functions: Counter[str] = Counter()
-    for frames, count in parse_samples(samples.read_text()):
-        layer = layer_of(frames)
-        layers[layer] += count
-        if layer not in (WAITING, RECEIVING):
-            functions[str(frames[-1])] += count
+    layers, functions = count_samples(samples.read_text())
     total = sum(layers.values())
     if not total:
         raise SetupError(f"{workload.name} gave no samples")
@@ -185,8 +203,8 @@ def profile(workload: Workload, lfs: Lfs, ceiling: Ceiling, scale: Scale, sample
         1e6 / statistics.median(rates[Lfs.name]),
         1e6 / statistics.median(rates[Ceiling.name]),
         total,
-        shares(layers),
-        {name: count / total for name, count in functions.most_common(TOP_COUNT)},
+        _shares(layers, total),
+        _shares(functions, total, TOP_COUNT),
     )
 
 
