@@ -27,7 +27,7 @@ from bench.systems import SYSTEMS, Lfs, SetupError, System
 from bench.workloads import WORKLOADS, Workload
 
 IMAGE_BYTES = 4 << 30
-IMAGE_BYTES_QUICK = 1 << 30
+IMAGE_BYTES_QUICK = 512 << 20
 ROUNDS = 5
 ROUNDS_QUICK = 1
 SIZE_SECONDS_MAX = 900.0
@@ -259,7 +259,7 @@ def _profile(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> 
             chosen,
             profile.SCALE_QUICK if arguments.quick else profile.SCALE,
             work,
-            IMAGE_BYTES_QUICK if arguments.quick else IMAGE_BYTES,
+            IMAGE_BYTES,
             show_on_terminal,
         )
         content = {

@@ -136,7 +136,10 @@ def plot_sizes(series: Sequence[Series], path: Path) -> None:
             for where in wheres
         ),
         ("Mount, by number of files", [one for one in files if one.what in mounts]),
-        ("Mount, by size of an empty disk", [one for one in series if one.against == "bytes"]),
+        (
+            "Mount, by size of an empty disk",
+            [one for one in series if one.against == "bytes" and one.unit == "s"],
+        ),
         ("Memory of the daemon after a walk", [one for one in files if one.unit == "MiB"]),
         *(
             (

@@ -218,7 +218,7 @@ def profile_all(
     """Return profiles by workload, and what went wrong."""
     found: dict[str, Profile] = {}
     problems = []
-    lfs, ceiling = Lfs(work, image_bytes), Ceiling(work, image_bytes)
+    lfs, ceiling = Lfs(work, image_bytes, filled=True), Ceiling(work, image_bytes)
     try:
         lfs.start()
         ceiling.start()

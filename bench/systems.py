@@ -1,7 +1,13 @@
 """The filesystems that are compared: how each is made, mounted, remounted and removed.
 
 Every system keeps its image (or, for bindfs, its directory) in the same folder,
-so that all use the same backing storage.  Filesystems of the kernel need a loop
+so that all use the same backing storage.  An image may be *filled*: all of it is
+allocated and written before anything is measured, and nothing gives space back.
+On a sparse image every first write to a block makes the filesystem of the host
+allocate it, and a flush then waits for the host's journal, which on a disk does
+not happen; what writes to new places all the time would pay for it each time.
+
+Filesystems of the kernel need a loop
 device over the image; every other system that has an image can be given one too,
 and then the kernel counts the requests of all alike (``bench.counters``).
 ``stop`` leaves nothing mounted, whatever happened before.
@@ -10,6 +16,7 @@ and then the kernel counts the requests of all alike (``bench.counters``).
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 import shutil
 import subprocess
@@ -49,10 +56,16 @@ class System(ABC):
     needs_root = False
     has_image = True
 
-    def __init__(self, work: Path, image_bytes: int, on_loop: bool = False) -> None:
-        """Prepare to keep everything in ``work``; ``on_loop`` puts a loop device over the image."""
+    def __init__(
+        self, work: Path, image_bytes: int, on_loop: bool = False, filled: bool = False
+    ) -> None:
+        """Prepare to keep everything in ``work``; ``on_loop`` puts a loop device over the image.
+
+        ``filled`` says that the image is not to be sparse.
+        """
         self.image = work / f"{self.name}.img"
         self.on_loop = on_loop
+        self.filled = filled
         self.loop_device: Path | None = None
         self.place = work / f"{self.name}.mounted"
         self.image_bytes = image_bytes
@@ -78,9 +91,11 @@ class System(ABC):
         return self.loop_device or self.image
 
     def make_image(self) -> None:
-        """Make an empty sparse image, and the loop device where there is to be one."""
+        """Make an empty image, and the loop device where there is to be one."""
         with self.image.open("wb") as image:
             image.truncate(self.image_bytes)
+        if self.filled:
+            _fill(self.image, self.image_bytes)
         if self.on_loop:
             shown = run(["losetup", "--find", "--show", self.image])
             self.loop_device = Path(shown.strip())
@@ -145,6 +160,21 @@ def _is_mount(place: Path) -> bool:
     """Tell whether something is mounted at ``place``; a dead mount counts."""
     text = Path("/proc/self/mounts").read_text(errors="replace")
     return f" {place} " in text
+
+
+def _fill(image: Path, size_bytes: int) -> None:
+    """Write all of ``image`` once, past the page cache where the host can do that."""
+    block = mmap.mmap(-1, 4 << 20)
+    try:
+        descriptor = os.open(image, os.O_WRONLY | os.O_DIRECT)
+    except OSError:
+        descriptor = os.open(image, os.O_WRONLY)
+    try:
+        for offset in range(0, size_bytes, len(block)):
+            os.pwrite(descriptor, memoryview(block)[: size_bytes - offset], offset)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _drop_cached(path: Path) -> None:
@@ -238,7 +268,7 @@ class Fuse2fs(System):
     def make(self) -> None:
         """Make an ext4 image."""
         self.make_image()
-        run(["mkfs.ext4", "-q", "-F", "-E", "root_owner", self.medium])
+        run(["mkfs.ext4", "-q", "-F", "-E", "root_owner,nodiscard", self.medium])
 
     def mount(self) -> None:
         """Run fuse2fs in the foreground."""
@@ -303,11 +333,14 @@ class LoopSystem(System):
 
     kind = "kernel"
     needs_root = True
+    mount_options = "defaults"
     make_command: tuple[str, ...] = ()
 
-    def __init__(self, work: Path, image_bytes: int, on_loop: bool = True) -> None:
+    def __init__(
+        self, work: Path, image_bytes: int, on_loop: bool = True, filled: bool = False
+    ) -> None:
         """Prepare to keep everything in ``work``; there is always a loop device."""
-        super().__init__(work, image_bytes, on_loop=True)
+        super().__init__(work, image_bytes, True, filled)
 
     def make(self) -> None:
         """Make the image."""
@@ -316,7 +349,7 @@ class LoopSystem(System):
 
     def mount(self) -> None:
         """Mount the loop device."""
-        run(["mount", self.medium, self.place])
+        run(["mount", "-o", self.mount_options, self.medium, self.place])
 
 
 class Ext4(LoopSystem):
@@ -324,7 +357,10 @@ class Ext4(LoopSystem):
 
     name = "ext4"
     programs = ("mkfs.ext4",)
-    make_command = ("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0")
+    make_command = (
+        *("mkfs.ext4", "-q", "-F", "-E"),
+        "nodiscard,lazy_itable_init=0,lazy_journal_init=0",
+    )
 
 
 class Xfs(LoopSystem):
@@ -332,7 +368,7 @@ class Xfs(LoopSystem):
 
     name = "xfs"
     programs = ("mkfs.xfs",)
-    make_command = ("mkfs.xfs", "-q", "-f")
+    make_command = ("mkfs.xfs", "-q", "-f", "-K")
 
 
 class Btrfs(LoopSystem):
@@ -340,7 +376,9 @@ class Btrfs(LoopSystem):
 
     name = "btrfs"
     programs = ("mkfs.btrfs",)
-    make_command = ("mkfs.btrfs", "-q", "-f")
+    make_command = ("mkfs.btrfs", "-q", "-f", "-K")
+    # It would give freed space back to the host by itself.
+    mount_options = "nodiscard"
 
 
 SYSTEMS: list[type[System]] = [
