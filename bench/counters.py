@@ -66,7 +66,7 @@ def count_seeks(trace: str) -> int:
     """Count the writes in a trace of the kernel that do not follow the one before."""
     seeks, position = 0, None
     for kind, first, length in _ISSUED.findall(trace):
-        if "W" in kind and int(length):
+        if "W" in kind:
             seeks += position != int(first)
             position = int(first) + int(length)
     return seeks
