@@ -26,6 +26,7 @@ from bench.runner import Results, run_rounds, show_on_terminal
 from bench.systems import SYSTEMS, Lfs, SetupError, System
 from bench.workloads import WORKLOADS, Workload
 
+COMMANDS = ("compare", "counters", "size", "profile", "report")
 IMAGE_BYTES = 4 << 30
 IMAGE_BYTES_QUICK = 512 << 20
 ROUNDS = 5
@@ -289,16 +290,8 @@ def _report(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> i
 def main(words: Sequence[str]) -> int:
     """Run the command and return its exit code: 1 when something could not be measured on lfs."""
     parser = _parser()
-    if not words or words[0] not in (
-        "compare",
-        "counters",
-        "size",
-        "profile",
-        "report",
-        "-h",
-        "--help",
-    ):
-        words = ["compare", *words]
+    if not words or words[0] not in (*COMMANDS, "-h", "--help"):
+        words = [COMMANDS[0], *words]
     arguments = parser.parse_args(words)
     Lfs.mount_options = getattr(arguments, "options", "")
     try:

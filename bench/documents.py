@@ -84,9 +84,11 @@ def _storage(work: Path) -> str:
     disk = Path("/sys/dev/block", f"{os.major(number)}:{os.minor(number)}")
     for queue in (disk / "queue", disk / "../queue"):
         if queue.exists():
+            for prefix, text in _DISKS.items():
+                if source.startswith(prefix):
+                    return f"{kind} on {text}"
             spins = (queue / "rotational").read_text().strip() == "1"
-            named = [text for prefix, text in _DISKS.items() if source.startswith(prefix)]
-            return f"{kind} on {(named or ['a disk'])[0]}{', rotating' if spins else ''}"
+            return f"{kind} on a disk that {'rotates' if spins else 'does not rotate'}"
     return kind
 
 

@@ -22,6 +22,7 @@ from bench.report import (
     counter_table,
     number,
     ratio_to_best,
+    spread,
     table,
     verdicts,
 )
@@ -140,7 +141,7 @@ def _budgets(found: Sequence[Verdict]) -> str:
 def _limits(found: Sequence[Verdict], limits: dict[str, str]) -> str:
     missed = [verdict for verdict in found if not verdict.met]
     parts = [
-        f"### {verdict.key}: {verdict.measured} ({verdict.target})\n\n"
+        f"### {verdict.key}: {verdict.measured}, {verdict.target}\n\n"
         f"{limits.get(verdict.key, _MISSING)}"
         for verdict in missed
     ]
@@ -162,8 +163,11 @@ def _comparison(document: Document, results: Results, plot: str) -> list[str]:
     meanings = "\n".join(
         f"- {workload.name}: {workload.meaning}" for workload in shown if "x4" not in workload.name
     )
+    apart = spread(results)
+    said = "" if apart is None else f" The samples of one figure span {apart:.0%} of it (median)."
     everything = (
-        f"## All workloads\n\nMedians of {document['rounds']} rounds by {_command(document)}.\n\n"
+        f"## All workloads\n\nMedians of {document['rounds']} rounds by {_command(document)}."
+        f"{said}\n\n"
         f"{markdown_table(medians, texts=2)}\n\n{meanings}\n- NAME x4: the same by four processes "
         "at once, each in its own directory"
     )

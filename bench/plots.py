@@ -11,7 +11,7 @@ from typing import Any
 
 from bench.report import CEILING, FUSE_PEERS, KERNEL_PEERS, ratio_to_best
 from bench.runner import Results
-from bench.size import CLEAN, CRASHED, GIB, Series
+from bench.size import CLEAN, CRASHED, FIRST, GIB, MOUNT_READS, Series
 from bench.workloads import WORKLOADS, Workload
 
 _DPI = 110
@@ -143,10 +143,14 @@ def plot_sizes(series: Sequence[Series], path: Path) -> None:
         ("Memory of the daemon after a walk", [one for one in files if one.unit == "MiB"]),
         *(
             (
-                f"Asked of the device when nothing was read before, files {where}",
-                [one for one in files if one.where == where and not one.unit],
+                f"Device, by a first operation, files {where}",
+                [one for one in files if one.where == where and one.what in FIRST],
             )
             for where in wheres
+        ),
+        (
+            "Device, by a clean mount of an empty disk",
+            [one for one in series if one.against == "bytes" and one.what == MOUNT_READS],
         ),
     ]
     panels = [(title, some) for title, some in panels if some]

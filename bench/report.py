@@ -7,6 +7,7 @@ better, whether more or less of the unit is better.
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -47,17 +48,17 @@ def ratios_to_each(results: Results, group: str, own: str = LFS) -> dict[str, fl
     for peer in OTHERS:
         ratios = _ratios(results, group, (peer,), own)
         if ratios:
-            found[peer] = geometric_mean(ratios)
+            found[peer] = geometric_mean(list(ratios.values()))
     return found
 
 
-def _ratios(results: Results, group: str, peers: Sequence[str], own: str) -> list[float]:
-    return [
-        ratio
+def _ratios(results: Results, group: str, peers: Sequence[str], own: str) -> dict[str, float]:
+    return {
+        workload.name: ratio
         for workload in WORKLOADS
         if workload.group == group
         and (ratio := ratio_to_best(results, workload, peers, own)) is not None
-    ]
+    }
 
 
 # ----------------------------------------------------------------------------- the budgets
@@ -142,7 +143,7 @@ class Verdict:
     def __str__(self) -> str:
         """Return the line for the terminal."""
         word = "kept  " if self.met else "missed"
-        return f"  {word}  {self.work}: {self.measured} ({self.target})"
+        return f"  {word}  {self.key}: {self.measured}, {self.target} ({self.work})"
 
 
 def verdicts(
@@ -167,7 +168,7 @@ def verdicts(
         found.append(
             Verdict(
                 figure.name,
-                f"{figure.name}, {figure.meaning}",
+                figure.meaning,
                 f"at most {figure.budget:g}{unit}",
                 f"{figure.value:.2f}{unit}",
                 figure.met,
@@ -181,12 +182,14 @@ def _verdict(budget: Budget, results: Results) -> Verdict | None:
     ratios = _ratios(results, budget.group, budget.peers, budget.own)
     if not ratios:
         return None
-    reached = budget.summary(ratios)
+    reached = budget.summary(list(ratios.values()))
+    worst = min(ratios, key=lambda name: ratios[name])
+    shown = f"{reached:.2f} ({worst})" if budget.summary is min else f"{reached:.2f}"
     return Verdict(
         budget.key,
         budget.work,
         budget.target,
-        f"{reached:.2f}",
+        shown,
         reached >= budget.least,
         ratios_to_each(results, budget.group, budget.own),
     )
@@ -207,6 +210,17 @@ def _counter_ratios(figure: str, counters: CounterTable) -> dict[str, float]:
 
 
 # ------------------------------------------------------------------------------ the tables
+
+
+def spread(results: Results) -> float | None:
+    """Return how far the samples of one figure lie apart, beside their median, as a median."""
+    spreads = [
+        (max(values) - min(values)) / statistics.median(values)
+        for by_system in results.samples.values()
+        for values in by_system.values()
+        if len(values) > 1
+    ]
+    return statistics.median(spreads) if spreads else None
 
 
 def number(value: float | None) -> str:

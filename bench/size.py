@@ -40,6 +40,11 @@ ONE = "in one directory"
 CLEAN = "mount, clean"
 CRASHED = "mount, after a crash"
 MOUNT_READS = "device reads of a clean mount"
+FIRST = (
+    "device reads of the first lookup",
+    "device reads of a create after it",
+    "KiB written by it and an fsync",
+)
 _CHANGES_AFTER_CHECKPOINT = 2000
 _FILES_PER_TICK = 100
 _BYTES_PER_FILE = 4 * KIB
@@ -175,7 +180,10 @@ def count_first(image: Path, paths: Sequence[str]) -> dict[str, float]:
     Each of ``paths`` is looked up after a mount of its own, then a file is made
     beside it and made durable; the means are returned.
     """
-    mounting, looking, creating, written = [], [], [], []
+    mounting: list[float] = []
+    looking: list[float] = []
+    creating: list[float] = []
+    written: list[float] = []
     for path in paths:
         folder, name = (part.encode() for part in path.split("/"))
         file = FileDevice(image)
@@ -194,12 +202,8 @@ def count_first(image: Path, paths: Sequence[str]) -> dict[str, float]:
         written.append(device.written_bytes / KIB)
         filesystem.unmount(clock.tick_ns())
         device.close()
-    return {
-        MOUNT_READS: statistics.mean(mounting),
-        "device reads of the first lookup": statistics.mean(looking),
-        "device reads of a create after it": statistics.mean(creating),
-        "KiB written by it and an fsync": statistics.mean(written),
-    }
+    taken = [statistics.mean(some) for some in (mounting, looking, creating, written)]
+    return dict(zip((MOUNT_READS, *FIRST), taken, strict=True))
 
 
 def _mounted_reads(image: Path) -> int:

@@ -95,7 +95,9 @@ def test_page_shows_every_row_and_what_limits_the_missed() -> None:
     assert "Because of this." in text
     assert "### ceiling" not in text
     assert "Not to be shown." not in text
-    assert "### write, C FUSE: 1.50 (at least 2 x the best C FUSE peer, as the lowest)" in text
+    assert (
+        "### write, C FUSE: 1.50 (write), at least 2 x the best C FUSE peer, as the lowest" in text
+    )
     assert "Nothing is written about this row" in text
     assert "8.0 / 2.00 / 1.00 / ?" in text
     # ext4 writes three times as much for an append.
@@ -161,5 +163,5 @@ def test_document_of_another_program_is_refused(tmp_path: Path, text: str) -> No
 
 def test_verdict_as_a_line() -> None:
     verdict = Verdict("key", "work", "at least 2", "1.50", False)
-    assert str(verdict) == "  missed  work: 1.50 (at least 2)"
+    assert str(verdict) == "  missed  key: 1.50, at least 2 (work)"
     assert json.dumps(verdict.ratios) == "{}"
