@@ -16,6 +16,7 @@ import contextlib
 import os
 import re
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
@@ -23,7 +24,7 @@ from pathlib import Path
 
 from bench.runner import Results, start_all
 from bench.systems import System
-from bench.workloads import Scale, Watch, Workload, measure, settle
+from bench.workloads import Scale, Watch, Workload, measure
 
 GROUPS = ("fsync", "metadata", "random", "write")
 _SECTOR_BYTES = 512
@@ -93,11 +94,10 @@ def _traced(device: Path) -> Iterator[Trace]:
     with _tracing_folder() as tracing:
         folder = tracing / "instances" / f"lfs-bench-{os.getpid()}"
         event = folder / "events/block/block_rq_issue"
-        try:
-            folder.mkdir()
-        except OSError:
+        if not folder.parent.exists():
             yield lambda: ""
             return
+        folder.mkdir()
         try:
             (folder / "buffer_size_kb").write_text(str(_TRACE_KIB))
             # The kernel's own number of a device is not that of the C library.
@@ -110,18 +110,15 @@ def _traced(device: Path) -> Iterator[Trace]:
 
 @contextmanager
 def _tracing_folder() -> Iterator[Path]:
-    """Yield where the kernel's tracing is, mounted for the time being when it is not."""
-    place = Path("/sys/kernel/tracing")
-    if (place / "instances").exists():
-        yield place
-        return
-    command = ["mount", "-t", "tracefs", "tracefs", str(place)]
-    mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
-    try:
-        yield place
-    finally:
-        if mounted:
-            subprocess.run(["umount", place], capture_output=True, check=False)
+    """Yield a mount of the kernel's tracing of our own; an empty folder where there can be none."""
+    with tempfile.TemporaryDirectory(prefix="lfs-bench-") as name:
+        command = ["mount", "-t", "tracefs", "tracefs", name]
+        mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
+        try:
+            yield Path(name)
+        finally:
+            if mounted:
+                subprocess.run(["umount", name], capture_output=True, check=False)
 
 
 @dataclass
@@ -142,7 +139,7 @@ class Found:
                 before = parse_stat(stat.read_text())
                 yield
                 if workload.group != "fsync":
-                    settle(system.place)
+                    system.settle()
                 after = parse_stat(stat.read_text())
                 notes = trace()
             self.count = count

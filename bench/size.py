@@ -28,7 +28,7 @@ from pathlib import Path
 
 from bench.library import KIB, MIB, REGULAR, Clock, Figure
 from bench.systems import Lfs, drop_kernel_caches
-from bench.workloads import BLOCK, seconds_of, settle
+from bench.workloads import BLOCK, seconds_of
 from lfs.device.file import FileDevice
 from lfs.device.recording import RecordingDevice
 from lfs.ondisk import ROOT_INO
@@ -254,9 +254,9 @@ class _Mounted:
             add("lookup, cold", "µs", self._microseconds(os.stat))
             drop_kernel_caches()
             add("lookup, warm", "µs", self._microseconds(os.stat))
-            settle(system.place)
+            system.settle()
             add("create", "µs", self._microseconds(_create_beside))
-            settle(system.place)
+            system.settle()
             add("append+fsync", "µs", self._microseconds(_append_sync, self.scale.syncs))
             if walk:
                 subprocess.run(
@@ -321,7 +321,7 @@ def _crashed_mount_seconds(system: Lfs, times: int) -> float:
     for number in range(times):
         for name in range(100):
             (system.place / f"{number} {name}").write_bytes(BLOCK)
-        settle(system.place)
+        system.settle()
         system.crash()
         system.drop_caches()
         taken.append(seconds_of(system.mount))

@@ -23,10 +23,13 @@ import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 MOUNT_SECONDS_MAX = 60
 Command = list[str | Path]
+T = TypeVar("T")
 
 
 class SetupError(Exception):
@@ -45,6 +48,15 @@ def run(command: Command) -> str:
         lines = (done.stderr + done.stdout).strip().splitlines() or ["no message"]
         raise SetupError(f"{' '.join(map(str, command[:4]))}: {lines[-1]}")
     return done.stdout
+
+
+def _persist(do: Callable[[], T]) -> T:
+    """Return what ``do`` returns; when it fails try again for a second."""
+    for _ in range(10):
+        with contextlib.suppress(SetupError):
+            return do()
+        time.sleep(0.1)
+    return do()
 
 
 class System(ABC):
@@ -97,7 +109,8 @@ class System(ABC):
         if self.filled:
             _fill(self.image, self.image_bytes)
         if self.on_loop:
-            shown = run(["losetup", "--find", "--show", self.image])
+            # Another process may take the free device that was found.
+            shown = _persist(lambda: run(["losetup", "--find", "--show", self.image]))
             self.loop_device = Path(shown.strip())
 
     @abstractmethod
@@ -114,13 +127,31 @@ class System(ABC):
 
     def remount(self) -> None:
         """Mount anew, with nothing of it left in any cache."""
-        self.unmount()
+        # A process that has ended, or any that looks at all mounts, may hold it for a moment.
+        _persist(self.unmount)
         self.drop_caches()
         self.mount()
 
     def drop_caches(self) -> None:
         """Let the host forget the contents of the image."""
         _drop_cached(self.image)
+
+    def settle(self) -> None:
+        """Let everything be written, by the filesystem and then by the host, of this system alone.
+
+        A sync of the whole machine would wait for what others write too.
+        """
+        # syncfs(2) does not reach a filesystem through FUSE, and not each of them can sync
+        # a directory.
+        _sync(self.place)
+        run(["sync", "-f", self.place])
+        self.settle_medium()
+
+    def settle_medium(self) -> None:
+        """Let the host write what it has of the image."""
+        if self.loop_device is not None:
+            _sync(self.loop_device)
+        _sync(self.image)
 
     def stop(self) -> None:
         """Unmount and remove, without complaint about what is gone already."""
@@ -175,6 +206,15 @@ def _fill(image: Path, size_bytes: int) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _sync(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _drop_cached(path: Path) -> None:
@@ -320,6 +360,10 @@ class Bindfs(System):
     def unmount(self) -> None:
         """Unmount and wait."""
         self.end_daemon(["fusermount3", "-u", self.place])
+
+    def settle_medium(self) -> None:
+        """Let the host write its own filesystem."""
+        run(["sync", "-f", self.image])
 
     def drop_caches(self) -> None:
         """Let the host forget the contents of the directory."""

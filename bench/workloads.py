@@ -18,7 +18,7 @@ import subprocess
 import tarfile
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, closing, nullcontext, suppress
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from multiprocessing.queues import SimpleQueue
 from multiprocessing.synchronize import Barrier
@@ -78,22 +78,10 @@ class Context:
         """Do the same with ``take``, which measures the seconds itself."""
         if cold:
             self.system.remount()
-        settle(self.folder)
+        self.system.settle()
         with self.watch(count):
             seconds = take()
         return count / seconds
-
-
-def settle(folder: Path) -> None:
-    """Let everything be written: by the filesystem that ``folder`` is on, and by the host."""
-    # sync(2) does not reach a filesystem through FUSE, and not each of them can sync a directory.
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    os.sync()
 
 
 @dataclass(frozen=True)
@@ -441,10 +429,11 @@ WORKLOADS: list[Workload] = [
 
 
 def measure(workload: Workload, system: System, scale: Scale, watch: Watch = _unwatched) -> float:
-    """Run ``workload`` in a new folder of ``system`` and remove the folder."""
+    """Run ``workload`` in a new folder of ``system`` and leave nothing of it, nor to be written."""
     folder = system.place / "bench"
     folder.mkdir()
     try:
         return workload.run(Context(system, folder, scale, watch))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        system.settle()

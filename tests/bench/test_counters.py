@@ -53,7 +53,7 @@ def test_counters_of_lfs_keep_to_their_limits(tmp_path: Path) -> None:
     chosen = [w for w in WORKLOADS if w.name in ("create", "append+fsync", "replace+fsync")]
     scale = Scale(files=200, syncs=40, stream_bytes=MIB, overwrites=10)
     found = count_all([Lfs], chosen, scale, tmp_path, 64 * MIB, results, lambda text: None)
-    assert not results.problems
+    assert results.problems == []
     for name, kib_max, flushes_max in (
         # A commit that time brought about may come between, and the last one of all counts.
         ("create", 2, 0.05),
