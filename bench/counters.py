@@ -18,7 +18,7 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -145,10 +145,7 @@ class Found:
             self.count = count
             self.counters = _difference(before, after, count_seeks(notes) if notes else None)
 
-        def watched(count: float) -> AbstractContextManager[None]:
-            return watch(count)
-
-        return watched
+        return watch
 
 
 CounterTable = dict[str, dict[str, dict[str, float | None]]]
