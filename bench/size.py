@@ -412,7 +412,10 @@ AGAINST = ("files", "bytes")
 
 
 def size_table(series: Sequence[Series], against: str) -> list[list[str]]:
-    """Return rows of text: a head, then one for each series with its growth and the limit."""
+    """Return rows of text: a head, then one for each series with its growth and the limit.
+
+    A star marks what grows faster than it may.
+    """
     some = [one for one in series if one.against == against]
     sizes = sorted({size for one in some for size in one.sizes})
     names = [size_name(size, against) for size in sizes]
@@ -420,7 +423,8 @@ def size_table(series: Sequence[Series], against: str) -> list[list[str]]:
     for one in some:
         costs = dict(zip(one.sizes, one.costs, strict=True))
         shown = [f"{costs[size]:.3g}" if size in costs else "-" for size in sizes]
-        growth = [f"x{one.growth:.2f}", f"x{one.growth_max:.2f}"]
+        mark = " *" if one.growth > one.growth_max else ""
+        growth = [f"x{one.growth:.2f}{mark}", f"x{one.growth_max:.2f}"]
         rows.append([one.what, one.where, one.unit, *shown, *growth])
     return rows
 

@@ -54,5 +54,5 @@ def test_size_figures_are_held_against_budgets() -> None:
     assert (memory.value, memory.met) == (151.0, False)
     head, crashed, resident = size_table(results.series, "files")
     assert head[3:6] == ["1,000 files", "100,000 files", "1,000,000 files"]
-    assert crashed[3:6] == ["0.5", "1.25", "9"]
+    assert crashed[3:] == ["0.5", "1.25", "9", "x18.00 *", "x2.00"]
     assert resident[3:6] == ["-", "-", "151"]
