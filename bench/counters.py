@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bench.runner import Results, start_all
-from bench.systems import System
+from bench.systems import SetupError, System
 from bench.workloads import Scale, Watch, Workload, measure
 
 GROUPS = ("fsync", "metadata", "random", "write")
@@ -31,6 +31,7 @@ _SECTOR_BYTES = 512
 _TRACE_KIB = 8192
 # "... block_rq_issue: 7,0 WS 4096 () 8736 + 8 none,0,0 [program]": kind, first sector, sectors.
 _ISSUED = re.compile(r"block_rq_issue: \d+,\d+ (\w+) \d+ \(.*?\) (\d+) \+ (\d+) ")
+_ENTRIES = re.compile(r"entries-in-buffer/entries-written: (\d+)/(\d+)")
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,14 @@ def parse_stat(text: str) -> Counters:
     )
 
 
-def count_seeks(trace: str) -> int:
-    """Count the writes in a trace of the kernel that do not follow the one before."""
+def count_seeks(trace: str) -> int | None:
+    """Count the writes in a trace of the kernel that do not follow the one before.
+
+    Returns None for a trace that is not whole, or none.
+    """
+    entries = _ENTRIES.search(trace)
+    if entries is None or entries[1] != entries[2]:
+        return None
     seeks, position = 0, None
     for kind, first, length in _ISSUED.findall(trace):
         if "W" in kind:
@@ -111,14 +118,17 @@ def _traced(device: Path) -> Iterator[Trace]:
 @contextmanager
 def _tracing_folder() -> Iterator[Path]:
     """Yield a mount of the kernel's tracing of our own; an empty folder where there can be none."""
-    with tempfile.TemporaryDirectory(prefix="lfs-bench-") as name:
-        command = ["mount", "-t", "tracefs", "tracefs", name]
-        mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
-        try:
-            yield Path(name)
-        finally:
-            if mounted:
-                subprocess.run(["umount", name], capture_output=True, check=False)
+    name = tempfile.mkdtemp(prefix="lfs-bench-")
+    command = ["mount", "-t", "tracefs", "tracefs", name]
+    mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
+    try:
+        yield Path(name)
+    finally:
+        if mounted:
+            subprocess.run(["umount", name], capture_output=True, check=False)
+        # Never with its contents: it may be still mounted.
+        with contextlib.suppress(OSError):
+            os.rmdir(name)
 
 
 @dataclass
@@ -143,7 +153,7 @@ class Found:
                 after = parse_stat(stat.read_text())
                 notes = trace()
             self.count = count
-            self.counters = _difference(before, after, count_seeks(notes) if notes else None)
+            self.counters = _difference(before, after, count_seeks(notes))
 
         return watch
 
@@ -171,7 +181,7 @@ def count_all(
                 one = Found()
                 try:
                     measure(workload, system, scale, one.watch(workload, system))
-                except (OSError, AssertionError) as error:
+                except (OSError, SetupError, AssertionError) as error:
                     results.note(f"{workload.name} fails on {system.name}: {error}", system.name)
                 if one.counters is not None:
                     found.setdefault(workload.name, {})[system.name] = one.counters.per(one.count)

@@ -17,6 +17,7 @@ WRITES = "  12399  12223  3567712  139755"
 STAT = f"{READS}{WRITES}  0  5784  142608  2  0  7  0  3343  1658\n"
 TRACE = """\
 # tracer: nop
+# entries-in-buffer/entries-written: 6/6   #P:2
      bench-1 [000] ..... 1.0: block_rq_issue: 7,0 WS 4096 () 800 + 8 none,0,0 [bench]
      bench-1 [000] ..... 1.1: block_rq_issue: 7,0 W 4096 () 808 + 8 none,0,0 [a (strange) name]
      bench-1 [000] ..... 1.2: block_rq_issue: 7,0 FF 0 () 0 + 0 none,0,0 [bench]
@@ -34,6 +35,11 @@ def test_counters_are_those_of_the_kernel() -> None:
 def test_seek_is_a_write_that_begins_elsewhere() -> None:
     # The first write, and the one that goes back; neither the flush nor the read between.
     assert count_seeks(TRACE) == 2
+
+
+def test_seeks_are_unknown_where_the_trace_is_not_whole() -> None:
+    assert count_seeks("") is None
+    assert count_seeks(TRACE.replace("6/6", "6/7")) is None
 
 
 def test_counters_for_each_operation() -> None:
