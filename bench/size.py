@@ -27,7 +27,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from bench.library import KIB, MIB, REGULAR, Clock, Figure
-from bench.systems import Lfs, drop_kernel_caches
+from bench.systems import Lfs, SetupError, drop_kernel_caches
 from bench.workloads import BLOCK, seconds_of
 from lfs.device.file import FileDevice
 from lfs.device.recording import RecordingDevice
@@ -352,7 +352,7 @@ def _measure_disk(work: Path, disk_bytes: int, scale: SizeScale, results: SizeRe
 def measure_sizes(
     work: Path, scale: SizeScale, seconds_max: float, progress: Callable[[str], None]
 ) -> tuple[SizeResults, list[str]]:
-    """Return all series, and what was left out because the time was up."""
+    """Return all series, and what failed or was left out because the time was up."""
     end = time.monotonic() + seconds_max
     results = SizeResults()
     left_out: list[str] = []
@@ -367,7 +367,10 @@ def measure_sizes(
                 left_out.append(f"{files:,} files {where} left out: the time was up")
                 continue
             progress(f"{files:,} files {where}")
-            _Mounted(folder, files, where, scale).measure(results, walk=where == SPREAD)
+            try:
+                _Mounted(folder, files, where, scale).measure(results, walk=where == SPREAD)
+            except (OSError, SetupError) as error:
+                left_out.append(f"{files:,} files {where} fail: {error}")
     shutil.rmtree(folder, ignore_errors=True)
     progress("")
     return results, left_out

@@ -23,13 +23,10 @@ import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 MOUNT_SECONDS_MAX = 60
 Command = list[str | Path]
-T = TypeVar("T")
 
 
 class SetupError(Exception):
@@ -50,13 +47,19 @@ def run(command: Command) -> str:
     return done.stdout
 
 
-def _persist(do: Callable[[], T]) -> T:
-    """Return what ``do`` returns; when it fails try again for a second."""
-    for _ in range(10):
-        with contextlib.suppress(SetupError):
-            return do()
+def _persist(command: Command) -> str:
+    """Run a command as ``run`` does; while something is busy try again, for some seconds.
+
+    A process that looks at all mounts, as ``df`` does, holds each for a moment.
+    """
+    for _ in range(50):
+        try:
+            return run(command)
+        except SetupError as error:
+            if "busy" not in str(error).lower():
+                raise
         time.sleep(0.1)
-    return do()
+    return run(command)
 
 
 class System(ABC):
@@ -110,7 +113,7 @@ class System(ABC):
             _fill(self.image, self.image_bytes)
         if self.on_loop:
             # Another process may take the free device that was found.
-            shown = _persist(lambda: run(["losetup", "--find", "--show", self.image]))
+            shown = _persist(["losetup", "--find", "--show", self.image])
             self.loop_device = Path(shown.strip())
 
     @abstractmethod
@@ -123,12 +126,11 @@ class System(ABC):
 
     def unmount(self) -> None:
         """Unmount; return when everything is on the image."""
-        run(["umount", self.place])
+        _persist(["umount", self.place])
 
     def remount(self) -> None:
         """Mount anew, with nothing of it left in any cache."""
-        # A process that has ended, or any that looks at all mounts, may hold it for a moment.
-        _persist(self.unmount)
+        self.unmount()
         self.drop_caches()
         self.mount()
 
@@ -181,7 +183,7 @@ class System(ABC):
 
     def end_daemon(self, command: Command) -> None:
         """Unmount a FUSE daemon by ``command`` and wait until it has ended."""
-        run(command)
+        _persist(command)
         assert self.daemon is not None
         self.daemon.wait(MOUNT_SECONDS_MAX)
         self.daemon = None
