@@ -8,7 +8,9 @@ Python and FUSE; filesystems in C through FUSE (fuse2fs, ntfs-3g, bindfs); and
 filesystems of the kernel on a loop device (ext4, XFS, Btrfs).
 
 ``systems`` makes and mounts them, ``workloads`` has what is done on a mount,
-``library`` what is measured without one, ``runner`` goes through it all, and
-``report`` prints the table and holds it against the budgets.  ``python -m bench``
-is the command.
+``library`` what is measured without one, and ``runner`` goes through it all.
+``counters`` asks what each operation costs the device, ``size`` how costs grow with
+files and disks, ``profile`` where the time goes.  ``documents`` keeps what was found,
+``report`` holds it against the budgets, and ``page`` and ``plots`` make RESULTS.md.
+``python -m bench`` is the command; README.md says more.
 """

@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
-from bench import library, workloads
+from bench import counters, library, page, profile, size, workloads
+from bench.documents import (
+    DocumentError,
+    comparison_content,
+    figures_content,
+    read_documents,
+    write_document,
+)
 from bench.library import MEASUREMENTS, Figure, LibraryScale, Measurement
-from bench.report import legend, table, verdicts, write_json
+from bench.report import aligned, counter_table, legend, table, verdicts
 from bench.runner import Results, run_rounds, show_on_terminal
 from bench.systems import SYSTEMS, Lfs, SetupError, System
 from bench.workloads import WORKLOADS, Workload
 
+COMMANDS = ("compare", "counters", "size", "profile", "report")
 IMAGE_BYTES = 4 << 30
-IMAGE_BYTES_QUICK = 1 << 30
+IMAGE_BYTES_QUICK = 512 << 20
 ROUNDS = 5
 ROUNDS_QUICK = 1
+SIZE_SECONDS_MAX = 900.0
+RESULTS = Path(__file__).with_name("results")
+PAGE = Path(__file__).with_name("RESULTS.md")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -30,18 +41,50 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m bench",
         description="Measure lfs beside its peers, on the same storage, in one run.",
-        epilog=f"workloads are selected by name or by group ({', '.join(groups)})",
+        epilog="Without a command: compare.  Workloads are selected by name or by group "
+        f"({', '.join(groups)}).  See bench/README.md.",
     )
-    parser.add_argument("names", nargs="*", metavar="WORKLOAD", help="what to run (all)")
-    parser.add_argument("-l", "--list", action="store_true", help="list workloads and systems")
-    parser.add_argument("-q", "--quick", action="store_true", help="small and once")
-    parser.add_argument("-r", "--rounds", type=int, help=f"how often (default {ROUNDS})")
-    parser.add_argument("-s", "--systems", help="systems, separated by commas (all)")
-    parser.add_argument("-o", "--options", default="", help="mount options of lfs")
-    parser.add_argument("-d", "--directory", type=Path, help="where the images go (a new one)")
-    parser.add_argument("-f", "--files", type=int, help="how many files 'many files' has")
-    parser.add_argument("-j", "--json", type=Path, metavar="FILE", help="write every sample")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    def add(name: str, text: str, run: Command, images: bool = True) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(run=run)
+        if images:
+            command.add_argument("-q", "--quick", action="store_true", help="small and once")
+            command.add_argument(
+                "-d", "--directory", type=Path, help="where the images go (a new one)"
+            )
+            command.add_argument(
+                "-j", "--json", type=Path, metavar="FILE", help="write all that was found"
+            )
+        return command
+
+    def add_names(command: argparse.ArgumentParser) -> None:
+        command.add_argument("names", nargs="*", metavar="WORKLOAD", help="what to run (all)")
+        command.add_argument("-o", "--options", default="", help="mount options of lfs")
+
+    compare = add("compare", "times of all systems, in rounds, and the budgets", _compare)
+    add_names(compare)
+    compare.add_argument("-l", "--list", action="store_true", help="list workloads and systems")
+    compare.add_argument("-r", "--rounds", type=int, help=f"how often (default {ROUNDS})")
+    count = add("counters", "bytes, requests, flushes and seeks of each operation", _count)
+    add_names(count)
+    for command in (compare, count):
+        command.add_argument("-s", "--systems", help="systems, separated by commas (all)")
+    add("size", "cost of lfs against the number of files and the size of the disk", _size)
+    add_names(add("profile", "where the time goes in lfs, beside the ceiling", _profile))
+    report = add("report", "make the page of results and its plots", _report, images=False)
+    report.add_argument(
+        "files", nargs="*", type=Path, metavar="FILE.json", help="(those in bench/results)"
+    )
+    report.add_argument("-p", "--page", type=Path, default=PAGE, help="(bench/RESULTS.md)")
     return parser
+
+
+Command = Callable[[argparse.ArgumentParser, argparse.Namespace], int]
+
+
+# ---------------------------------------------------------------------------- what is chosen
 
 
 def _print_list() -> None:
@@ -61,7 +104,7 @@ def _chosen(
     known = {w.name for w in WORKLOADS} | {w.group for w in WORKLOADS}
     unknown = set(names) - known - {measurement.name for measurement in MEASUREMENTS}
     if unknown:
-        parser.error(f"no such workload: {', '.join(sorted(unknown))} (see --list)")
+        parser.error(f"no such workload: {', '.join(sorted(unknown))} (see compare --list)")
     if not names:
         return list(WORKLOADS), list(MEASUREMENTS)
     return (
@@ -76,8 +119,18 @@ def _chosen_systems(parser: argparse.ArgumentParser, text: str | None) -> list[t
     names = text.split(",")
     unknown = set(names) - {system.name for system in SYSTEMS}
     if unknown:
-        parser.error(f"no such system: {', '.join(sorted(unknown))} (see --list)")
+        parser.error(f"no such system: {', '.join(sorted(unknown))} (see compare --list)")
     return [system for system in SYSTEMS if system.name in names]
+
+
+def _command_text(arguments: argparse.Namespace) -> str:
+    """Return the command that measures this again, without the paths of this machine."""
+    words = ["python", "-m", "bench", arguments.command]
+    words += ["-q"] if arguments.quick else []
+    words += ["-r", str(arguments.rounds)] if getattr(arguments, "rounds", None) else []
+    words += ["-s", arguments.systems] if getattr(arguments, "systems", None) else []
+    words += ["-o", arguments.options] if getattr(arguments, "options", "") else []
+    return shlex.join([*words, *getattr(arguments, "names", [])])
 
 
 @contextmanager
@@ -96,6 +149,51 @@ def _work_folder(directory: Path | None) -> Iterator[Path]:
         shutil.rmtree(work, ignore_errors=True)
 
 
+def _keep(
+    arguments: argparse.Namespace, kind: str, work: Path, content: Mapping[str, object]
+) -> None:
+    if arguments.json:
+        write_document(arguments.json, kind, _command_text(arguments), work, content)
+
+
+def _print_problems(problems: Sequence[str]) -> None:
+    if problems:
+        print("\nnot measured:", *(f"  {problem}" for problem in problems), sep="\n")
+
+
+# ------------------------------------------------------------------------------ the commands
+
+
+def _compare(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
+    if arguments.list:
+        _print_list()
+        return 0
+    chosen, measurements = _chosen(parser, arguments.names)
+    systems = _chosen_systems(parser, arguments.systems)
+    quick = arguments.quick
+    rounds = arguments.rounds or (ROUNDS_QUICK if quick else ROUNDS)
+    with _work_folder(arguments.directory) as work:
+        results = run_rounds(
+            systems if chosen else [],
+            chosen,
+            workloads.QUICK if quick else workloads.FULL,
+            rounds,
+            work,
+            IMAGE_BYTES_QUICK if quick else IMAGE_BYTES,
+        )
+        scale = library.QUICK if quick else library.FULL
+        figures = _measure_alone(measurements, work, scale, results)
+        _keep(arguments, "comparison", work, comparison_content(results, figures, rounds))
+    if results.samples:
+        print(f"medians of {rounds} rounds; ratios above 1 mean that lfs is better\n")
+        print(aligned(table(results, chosen)), "\n\n" + legend(chosen), sep="")
+    found = verdicts(results, figures)
+    if found:
+        print("\nbudgets:", *found, sep="\n")
+    _print_problems(results.problems)
+    return int(results.lfs_failed)
+
+
 def _measure_alone(
     measurements: Sequence[Measurement], work: Path, scale: LibraryScale, results: Results
 ) -> list[Figure]:
@@ -110,53 +208,99 @@ def _measure_alone(
     return figures
 
 
-def main() -> int:
-    """Run the command and return its exit code: 1 when something could not be measured on lfs."""
-    parser = _parser()
-    arguments = parser.parse_args()
-    if arguments.list:
-        _print_list()
-        return 0
-    chosen, measurements = _chosen(parser, arguments.names)
+def _count(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
+    chosen = [w for w in _chosen(parser, arguments.names)[0] if w.group in counters.GROUPS]
     systems = _chosen_systems(parser, arguments.systems)
-    Lfs.mount_options = arguments.options
-    quick = arguments.quick
-    rounds = arguments.rounds or (ROUNDS_QUICK if quick else ROUNDS)
-    library_scale = library.QUICK if quick else library.FULL
-    if arguments.files is not None:
-        library_scale = replace(library_scale, files=arguments.files)
-    try:
-        with _work_folder(arguments.directory) as work:
-            results = run_rounds(
-                systems if chosen else [],
-                chosen,
-                workloads.QUICK if quick else workloads.FULL,
-                rounds,
-                work,
-                IMAGE_BYTES_QUICK if quick else IMAGE_BYTES,
-            )
-            figures = _measure_alone(measurements, work, library_scale, results)
-    except KeyboardInterrupt:
-        print("\nstopped; everything is unmounted and removed", file=sys.stderr)
-        return 130
-    _print_results(results, figures, chosen, rounds)
-    if arguments.json:
-        write_json(arguments.json, results, figures, rounds)
+    results = Results()
+    with _work_folder(arguments.directory) as work:
+        found = counters.count_all(
+            systems,
+            chosen,
+            workloads.QUICK if arguments.quick else workloads.FULL,
+            work,
+            IMAGE_BYTES_QUICK if arguments.quick else IMAGE_BYTES,
+            results,
+            show_on_terminal,
+        )
+        content = {"counters": found, "problems": results.problems}
+        _keep(arguments, "counters", work, content)
+    print("for each operation: KiB written / write requests / flushes / seeks\n")
+    print(aligned(counter_table(found), texts=1))
+    _print_problems(results.problems)
     return int(results.lfs_failed)
 
 
-def _print_results(
-    results: Results, figures: Sequence[Figure], chosen: Sequence[Workload], rounds: int
-) -> None:
-    if results.samples:
-        print(f"medians of {rounds} rounds; ratios above 1 mean that lfs is better\n")
-        print(table(results, chosen), "\n\n" + legend(chosen), sep="")
-    found = verdicts(results, figures)
-    if found:
-        print("\nbudgets:", *found, sep="\n")
-    if results.problems:
-        print("\nnot measured:", *(f"  {problem}" for problem in results.problems), sep="\n")
+def _size(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
+    scale = size.QUICK if arguments.quick else size.FULL
+    with _work_folder(arguments.directory) as work:
+        results, problems = size.measure_sizes(work, scale, SIZE_SECONDS_MAX, show_on_terminal)
+        figures = size.figures_of(results)
+        content = {
+            "series": results.as_json(),
+            "figures": figures_content(figures),
+            "problems": problems,
+        }
+        _keep(arguments, "size", work, content)
+    for against in size.AGAINST:
+        print(aligned(size.size_table(results.series, against), texts=3), end="\n\n")
+    print("budgets:", *verdicts(Results(), figures), sep="\n")
+    _print_problems(problems)
+    return 0
+
+
+def _profile(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
+    missing = profile.missing()
+    if missing:
+        parser.error(missing)
+    chosen, _ = _chosen(parser, arguments.names)
+    if not arguments.names:
+        chosen = [workload for workload in chosen if workload.group != "metadata x4"]
+    with _work_folder(arguments.directory) as work:
+        found, problems = profile.profile_all(
+            chosen,
+            profile.SCALE_QUICK if arguments.quick else profile.SCALE,
+            work,
+            IMAGE_BYTES,
+            show_on_terminal,
+        )
+        content = {
+            "profiles": {name: one.as_json() for name, one in found.items()},
+            "problems": problems,
+        }
+        _keep(arguments, "profiles", work, content)
+    for name, one in found.items():
+        print(f"{name}: {one.text()}\n")
+    _print_problems(problems)
+    return int(bool(problems))
+
+
+def _report(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
+    files = arguments.files or sorted(RESULTS.glob("*.json"))
+    try:
+        documents = read_documents(files)
+        if not documents:
+            parser.error("no results: run compare, counters, size or profile with --json first")
+        page.write_page(documents, arguments.page)
+    except (DocumentError, OSError) as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def main(words: Sequence[str]) -> int:
+    """Run the command and return its exit code: 1 when something could not be measured on lfs."""
+    parser = _parser()
+    if not words or words[0] not in (*COMMANDS, "-h", "--help"):
+        words = [COMMANDS[0], *words]
+    arguments = parser.parse_args(words)
+    Lfs.mount_options = getattr(arguments, "options", "")
+    try:
+        result: int = arguments.run(parser, arguments)
+    except KeyboardInterrupt:
+        print("\nstopped; everything is unmounted and removed", file=sys.stderr)
+        return 130
+    return result
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

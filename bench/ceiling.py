@@ -1,15 +1,18 @@
 """A filesystem in memory that does nothing more than it must, behind the loop of lfs.
 
 What it costs is what Python, pyfuse3 and the kernel cost: no filesystem on the
-same loop can be faster.  It keeps contents in a ``bytearray`` for each file and
-lets the kernel cache names and attributes for as long as lfs does.
+same loop can be faster.  For that it must be asked the same: it is mounted as
+lfs is (``attach``), answers with the same times for which the kernel may keep
+names and attributes, and says of extended attributes that there are none, where
+``ENOSYS`` would let the kernel never ask again.
 
-``python -m bench.ceiling DIRECTORY`` serves until it is unmounted.
+``python -m bench.ceiling DIRECTORY [OPTIONS]`` serves until it is unmounted.
 """
 
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import stat
 import sys
@@ -20,9 +23,63 @@ from dataclasses import dataclass, field
 import pyfuse3
 import trio
 
-from lfs.fuse.loop import RequestWaiter, fuse_descriptors, install
+from lfs.fuse.kernel import connect
+from lfs.fuse.loop import TASK_COUNT_MAX, RequestWaiter, fuse_descriptors, install
+from lfs.fuse.options import parse_options
+from lfs.fuse.replies import VALID_SECONDS, missing_entry
+from lfs.fuse.unmasked import UnmaskedMount, mount_unmasked
 
-CACHE_SECONDS = 3600.0
+SLOT_BYTES = 1 << 20
+_SECTOR_BYTES = 512
+
+
+class Content:
+    """The bytes of a file, in slots of 1 MiB.
+
+    A slot that is written as a whole, as by a stream, is kept as the buffer that
+    came: nothing is cheaper.  Everything else goes into a ``bytearray``.
+    """
+
+    def __init__(self) -> None:
+        """Be empty."""
+        self._slots: dict[int, bytes | bytearray] = {}
+        self.size = 0
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Put ``data`` at ``offset``."""
+        number, start = divmod(offset, SLOT_BYTES)
+        room = SLOT_BYTES - start
+        if len(data) == SLOT_BYTES and not start:
+            self._slots[number] = data
+        elif len(data) <= room:
+            slot = self._slots.get(number)
+            if not isinstance(slot, bytearray):
+                slot = self._slots[number] = bytearray(slot or b"")
+            if start > len(slot):
+                slot.extend(bytes(start - len(slot)))
+            slot[start : start + len(data)] = data
+        else:
+            self.write(offset, data[:room])
+            self.write(offset + room, data[room:])
+        self.size = max(self.size, offset + len(data))
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return what there is in a range; what was never written is zero."""
+        length = max(0, min(length, self.size - offset))
+        number, start = divmod(offset, SLOT_BYTES)
+        room = SLOT_BYTES - start
+        if length > room:
+            return self.read(offset, room) + self.read(offset + room, length - room)
+        return bytes(self._slots.get(number, b"")[start : start + length]).ljust(length, b"\0")
+
+    def resize(self, size: int) -> None:
+        """Cut or grow to ``size``."""
+        number, start = divmod(size, SLOT_BYTES)
+        if size < self.size:
+            self._slots = {key: slot for key, slot in self._slots.items() if key <= number}
+            if number in self._slots:
+                self._slots[number] = bytearray(self._slots[number][:start])
+        self.size = size
 
 
 @dataclass
@@ -30,14 +87,21 @@ class Node:
     """A file, symlink or directory."""
 
     attributes: pyfuse3.EntryAttributes
-    content: bytearray = field(default_factory=bytearray)
+    content: Content = field(default_factory=Content)
     entries: dict[bytes, int] = field(default_factory=dict)
+
+    def update_size(self) -> None:
+        """Let the attributes say how much content there is."""
+        self.attributes.st_size = self.content.size
+        # Who has content and no blocks is taken for one hole by tar and cp.
+        self.attributes.st_blocks = -(-self.content.size // _SECTOR_BYTES)
 
 
 class Ceiling(pyfuse3.Operations):
     """Every request is a dictionary access."""
 
-    enable_writeback_cache = False
+    supports_dot_lookup = True
+    enable_acl = True
 
     def __init__(self) -> None:
         """Start with an empty root."""
@@ -45,9 +109,7 @@ class Ceiling(pyfuse3.Operations):
         self.nodes: dict[int, Node] = {}
         self.next_ino = int(pyfuse3.ROOT_INODE)
         self._make(stat.S_IFDIR | 0o755, os.getuid(), os.getgid())
-        self.absent = pyfuse3.EntryAttributes()
-        self.absent.st_ino = pyfuse3.InodeT(0)
-        self.absent.entry_timeout = CACHE_SECONDS
+        self.absent = missing_entry()
 
     def _make(self, mode: int, uid: int, gid: int) -> Node:
         now_ns = time.time_ns()
@@ -58,7 +120,7 @@ class Ceiling(pyfuse3.Operations):
         attributes.st_uid, attributes.st_gid = uid, gid
         attributes.st_atime_ns = attributes.st_mtime_ns = attributes.st_ctime_ns = now_ns
         attributes.st_blksize = 4096
-        attributes.entry_timeout = attributes.attr_timeout = CACHE_SECONDS
+        attributes.entry_timeout = attributes.attr_timeout = VALID_SECONDS
         node = Node(attributes)
         self.nodes[self.next_ino] = node
         self.next_ino += 1
@@ -68,14 +130,17 @@ class Ceiling(pyfuse3.Operations):
         entries = self.nodes[parent].entries
         if name in entries:
             raise pyfuse3.FUSEError(errno.EEXIST)
-        node = self._make(mode, context.uid, context.gid)
+        # Mounted as lfs is, the kernel leaves the umask to the filesystem.
+        node = self._make(mode & ~context.umask, context.uid, context.gid)
         entries[name] = node.attributes.st_ino
         return node
 
     async def lookup(
         self, parent_inode: pyfuse3.InodeT, name: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
-        """Find a name."""
+        """Find a name; ``.`` comes from ``open_by_handle_at``."""
+        if name == b".":
+            return self.nodes[parent_inode].attributes
         ino = self.nodes[parent_inode].entries.get(name)
         return self.absent if ino is None else self.nodes[ino].attributes
 
@@ -96,9 +161,8 @@ class Ceiling(pyfuse3.Operations):
         """Change size, mode and times."""
         node = self.nodes[inode]
         if fields.update_size:
-            del node.content[attr.st_size :]
-            node.content.extend(bytes(attr.st_size - len(node.content)))
-            node.attributes.st_size = attr.st_size
+            node.content.resize(attr.st_size)
+            node.update_size()
         if fields.update_mode:
             node.attributes.st_mode = attr.st_mode
         if fields.update_mtime:
@@ -140,13 +204,14 @@ class Ceiling(pyfuse3.Operations):
     ) -> pyfuse3.EntryAttributes:
         """Make a symlink."""
         node = self._add(parent_inode, name, stat.S_IFLNK | 0o777, ctx)
-        node.content[:] = target
-        node.attributes.st_size = len(target)
+        node.content.write(0, target)
+        node.update_size()
         return node.attributes
 
     async def readlink(self, inode: pyfuse3.InodeT, ctx: pyfuse3.RequestContext) -> bytes:
         """Return a symlink's target."""
-        return bytes(self.nodes[inode].content)
+        content = self.nodes[inode].content
+        return content.read(0, content.size)
 
     async def unlink(
         self, parent_inode: pyfuse3.InodeT, name: bytes, ctx: pyfuse3.RequestContext
@@ -182,7 +247,11 @@ class Ceiling(pyfuse3.Operations):
     async def open(
         self, inode: pyfuse3.InodeT, flags: pyfuse3.FlagT, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.FileInfo:
-        """Open a file; its handle is its number."""
+        """Open a file, whose handle is its number; the kernel leaves ``O_TRUNC`` to this."""
+        if flags & os.O_TRUNC:
+            node = self.nodes[inode]
+            node.content.resize(0)
+            node.update_size()
         return self._file_info(inode)
 
     async def opendir(
@@ -203,15 +272,13 @@ class Ceiling(pyfuse3.Operations):
 
     async def read(self, fh: pyfuse3.FileHandleT, off: int, size: int) -> bytes:
         """Read."""
-        return bytes(memoryview(self.nodes[fh].content)[off : off + size])
+        return self.nodes[fh].content.read(off, size)
 
     async def write(self, fh: pyfuse3.FileHandleT, off: int, buf: bytes) -> int:
         """Write."""
         node = self.nodes[fh]
-        if off > len(node.content):
-            node.content.extend(bytes(off - len(node.content)))
-        node.content[off : off + len(buf)] = buf
-        node.attributes.st_size = len(node.content)
+        node.content.write(off, buf)
+        node.update_size()
         return len(buf)
 
     async def fsync(self, fh: pyfuse3.FileHandleT, datasync: bool) -> None:
@@ -252,17 +319,32 @@ class Ceiling(pyfuse3.Operations):
         """Nothing is kept for an open file."""
 
 
-def main() -> None:
-    """Serve at the directory named on the command line."""
+def attach(
+    operations: pyfuse3.Operations, mount_point: str, texts: list[str]
+) -> UnmaskedMount | None:
+    """Mount as ``mount.lfs`` does with the options in ``texts``.
+
+    Returns what must be unmounted at the end; None when pyfuse3 does that.
+    """
+    options = parse_options(texts).kernel_options("ceiling", os.geteuid() == 0)
     before = fuse_descriptors()
-    options = {*pyfuse3.default_options, "fsname=ceiling", "default_permissions"}
-    pyfuse3.init(Ceiling(), sys.argv[1], options)
+    unmasked = mount_unmasked(mount_point, options)
+    connect(operations, unmasked.name_for_libfuse if unmasked else mount_point, options)
     for descriptor in fuse_descriptors() - before:
         install(RequestWaiter(descriptor))
+    return unmasked
+
+
+def main() -> None:
+    """Serve at the directory named on the command line, with the options after it."""
+    unmasked = attach(Ceiling(), sys.argv[1], sys.argv[2:])
     try:
-        trio.run(pyfuse3.main)
+        trio.run(functools.partial(pyfuse3.main, max_tasks=TASK_COUNT_MAX))
     finally:
-        pyfuse3.close()
+        mounted = unmasked is not None and unmasked.is_connected()
+        pyfuse3.close(unmount=unmasked is None or mounted)
+        if unmasked is not None and mounted:
+            unmasked.unmount()
 
 
 if __name__ == "__main__":

@@ -1,22 +1,17 @@
-"""What is measured of lfs alone: through the library, where every device request is counted,
-and on mounts whose cost may grow with the number of files.
-"""
+"""What is measured of lfs alone, through the library, where every device request is counted."""
 
 from __future__ import annotations
 
 import random
 import stat
 import statistics
-import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.systems import Lfs, our_tool, run
+from bench.systems import our_tool, run
 from lfs.device.base import BlockDevice
-from lfs.device.file import FileDevice
 from lfs.device.memory import MemoryDevice
 from lfs.device.recording import RecordingDevice
 from lfs.filesystem import Filesystem
@@ -39,11 +34,10 @@ class LibraryScale:
     overwrite_factor: float
     file_bytes: int
     overwrites: int
-    files: int
 
 
-FULL = LibraryScale(512 * MIB, 3.0, 100 * MIB, 10_000, 100_000)
-QUICK = LibraryScale(64 * MIB, 1.5, 20 * MIB, 2_000, 5_000)
+FULL = LibraryScale(512 * MIB, 3.0, 100 * MIB, 10_000)
+QUICK = LibraryScale(64 * MIB, 1.5, 20 * MIB, 2_000)
 
 
 @dataclass(frozen=True)
@@ -93,18 +87,21 @@ def _in_memory(work: Path, size_bytes: int) -> RecordingDevice:
     return RecordingDevice(medium)
 
 
-class _Clock:
+class Clock:
     """A filesystem and a time that goes on a little with every request."""
 
     def __init__(self, device: BlockDevice) -> None:
+        """Mount what is on ``device``."""
         self.now_ns = SECOND_NS
         self.filesystem = Filesystem.mount(device, self.now_ns, report=lambda line: None)
 
     def tick_ns(self) -> int:
+        """Return the time, a little later than the last."""
         self.now_ns += TICK_NS
         return self.now_ns
 
     def make_file(self, name: bytes, size_bytes: int) -> int:
+        """Make a file of zeros and return its number."""
         ino = self.filesystem.create(ROOT_INO, name, REGULAR, 0, 0, self.tick_ns()).ino
         for offset in range(0, size_bytes, MIB):
             data = bytes(min(MIB, size_bytes - offset))
@@ -126,7 +123,7 @@ class _Clock:
 
 def _append_cost(work: Path, scale: LibraryScale) -> list[Figure]:
     device = _in_memory(work, 64 * MIB)
-    clock = _Clock(device)
+    clock = Clock(device)
     ino = clock.make_file(b"log", 4 * KIB)
     written, flushes = [], []
     for index in range(1, 101):
@@ -145,7 +142,7 @@ def _append_cost(work: Path, scale: LibraryScale) -> list[Figure]:
 
 def _write_amplification(work: Path, scale: LibraryScale) -> list[Figure]:
     device = _in_memory(work, scale.disk_bytes)
-    clock = _Clock(device)
+    clock = Clock(device)
     filesystem = clock.filesystem
     space = filesystem.statfs()
     size = space.total_blocks * space.block_bytes * 8 // 10
@@ -180,7 +177,7 @@ def _write_amplification(work: Path, scale: LibraryScale) -> list[Figure]:
 
 def _extents(work: Path, scale: LibraryScale) -> list[Figure]:
     device = _in_memory(work, 4 * scale.file_bytes)
-    clock = _Clock(device)
+    clock = Clock(device)
     filesystem = clock.filesystem
     ino = clock.make_file(b"data", scale.file_bytes)
     choose = random.Random(2)
@@ -203,79 +200,10 @@ def _extents(work: Path, scale: LibraryScale) -> list[Figure]:
     ]
 
 
-def _many_files(work: Path, scale: LibraryScale) -> list[Figure]:
-    folder = work / "many-files"
-    folder.mkdir()
-    system = Lfs(folder, max(1 << 30, scale.files * 8 * KIB))
-    try:
-        empty_seconds = _mount_seconds(system, 0)
-        many_seconds = _mount_seconds(system, scale.files)
-        _walk(system.place)
-        assert system.daemon is not None
-        resident = _resident_bytes(system.daemon.pid)
-    finally:
-        system.stop()
-    return [
-        Figure(
-            "mount after crash",
-            many_seconds - empty_seconds,
-            "s",
-            1.0,
-            f"with {scale.files:,} files, beyond the {empty_seconds:.2f} s of an empty image",
-        ),
-        Figure(
-            "memory",
-            resident / MIB,
-            "MiB",
-            150.0,
-            f"of the daemon, after a walk over {scale.files:,} files",
-        ),
-    ]
-
-
-def _mount_seconds(system: Lfs, files: int) -> float:
-    """Return how long it takes to mount an image with ``files`` files, left without unmount."""
-    if system.daemon is not None:
-        system.unmount()
-        system.image.unlink()
-    system.place.mkdir(exist_ok=True)
-    system.make()
-    device = FileDevice(system.image)
-    clock = _Clock(device)
-    for number in range(files):
-        if number % 1000 == 0:
-            parent = clock.filesystem.mkdir(
-                ROOT_INO, b"%d" % (number // 1000), 0o755, 0, 0, clock.tick_ns()
-            ).ino
-        ino = clock.filesystem.create(
-            parent, b"file %d" % number, REGULAR, 0, 0, clock.tick_ns()
-        ).ino
-        clock.filesystem.write(ino, 0, b"content %d" % number, clock.tick_ns())
-        clock.filesystem.forget(ino)
-        clock.filesystem.tick(clock.now_ns, idle=False)
-    clock.filesystem.sync(clock.tick_ns())
-    device.close()
-    start = time.perf_counter()
-    system.mount()
-    return time.perf_counter() - start
-
-
-def _walk(place: Path) -> None:
-    subprocess.run(["find", place, "-size", "+1"], stdout=subprocess.DEVNULL, check=True)
-
-
-def _resident_bytes(process: int) -> int:
-    for line in Path(f"/proc/{process}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) * KIB
-    raise OSError(f"process {process} has no memory")
-
-
 MEASUREMENTS: list[Measurement] = [
     Measurement(
         "append cost", "device bytes and flushes of a 4 KiB append with fsync", _append_cost
     ),
     Measurement("amplification", "write amplification at 80 % full", _write_amplification),
     Measurement("extents", "extents after random overwrites and a settled cleaner", _extents),
-    Measurement("many files", "mount after a crash, and memory, with many files", _many_files),
 ]

@@ -64,7 +64,7 @@ def run_rounds(
     """Measure; everything is unmounted when this returns or raises."""
     results = Results()
     with ExitStack() as cleaning:
-        ready = _start_all(systems, work, image_bytes, results, cleaning)
+        ready = start_all(systems, work, image_bytes, results, cleaning, filled=True)
         for number in range(rounds):
             for workload in workloads:
                 turn = number % max(1, len(ready))
@@ -75,12 +75,14 @@ def run_rounds(
     return results
 
 
-def _start_all(
+def start_all(
     systems: Sequence[type[System]],
     work: Path,
     image_bytes: int,
     results: Results,
     cleaning: ExitStack,
+    on_loop: bool = False,
+    filled: bool = False,
 ) -> list[System]:
     """Make and mount what can be had; the rest is noted."""
     ready = []
@@ -89,7 +91,7 @@ def _start_all(
         if missing is not None:
             results.note(f"{kind.name} left out: {missing}", kind.name)
             continue
-        system = kind(work, image_bytes)
+        system = kind(work, image_bytes, on_loop, filled)
         cleaning.callback(system.stop)
         try:
             system.start()

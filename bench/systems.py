@@ -1,13 +1,22 @@
 """The filesystems that are compared: how each is made, mounted, remounted and removed.
 
 Every system keeps its image (or, for bindfs, its directory) in the same folder,
-so that all use the same backing storage.  ``stop`` leaves nothing mounted,
-whatever happened before.
+so that all use the same backing storage.  An image may be *filled*: all of it is
+allocated and written before anything is measured, and nothing gives space back.
+On a sparse image every first write to a block makes the filesystem of the host
+allocate it, and a flush then waits for the host's journal, which on a disk does
+not happen; what writes to new places all the time would pay for it each time.
+
+Filesystems of the kernel need a loop
+device over the image; every other system that has an image can be given one too,
+and then the kernel counts the requests of all alike (``bench.counters``).
+``stop`` leaves nothing mounted, whatever happened before.
 """
 
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 import shutil
 import subprocess
@@ -29,12 +38,28 @@ def our_tool(module: str, *arguments: str | Path) -> Command:
     return [sys.executable, "-m", module, *arguments]
 
 
-def run(command: Command) -> None:
-    """Run a command; raises SetupError with its last line when it fails."""
+def run(command: Command) -> str:
+    """Run a command and return what it prints; raises SetupError with its last line on failure."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = (done.stderr + done.stdout).strip().splitlines() or ["no message"]
         raise SetupError(f"{' '.join(map(str, command[:4]))}: {lines[-1]}")
+    return done.stdout
+
+
+def _persist(command: Command) -> str:
+    """Run a command as ``run`` does; while something is busy try again, for some seconds.
+
+    A process that looks at all mounts, as ``df`` does, holds each for a moment.
+    """
+    for _ in range(50):
+        try:
+            return run(command)
+        except SetupError as error:
+            if "busy" not in str(error).lower():
+                raise
+        time.sleep(0.1)
+    return run(command)
 
 
 class System(ABC):
@@ -44,10 +69,19 @@ class System(ABC):
     kind = ""
     programs: tuple[str, ...] = ()
     needs_root = False
+    has_image = True
 
-    def __init__(self, work: Path, image_bytes: int) -> None:
-        """Prepare to keep everything in ``work``."""
+    def __init__(
+        self, work: Path, image_bytes: int, on_loop: bool = False, filled: bool = False
+    ) -> None:
+        """Prepare to keep everything in ``work``; ``on_loop`` puts a loop device over the image.
+
+        ``filled`` says that the image is not to be sparse.
+        """
         self.image = work / f"{self.name}.img"
+        self.on_loop = on_loop
+        self.filled = filled
+        self.loop_device: Path | None = None
         self.place = work / f"{self.name}.mounted"
         self.image_bytes = image_bytes
         self.daemon: subprocess.Popen[bytes] | None = None
@@ -66,10 +100,21 @@ class System(ABC):
         self.make()
         self.mount()
 
+    @property
+    def medium(self) -> Path:
+        """Return what the filesystem lies on: the loop device or the image."""
+        return self.loop_device or self.image
+
     def make_image(self) -> None:
-        """Make an empty sparse image."""
+        """Make an empty image, and the loop device where there is to be one."""
         with self.image.open("wb") as image:
             image.truncate(self.image_bytes)
+        if self.filled:
+            _fill(self.image, self.image_bytes)
+        if self.on_loop:
+            # Another process may take the free device that was found.
+            shown = _persist(["losetup", "--find", "--show", self.image])
+            self.loop_device = Path(shown.strip())
 
     @abstractmethod
     def make(self) -> None:
@@ -81,7 +126,7 @@ class System(ABC):
 
     def unmount(self) -> None:
         """Unmount; return when everything is on the image."""
-        run(["umount", self.place])
+        _persist(["umount", self.place])
 
     def remount(self) -> None:
         """Mount anew, with nothing of it left in any cache."""
@@ -92,6 +137,23 @@ class System(ABC):
     def drop_caches(self) -> None:
         """Let the host forget the contents of the image."""
         _drop_cached(self.image)
+
+    def settle(self) -> None:
+        """Let everything be written, by the filesystem and then by the host, of this system alone.
+
+        A sync of the whole machine would wait for what others write too.
+        """
+        # syncfs(2) does not reach a filesystem through FUSE, and not each of them can sync
+        # a directory.
+        _sync(self.place)
+        run(["sync", "-f", self.place])
+        self.settle_medium()
+
+    def settle_medium(self) -> None:
+        """Let the host write what it has of the image."""
+        if self.loop_device is not None:
+            _sync(self.loop_device)
+        _sync(self.image)
 
     def stop(self) -> None:
         """Unmount and remove, without complaint about what is gone already."""
@@ -104,6 +166,9 @@ class System(ABC):
             tool = ["umount", "-l"] if os.geteuid() == 0 else ["fusermount3", "-u", "-z"]
             subprocess.run([*tool, self.place], capture_output=True, check=False)
             time.sleep(0.05)
+        if self.loop_device is not None:
+            subprocess.run(["losetup", "-d", self.loop_device], capture_output=True, check=False)
+            self.loop_device = None
 
     def run_daemon(self, command: Command) -> None:
         """Start a FUSE daemon in the foreground and wait until it serves."""
@@ -118,7 +183,7 @@ class System(ABC):
 
     def end_daemon(self, command: Command) -> None:
         """Unmount a FUSE daemon by ``command`` and wait until it has ended."""
-        run(command)
+        _persist(command)
         assert self.daemon is not None
         self.daemon.wait(MOUNT_SECONDS_MAX)
         self.daemon = None
@@ -128,6 +193,30 @@ def _is_mount(place: Path) -> bool:
     """Tell whether something is mounted at ``place``; a dead mount counts."""
     text = Path("/proc/self/mounts").read_text(errors="replace")
     return f" {place} " in text
+
+
+def _fill(image: Path, size_bytes: int) -> None:
+    """Write all of ``image`` once, past the page cache where the host can do that."""
+    block = mmap.mmap(-1, 4 << 20)
+    try:
+        descriptor = os.open(image, os.O_WRONLY | os.O_DIRECT)
+    except OSError:
+        descriptor = os.open(image, os.O_WRONLY)
+    try:
+        for offset in range(0, size_bytes, len(block)):
+            os.pwrite(descriptor, memoryview(block)[: size_bytes - offset], offset)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _drop_cached(path: Path) -> None:
@@ -150,12 +239,13 @@ class Lfs(System):
 
     def make(self) -> None:
         """Run mkfs.lfs."""
-        run(our_tool("mkfs.main", "-q", self.image, str(self.image_bytes)))
+        self.make_image()
+        run(our_tool("mkfs.main", "-q", self.medium))
 
     def mount(self) -> None:
         """Run mount.lfs in the foreground, so that its process is known."""
         options = ["-o", self.mount_options] if self.mount_options else []
-        self.run_daemon(our_tool("lfs.fuse.mount", "-f", self.image, self.place, *options))
+        self.run_daemon(our_tool("lfs.fuse.mount", "-f", self.medium, self.place, *options))
 
     def unmount(self) -> None:
         """Run umount.lfs, which waits for the daemon."""
@@ -170,8 +260,18 @@ class Lfs(System):
         run(["fusermount3", "-u", "-z", self.place])
 
 
+class LfsWriteback(Lfs):
+    """This filesystem, where the kernel collects writes before it passes them on."""
+
+    name = "lfs-writeback"
+    kind = "variant"
+    mount_options = "writeback_cache"
+
+
 class Ceiling(System):
     """A filesystem in memory that does nothing, behind the same loop."""
+
+    has_image = False
 
     name = "ceiling"
     kind = "ceiling"
@@ -190,10 +290,10 @@ class Ceiling(System):
 
     def remount(self) -> None:
         """Let the kernel forget what it can; the contents live as long as the process."""
-        _drop_kernel_caches()
+        drop_kernel_caches()
 
 
-def _drop_kernel_caches() -> None:
+def drop_kernel_caches() -> None:
     """Let the kernel forget pages, names and inodes, where that is allowed."""
     with contextlib.suppress(OSError):
         os.sync()
@@ -210,11 +310,11 @@ class Fuse2fs(System):
     def make(self) -> None:
         """Make an ext4 image."""
         self.make_image()
-        run(["mkfs.ext4", "-q", "-F", "-E", "root_owner", self.image])
+        run(["mkfs.ext4", "-q", "-F", "-E", "root_owner,nodiscard", self.medium])
 
     def mount(self) -> None:
         """Run fuse2fs in the foreground."""
-        self.run_daemon(["fuse2fs", "-f", self.image, self.place, "-o", "fakeroot"])
+        self.run_daemon(["fuse2fs", "-f", self.medium, self.place, "-o", "fakeroot"])
 
     def unmount(self) -> None:
         """Unmount and wait."""
@@ -231,11 +331,11 @@ class Ntfs3g(System):
     def make(self) -> None:
         """Make an NTFS image."""
         self.make_image()
-        run(["mkntfs", "-q", "-F", "-Q", "-p", "0", "-H", "0", "-S", "0", self.image])
+        run(["mkntfs", "-q", "-F", "-Q", "-p", "0", "-H", "0", "-S", "0", self.medium])
 
     def mount(self) -> None:
         """Run ntfs-3g in the foreground."""
-        self.run_daemon(["ntfs-3g", "-o", "no_detach", self.image, self.place])
+        self.run_daemon(["ntfs-3g", "-o", "no_detach", self.medium, self.place])
 
     def unmount(self) -> None:
         """Unmount and wait."""
@@ -244,6 +344,8 @@ class Ntfs3g(System):
 
 class Bindfs(System):
     """A directory of the host, passed through in C by FUSE."""
+
+    has_image = False
 
     name = "bindfs"
     kind = "fuse"
@@ -261,6 +363,10 @@ class Bindfs(System):
         """Unmount and wait."""
         self.end_daemon(["fusermount3", "-u", self.place])
 
+    def settle_medium(self) -> None:
+        """Let the host write its own filesystem."""
+        run(["sync", "-f", self.image])
+
     def drop_caches(self) -> None:
         """Let the host forget the contents of the directory."""
         for path in self.image.rglob("*"):
@@ -273,16 +379,23 @@ class LoopSystem(System):
 
     kind = "kernel"
     needs_root = True
+    mount_options = "defaults"
     make_command: tuple[str, ...] = ()
+
+    def __init__(
+        self, work: Path, image_bytes: int, on_loop: bool = True, filled: bool = False
+    ) -> None:
+        """Prepare to keep everything in ``work``; there is always a loop device."""
+        super().__init__(work, image_bytes, True, filled)
 
     def make(self) -> None:
         """Make the image."""
         self.make_image()
-        run([*self.make_command, self.image])
+        run([*self.make_command, self.medium])
 
     def mount(self) -> None:
-        """Mount through a loop device."""
-        run(["mount", "-o", "loop", self.image, self.place])
+        """Mount the loop device."""
+        run(["mount", "-o", self.mount_options, self.medium, self.place])
 
 
 class Ext4(LoopSystem):
@@ -290,7 +403,10 @@ class Ext4(LoopSystem):
 
     name = "ext4"
     programs = ("mkfs.ext4",)
-    make_command = ("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0")
+    make_command = (
+        *("mkfs.ext4", "-q", "-F", "-E"),
+        "nodiscard,lazy_itable_init=0,lazy_journal_init=0",
+    )
 
 
 class Xfs(LoopSystem):
@@ -298,7 +414,7 @@ class Xfs(LoopSystem):
 
     name = "xfs"
     programs = ("mkfs.xfs",)
-    make_command = ("mkfs.xfs", "-q", "-f")
+    make_command = ("mkfs.xfs", "-q", "-f", "-K")
 
 
 class Btrfs(LoopSystem):
@@ -306,7 +422,19 @@ class Btrfs(LoopSystem):
 
     name = "btrfs"
     programs = ("mkfs.btrfs",)
-    make_command = ("mkfs.btrfs", "-q", "-f")
+    make_command = ("mkfs.btrfs", "-q", "-f", "-K")
+    # It would give freed space back to the host by itself.
+    mount_options = "nodiscard"
 
 
-SYSTEMS: list[type[System]] = [Lfs, Ceiling, Fuse2fs, Ntfs3g, Bindfs, Ext4, Xfs, Btrfs]
+SYSTEMS: list[type[System]] = [
+    Lfs,
+    LfsWriteback,
+    Ceiling,
+    Fuse2fs,
+    Ntfs3g,
+    Bindfs,
+    Ext4,
+    Xfs,
+    Btrfs,
+]

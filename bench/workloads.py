@@ -1,8 +1,10 @@
 """What is measured on a mounted filesystem.
 
-A workload prepares a folder, which is not timed, and then does its work.  It
-returns operations a second, MiB a second, or milliseconds.  Metadata workloads
-are written once and run by one process and by four at the same time.
+A workload prepares a folder, lets everything settle, and then does its work,
+which alone is timed: what the preparation, or the system that ran before, has
+left to be written is on the medium by then.  It returns operations a second,
+MiB a second, or milliseconds.  Metadata workloads are written once and run by
+one process and by four at the same time.
 """
 
 from __future__ import annotations
@@ -16,8 +18,9 @@ import subprocess
 import tarfile
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
+from multiprocessing.queues import SimpleQueue
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
@@ -45,13 +48,40 @@ FULL = Scale(files=2000, syncs=300, stream_bytes=256 * MIB, overwrites=5000)
 QUICK = Scale(files=300, syncs=40, stream_bytes=48 * MIB, overwrites=800)
 
 
+Watch = Callable[[float], AbstractContextManager[None]]
+
+
+def _unwatched(count: float) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
 @dataclass(frozen=True)
 class Context:
-    """A system, a new folder on it, and the scale."""
+    """A system, a new folder on it, the scale, and who watches the timed part.
+
+    ``watch`` is given the number of operations, and entered and left around them.
+    """
 
     system: System
     folder: Path
     scale: Scale
+    watch: Watch = _unwatched
+
+    def rate(self, count: float, work: Callable[[], object], cold: bool = False) -> float:
+        """Settle and return how many of ``count`` operations ``work`` does a second.
+
+        ``cold`` begins with no cache of the filesystem filled.
+        """
+        return self.rate_by(count, lambda: seconds_of(work), cold)
+
+    def rate_by(self, count: float, take: Callable[[], float], cold: bool = False) -> float:
+        """Do the same with ``take``, which measures the seconds itself."""
+        if cold:
+            self.system.remount()
+        self.system.settle()
+        with self.watch(count):
+            seconds = take()
+        return count / seconds
 
 
 @dataclass(frozen=True)
@@ -187,9 +217,7 @@ def _by_one(metadata: _Metadata) -> Callable[[Context], float]:
     def run(context: Context) -> float:
         folder, count = context.folder / "one", context.scale.files
         metadata.prepare(folder, count)
-        if metadata.cold:
-            context.system.remount()
-        return count / seconds_of(lambda: metadata.work(folder, count))
+        return context.rate(count, lambda: metadata.work(folder, count), metadata.cold)
 
     return run
 
@@ -200,35 +228,44 @@ def _by_four(metadata: _Metadata) -> Callable[[Context], float]:
         folders = [context.folder / str(number) for number in range(PROCESS_COUNT)]
         for folder in folders:
             metadata.prepare(folder, count)
-        if metadata.cold:
-            context.system.remount()
-        return count * PROCESS_COUNT / _seconds_together(metadata.work, folders, count)
+        return context.rate_by(
+            count * PROCESS_COUNT,
+            lambda: _seconds_together(metadata.work, folders, count),
+            metadata.cold,
+        )
 
     return run
 
 
 def _seconds_together(work: Step, folders: list[Path], count: int) -> float:
-    """Return how long it takes until a process for each folder has done ``work``."""
+    """Return the time from the first start of a process to the last end, one for each folder.
+
+    The processes take the times: a parent that gets no processor would be late.
+    """
     forking = multiprocessing.get_context("fork")
-    barrier = forking.Barrier(len(folders) + 1)
+    barrier = forking.Barrier(len(folders))
+    times = forking.SimpleQueue()
     processes = [
-        forking.Process(target=_work_at, args=(barrier, work, folder, count)) for folder in folders
+        forking.Process(target=_work_at, args=(barrier, times, work, folder, count))
+        for folder in folders
     ]
     for process in processes:
         process.start()
-    barrier.wait()
-    start = time.perf_counter()
     for process in processes:
         process.join()
-    seconds = time.perf_counter() - start
     if any(process.exitcode for process in processes):
         raise OSError("a process of four failed")
-    return seconds
+    starts, ends = zip(*(times.get() for _ in processes), strict=True)
+    return float(max(ends) - min(starts))
 
 
-def _work_at(barrier: Barrier, work: Step, folder: Path, count: int) -> None:
+def _work_at(
+    barrier: Barrier, times: SimpleQueue[tuple[float, float]], work: Step, folder: Path, count: int
+) -> None:
     barrier.wait()
+    start = time.perf_counter()
     work(folder, count)
+    times.put((start, time.perf_counter()))
 
 
 # ---------------------------------------------------------------------------------- fsync
@@ -242,7 +279,7 @@ def _append_sync(context: Context) -> float:
                 file.write(BLOCK)
                 os.fsync(file)
 
-        return context.scale.syncs / seconds_of(work)
+        return context.rate(context.scale.syncs, work)
 
 
 def _prepared_file(context: Context, size: int) -> Path:
@@ -263,7 +300,7 @@ def _overwrite_sync(context: Context) -> float:
                 os.pwrite(file.fileno(), BLOCK, choose.randrange(16 * MIB // len(BLOCK)) * 4 * KIB)
                 os.fsync(file)
 
-        return context.scale.syncs / seconds_of(work)
+        return context.rate(context.scale.syncs, work)
 
 
 def _replace_sync(context: Context) -> float:
@@ -275,7 +312,7 @@ def _replace_sync(context: Context) -> float:
                 os.fsync(file)
             new.rename(context.folder / f"file{number % 10}")
 
-    return context.scale.syncs / seconds_of(work)
+    return context.rate(context.scale.syncs, work)
 
 
 def _sqlite(context: Context) -> float:
@@ -286,7 +323,7 @@ def _sqlite(context: Context) -> float:
             for number in range(context.scale.syncs):
                 database.execute("INSERT INTO item (value) VALUES (?)", (f"value {number}" * 8,))
 
-        return context.scale.syncs / seconds_of(work)
+        return context.rate(context.scale.syncs, work)
 
 
 # -------------------------------------------------------------------------------- streams
@@ -294,7 +331,7 @@ def _sqlite(context: Context) -> float:
 
 def _stream_write(context: Context) -> float:
     size = context.scale.stream_bytes
-    return size / MIB / seconds_of(lambda: _prepared_file(context, size))
+    return context.rate(size / MIB, lambda: _prepared_file(context, size))
 
 
 def _read_through(path: Path) -> None:
@@ -305,14 +342,13 @@ def _read_through(path: Path) -> None:
 
 def _read_cold(context: Context) -> float:
     path = _prepared_file(context, context.scale.stream_bytes)
-    context.system.remount()
-    return context.scale.stream_bytes / MIB / seconds_of(lambda: _read_through(path))
+    return context.rate(context.scale.stream_bytes / MIB, lambda: _read_through(path), cold=True)
 
 
 def _read_warm(context: Context) -> float:
     path = _prepared_file(context, context.scale.stream_bytes)
     _read_through(path)
-    return context.scale.stream_bytes / MIB / seconds_of(lambda: _read_through(path))
+    return context.rate(context.scale.stream_bytes / MIB, lambda: _read_through(path))
 
 
 def _random_write(context: Context) -> float:
@@ -325,7 +361,7 @@ def _random_write(context: Context) -> float:
                 os.pwrite(file.fileno(), BLOCK, choose.randrange(size // len(BLOCK)) * 4 * KIB)
             os.fsync(file)
 
-        return context.scale.overwrites / seconds_of(work)
+        return context.rate(context.scale.overwrites, work)
 
 
 # -------------------------------------------------------------------------------- latency
@@ -392,11 +428,12 @@ WORKLOADS: list[Workload] = [
 ]
 
 
-def measure(workload: Workload, system: System, scale: Scale) -> float:
-    """Run ``workload`` in a new folder of ``system`` and remove the folder."""
+def measure(workload: Workload, system: System, scale: Scale, watch: Watch = _unwatched) -> float:
+    """Run ``workload`` in a new folder of ``system`` and leave nothing of it, nor to be written."""
     folder = system.place / "bench"
     folder.mkdir()
     try:
-        return workload.run(Context(system, folder, scale))
+        return workload.run(Context(system, folder, scale, watch))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        system.settle()
