@@ -23,11 +23,12 @@ from dataclasses import dataclass, field
 import pyfuse3
 import trio
 
-from lfs.fuse.kernel import connect
+from lfs.fuse.kernel import connect, read_ahead
 from lfs.fuse.loop import TASK_COUNT_MAX, RequestWaiter, fuse_descriptors, install
+from lfs.fuse.negotiation import Negotiation
 from lfs.fuse.options import parse_options
 from lfs.fuse.replies import VALID_SECONDS, missing_entry
-from lfs.fuse.unmasked import UnmaskedMount, mount_unmasked
+from lfs.fuse.session import READ_AHEAD_KIB
 
 SLOT_BYTES = 1 << 20
 _SECTOR_BYTES = 512
@@ -319,32 +320,32 @@ class Ceiling(pyfuse3.Operations):
         """Nothing is kept for an open file."""
 
 
-def attach(
-    operations: pyfuse3.Operations, mount_point: str, texts: list[str]
-) -> UnmaskedMount | None:
-    """Mount as ``mount.lfs`` does with the options in ``texts``.
-
-    Returns what must be unmounted at the end; None when pyfuse3 does that.
-    """
+def attach(operations: pyfuse3.Operations, mount_point: str, texts: list[str]) -> None:
+    """Mount as ``mount.lfs`` does with the options in ``texts``."""
     options = parse_options(texts).kernel_options("ceiling", os.geteuid() == 0)
     before = fuse_descriptors()
-    unmasked = mount_unmasked(mount_point, options)
-    connect(operations, unmasked.name_for_libfuse if unmasked else mount_point, options)
-    for descriptor in fuse_descriptors() - before:
-        install(RequestWaiter(descriptor))
-    return unmasked
+    connect(operations, mount_point, options)
+    opened = fuse_descriptors() - before
+    if len(opened) == 1:
+        descriptor = opened.pop()
+        install(RequestWaiter(descriptor), lambda: Negotiation.begun(descriptor))
+
+
+async def serve(mount_point: str) -> None:
+    """Serve until unmounted."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(functools.partial(pyfuse3.main, max_tasks=TASK_COUNT_MAX))
+        status = await trio.to_thread.run_sync(os.stat, mount_point)
+        read_ahead(status.st_dev, READ_AHEAD_KIB)
 
 
 def main() -> None:
     """Serve at the directory named on the command line, with the options after it."""
-    unmasked = attach(Ceiling(), sys.argv[1], sys.argv[2:])
+    attach(Ceiling(), sys.argv[1], sys.argv[2:])
     try:
-        trio.run(functools.partial(pyfuse3.main, max_tasks=TASK_COUNT_MAX))
+        trio.run(serve, sys.argv[1])
     finally:
-        mounted = unmasked is not None and unmasked.is_connected()
-        pyfuse3.close(unmount=unmasked is None or mounted)
-        if unmasked is not None and mounted:
-            unmasked.unmount()
+        pyfuse3.close()
 
 
 if __name__ == "__main__":
