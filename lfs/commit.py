@@ -71,9 +71,9 @@ class Committer:
         if not self._unlogged:
             return
         extents = self._write_out.take_dirty([*self._inodes.with_dirty_blocks.values()])
-        blocks = sum(len(extent.buffers) for extent in extents)
+        blocks = sum(extent.count for extent in extents)
         record_bytes = self._inodes.dirty_record_bytes() + volume.imap.unlogged_bytes
-        large = any(len(extent.buffers) >= BULK_BLOCKS for extent in extents)
+        large = any(extent.count >= BULK_BLOCKS for extent in extents)
         # One log write has to fit into one segment, whatever else is in use.
         room_blocks = min(_TOGETHER_BLOCKS_MAX, volume.superblock.segment_blocks // 2)
         record_room_bytes = room_blocks // 4 * volume.block_bytes

@@ -34,6 +34,7 @@ from lfs.ondisk import (
     WindowItem,
     pack_key,
 )
+from lfs.spans import DirtyBlocks
 from lfs.volume import Volume
 
 _WINDOWS_MAX = 4096
@@ -205,7 +206,7 @@ class Inode:
         self.windows: dict[int, Window] = {}
         self.read_window = -1
         """The last window that was read for dirty blocks not yet taken; -1 for none."""
-        self.dirty_blocks: dict[int, bytes | bytearray] = {}
+        self.dirty_blocks: DirtyBlocks = {}
         self.dirty_extents = DirtyExtents()
         self.open_count = 0
         # Access control lists; None until they are asked for, empty for none.

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lfs.checksum import checksum
-from lfs.device.base import BlockDevice
+from lfs.device.base import BlockDevice, Buffer
 from lfs.errors import DamageError, DeviceError, FilesystemError
 from lfs.imap import Imap, NodeCache
 from lfs.ondisk import (
@@ -199,7 +199,7 @@ class Volume:
         self,
         placement: Placement,
         entries: Sequence[Entry],
-        buffers: Sequence[bytes],
+        buffers: Sequence[Buffer],
         records: Sequence[Record],
         flags: int,
         time_ns: int,

@@ -49,12 +49,29 @@ class DirtyExtents:
             return None
         return self._starts[index], self._ends[index] - self._starts[index]
 
+    def count_in(self, start: int, count: int) -> int:
+        """Return how many of ``count`` blocks at ``start`` are dirty."""
+        ends = self._ends
+        if not ends or start >= ends[-1]:
+            return 0
+        end = start + count
+        first, last = bisect_right(ends, start), bisect_left(self._starts, end)
+        return sum(
+            min(end, ends[index]) - max(start, self._starts[index]) for index in range(first, last)
+        )
+
     def largest(self) -> tuple[int, int] | None:
         """Return ``(start, count)`` of the largest extent, the first of equals.
 
         Looks at every extent: after ``add``, ``extent_at`` is the cheaper question.
         """
         return max(self, key=lambda extent: extent[1], default=None)
+
+    def clear(self) -> None:
+        """Make all blocks clean."""
+        self._starts.clear()
+        self._ends.clear()
+        self._count = 0
 
     def add(self, start: int, count: int) -> int:
         """Make ``count`` blocks at ``start`` dirty; return how many of them were not."""

@@ -22,7 +22,7 @@ import struct
 from collections.abc import Sequence
 from pathlib import Path
 
-from lfs.device.base import BlockDevice
+from lfs.device.base import BlockDevice, Buffer
 from lfs.device.holes import HoleFiller
 from lfs.errors import DeviceError, UsageError
 
@@ -100,7 +100,7 @@ class FileDevice(BlockDevice):
             position += len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def write(self, offset_bytes: int, buffers: Sequence[bytes]) -> None:
+    def write(self, offset_bytes: int, buffers: Sequence[Buffer]) -> None:
         """Write ``buffers`` in a row; raises DeviceError (EROFS, ENOSPC, EIO, EINVAL)."""
         self.check_write(offset_bytes, sum(map(len, buffers)))
         position = offset_bytes
@@ -109,7 +109,7 @@ class FileDevice(BlockDevice):
         if self._holes is not None:
             self._holes.wrote(self._descriptor, offset_bytes, position)
 
-    def _write_all(self, position: int, buffers: Sequence[bytes | memoryview]) -> int:
+    def _write_all(self, position: int, buffers: Sequence[Buffer]) -> int:
         """Write at most ``_BUFFERS_MAX`` buffers, however many calls it takes; return the end."""
         end = position + sum(map(len, buffers))
         while position < end:
@@ -202,7 +202,7 @@ def _open(path: Path, read_only: bool, shown: Path | None = None) -> int:
         raise UsageError(f"cannot open {shown}: {error.strerror}") from error
 
 
-def _rest(buffers: Sequence[bytes | memoryview], written: int) -> list[bytes | memoryview]:
+def _rest(buffers: Sequence[Buffer], written: int) -> list[Buffer]:
     """Return what is left of ``buffers`` after their first ``written`` bytes."""
     for index, buffer in enumerate(buffers):
         if written < len(buffer):

@@ -51,9 +51,12 @@ class Record(NamedTuple):
     value: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Summary:
-    """The head of a log write (FORMAT.md, "Log write")."""
+    """The head of a log write (FORMAT.md, "Log write").
+
+    Nobody changes one; it is not frozen because each commit would pay for that.
+    """
 
     sequence: int
     address: int
@@ -70,8 +73,8 @@ class Summary:
     head: int
     flags: int
     time_ns: int
-    entries: tuple[Entry, ...] = ()
-    records: tuple[Record, ...] = ()
+    entries: Sequence[Entry] = ()
+    records: Sequence[Record] = ()
     checksum: int = field(default=0, compare=False)
 
     def pack(self, filesystem_id: bytes) -> bytes:
