@@ -155,7 +155,9 @@ class FileData:
         block_bytes = self._volume.block_bytes
         first, end = offset // block_bytes, -(-(offset + len(data)) // block_bytes)
         new = end - first
-        if inode.dirty_blocks:
+        if new == 1:
+            new -= first in inode.dirty_blocks
+        elif inode.dirty_blocks:
             new -= inode.dirty_extents.count_in(first, new)
         converting = inode.inline is not None
         if new or converting:

@@ -90,10 +90,11 @@ class Window:
         Returns the ``(address, count)`` of what was there before.
         """
         count = len(checksums)
-        replaced = self.unmap(first, first + count)
+        runs = self.runs
+        past_end = not runs or runs[-1][0] + runs[-1][1] <= first
+        replaced = [] if past_end else self.unmap(first, first + count)
         self.checksums[first : first + count] = array("I", checksums)
         self.mapped += count
-        runs = self.runs
         index = bisect_left(runs, (first,))
         if index:
             start, length, at = runs[index - 1]
@@ -113,8 +114,9 @@ class Window:
         """Unmap blocks ``first`` to ``end``; returns the ``(address, count)`` they had."""
         runs = self.runs
         low_index = bisect_left(runs, (first,))
-        if low_index and sum(runs[low_index - 1][:2]) > first:
-            low_index -= 1
+        if low_index:
+            start, count, _ = runs[low_index - 1]
+            low_index -= start + count > first
         high_index = bisect_left(runs, (end,), low_index)
         if low_index == high_index:
             return []

@@ -168,6 +168,7 @@ class WriteOut:
         entries: list[Entry] = []
         buffers: list[Buffer] = []
         block_bytes = self._volume.block_bytes
+        windows: dict[tuple[Inode, int], Window] = {}
         for extent in extents:
             checksums: list[int] = []
             for buffer in extent.buffers:
@@ -178,26 +179,38 @@ class WriteOut:
             inode = extent.inode
             entries.append(Entry(BLOCK_DATA, inode.ino, inode.version, extent.first, checksums))
             buffers += extent.buffers
-            self._map_extent(inode, extent.first, checksums, address)
+            self._map_extent(inode, extent.first, checksums, address, windows)
             address += len(checksums)
+        for (inode, index), window in windows.items():
+            self._inodes.store_mapped(inode, index, window)
+            self._inodes.mark_dirty(inode)
         return entries, buffers
 
-    def _map_extent(self, inode: Inode, first: int, checksums: list[int], address: int) -> None:
+    def _map_extent(
+        self,
+        inode: Inode,
+        first: int,
+        checksums: list[int],
+        address: int,
+        windows: dict[tuple[Inode, int], Window],
+    ) -> None:
+        """Point the windows of an extent to ``address`` and put them into ``windows``."""
         volume = self._volume
         size = volume.window_blocks
         position = 0
         while position < len(checksums):
             index, offset = divmod(first + position, size)
             count = min(size - offset, len(checksums) - position)
-            window = self._inodes.window(inode, index) or Window(size)
+            window = windows.get((inode, index))
+            if window is None:
+                window = self._inodes.window(inode, index) or Window(size)
+                windows[inode, index] = window
             part = checksums[position : position + count]
             inode.blocks += count
             for old_address, old_count in window.map(offset, part, address + position):
                 volume.usage.drop_live(old_address, old_count)
                 inode.blocks -= old_count
-            self._inodes.store_mapped(inode, index, window)
             position += count
-        self._inodes.mark_dirty(inode)
 
 
 def _split(

@@ -87,10 +87,14 @@ class DirtyExtents:
         # Extents first..last-1 overlap or touch the new one and become one with it.
         first = bisect_left(self._ends, start)
         last = bisect_right(self._starts, end)
+        if first == last:
+            self._starts.insert(first, start)
+            self._ends.insert(first, end)
+            self._count += count
+            return count
         before = sum(self._ends[first:last]) - sum(self._starts[first:last])
-        if first < last:
-            start = min(start, self._starts[first])
-            end = max(end, self._ends[last - 1])
+        start = min(start, self._starts[first])
+        end = max(end, self._ends[last - 1])
         self._starts[first:last] = [start]
         self._ends[first:last] = [end]
         added = end - start - before

@@ -79,7 +79,7 @@ class Summary:
 
     def pack(self, filesystem_id: bytes) -> bytes:
         """Return the summary's bytes, not padded to blocks."""
-        parts: list[bytes] = [b""]
+        parts: list[bytes] = []
         for kind, owner, version, key, checksums in self.entries:
             parts.append(_ENTRY.pack(kind, 0, 0, len(checksums), version, 0, owner, key))
             parts.append(struct.pack(f"<{len(checksums)}I", *checksums))
@@ -89,8 +89,8 @@ class Summary:
             else:
                 parts.append(_RECORD.pack(record_key, len(value)))
                 parts.append(value)
-        length = _SUMMARY.size + sum(map(len, parts))
-        parts[0] = _SUMMARY.pack(
+        body = b"".join(parts)
+        head = _SUMMARY.pack(
             SUMMARY_MAGIC,
             0,
             filesystem_id,
@@ -103,7 +103,7 @@ class Summary:
             self.payload_address,
             self.payload_blocks,
             self.summary_blocks,
-            length,
+            _SUMMARY.size + len(body),
             self.previous_checksum,
             self.flushed_sequence,
             self.run_blocks,
@@ -114,7 +114,7 @@ class Summary:
             0,
             self.time_ns,
         )
-        return sealed(bytearray(b"".join(parts)), _SUMMARY_CHECKSUM_OFFSET)
+        return sealed(head + body, _SUMMARY_CHECKSUM_OFFSET)
 
     @staticmethod
     def peek_bytes(first_block: bytes, filesystem_id: bytes, address: int) -> int:
