@@ -8,6 +8,7 @@ two against each other.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 
 import crcmod.predefined
@@ -22,3 +23,11 @@ checksum: Callable[[bytes], int] = (
     google_crc32c.value if google_crc32c.implementation == "c" else reference
 )
 """CRC-32C of ``bytes`` (no other buffer type) as an unsigned 32-bit value."""
+
+
+def block_checksums(raw: bytes | memoryview, block_bytes: int) -> list[int]:
+    """Return the checksum of each block of ``block_bytes`` in ``raw``, which holds whole ones.
+
+    Each is copied for that, to the same place: only ``bytes`` have a checksum.
+    """
+    return [checksum(block) for (block,) in struct.iter_unpack(f"{block_bytes}s", raw)]

@@ -291,13 +291,12 @@ class Cleaner:
             if inode is not None:
                 extents += self._load(inode, first, address, count)
         extents = _joined(extents)
-        self.moved_blocks += sum(len(extent.buffers) for extent in extents)
+        self.moved_blocks += sum(extent.count for extent in extents)
         self._write_out.place(extents, HEAD_COLD, now_ns, SUMMARY_CLEANER)
 
     def _load(self, inode: Inode, first: int, address: int, count: int) -> Iterator[Extent]:
         """Read what ``inode`` still has at ``address`` of blocks ``first`` to ``first + count``."""
         size = self._volume.window_blocks
-        block_bytes = self._volume.block_bytes
         end = first + count
         base = address - first
         while first < end:
@@ -314,10 +313,7 @@ class Cleaner:
                 except (DamageError, FilesystemError) as error:
                     self._volume.report(f"cleaner: inode {inode.ino}: {error}")
                     continue
-                buffers = [
-                    raw[start : start + block_bytes] for start in range(0, len(raw), block_bytes)
-                ]
-                yield Extent(inode, index * size + block, buffers)
+                yield Extent(inode, index * size + block, blocks, [raw])
             first += stop - offset
 
 
@@ -343,9 +339,10 @@ def _joined(extents: list[Extent]) -> list[Extent]:
         follows = (
             last is not None
             and last.inode is extent.inode
-            and last.first + len(last.buffers) == extent.first
+            and last.first + last.count == extent.first
         )
         if follows and last is not None:
+            last.count += extent.count
             last.buffers += extent.buffers
         else:
             joined.append(extent)

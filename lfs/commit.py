@@ -42,6 +42,10 @@ class Committer:
         self._inodes = inodes
         self._space = space
         self._write_out = write_out
+        superblock = volume.superblock
+        # One log write has to fit into one segment, whatever else is in use.
+        self._room_blocks = min(_TOGETHER_BLOCKS_MAX, superblock.segment_blocks // 2)
+        self._record_room_bytes = self._room_blocks // 4 * superblock.block_bytes
 
     @property
     def dirty(self) -> bool:
@@ -71,19 +75,18 @@ class Committer:
         if not self._unlogged:
             return
         extents = self._write_out.take_dirty([*self._inodes.with_dirty_blocks.values()])
-        blocks = sum(len(extent.buffers) for extent in extents)
+        counts = [extent.count for extent in extents]
+        blocks = sum(counts)
         record_bytes = self._inodes.dirty_record_bytes() + volume.imap.unlogged_bytes
-        large = any(len(extent.buffers) >= BULK_BLOCKS for extent in extents)
-        # One log write has to fit into one segment, whatever else is in use.
-        room_blocks = min(_TOGETHER_BLOCKS_MAX, volume.superblock.segment_blocks // 2)
-        record_room_bytes = room_blocks // 4 * volume.block_bytes
-        if blocks <= room_blocks and record_bytes <= record_room_bytes and not large:
+        large = blocks >= BULK_BLOCKS and max(counts) >= BULK_BLOCKS
+        if blocks <= self._room_blocks and record_bytes <= self._record_room_bytes and not large:
             self._commit_together(extents, blocks, record_bytes, now_ns, flags)
         else:
             self._write_out.place_all(extents, now_ns, flags)
             self._inodes.log_dirty()
             self._log_records(volume.imap.take_unlogged(), now_ns, flags)
-        volume.usage.note_commit(volume.log.written_sequence, volume.log.open_runs())
+        if volume.usage.has_emptied:
+            volume.usage.note_commit(volume.log.written_sequence, volume.log.open_runs())
 
     def _commit_together(
         self, extents: list[Extent], blocks: int, record_bytes: int, now_ns: int, flags: int

@@ -14,6 +14,7 @@ from lfs.errors import DamageError, FilesystemError
 from lfs.inodes import Inode, InodeTable, Window, window_key
 from lfs.ondisk import KIND_WINDOW, pack_key, unpack_key
 from lfs.space import SpaceRules
+from lfs.spans import Span, bytes_of, cut_around, put_blocks
 from lfs.volume import Volume
 from lfs.write_out import EXTENT_WRITE_OUT_BYTES, WriteOut
 
@@ -56,15 +57,22 @@ class FileData:
             return self._read_stored(inode, first, end)
         parts: list[bytes] = []
         block_bytes = self._volume.block_bytes
-        clean_from = first
-        for block in range(first, end):
+        clean_from = block = first
+        while block < end:
             dirty = inode.dirty_blocks.get(block)
             if dirty is None:
+                block += 1
                 continue
             if clean_from < block:
                 parts += self._read_stored(inode, clean_from, block)
-            parts.append(bytes(dirty).ljust(block_bytes, b"\0"))
-            clean_from = block + 1
+            if isinstance(dirty, Span):
+                stop = min(end, dirty.first + dirty.count)
+                parts.append(dirty.blocks(block, stop, block_bytes))
+                block = stop
+            else:
+                parts.append(bytes(dirty).ljust(block_bytes, b"\0"))
+                block += 1
+            clean_from = block
         if clean_from < end:
             parts += self._read_stored(inode, clean_from, end)
         return parts
@@ -147,8 +155,10 @@ class FileData:
         block_bytes = self._volume.block_bytes
         first, end = offset // block_bytes, -(-(offset + len(data)) // block_bytes)
         new = end - first
-        if inode.dirty_blocks:
-            new -= sum(1 for block in range(first, end) if block in inode.dirty_blocks)
+        if new == 1:
+            new -= first in inode.dirty_blocks
+        elif inode.dirty_blocks:
+            new -= inode.dirty_extents.count_in(first, new)
         converting = inode.inline is not None
         if new or converting:
             self._space.admit(
@@ -198,7 +208,9 @@ class FileData:
         """Return a block that will be partly overwritten, ready to be changed in place."""
         dirty = inode.dirty_blocks.get(block)
         if dirty is not None:
-            return dirty if isinstance(dirty, bytearray) else bytearray(dirty)
+            if isinstance(dirty, bytearray):
+                return dirty
+            return bytearray(bytes_of(dirty, block, self._volume.block_bytes))
         if block * self._volume.block_bytes >= inode.size:
             return bytearray()
         return bytearray(b"".join(self._read_stored(inode, block, block + 1)))
@@ -216,21 +228,23 @@ class FileData:
         """Put ``data`` into the dirty blocks ``first`` to ``end``."""
         block_bytes = self._volume.block_bytes
         blocks = inode.dirty_blocks
-        if not blocks:
+        if blocks:
+            cut_around(blocks, first, end, block_bytes)
+        else:
             self._inodes.with_dirty_blocks[inode.ino] = inode
-        position = -(offset - first * block_bytes)
-        for block in range(first, end):
-            part = data[max(0, position) : position + block_bytes]
-            if block == first and head is not None:
-                _overlay(head, max(0, -position), part)
-                blocks[block] = head
-            elif block == end - 1 and tail is not None:
-                _overlay(tail, 0, part)
-                blocks[block] = tail
-            else:
-                blocks[block] = part
-            position += block_bytes
         self._space.reservations.reserve(inode.dirty_extents.add(first, end - first))
+        start = 0
+        if head is not None:
+            skip = offset - first * block_bytes
+            start = min(len(data), block_bytes - skip)
+            _overlay(head, skip, data[:start])
+            blocks[first] = head
+            first += 1
+        if tail is not None:
+            end -= 1
+            _overlay(tail, 0, data[end * block_bytes - offset :])
+            blocks[end] = tail
+        put_blocks(blocks, first, end, data, start, block_bytes)
 
     def _leave_inline(self, inode: Inode) -> None:
         """Turn inline content into a dirty block; one block more was promised for it."""
@@ -281,9 +295,11 @@ class FileData:
 
     def _cut_block(self, inode: Inode, block: int, cut: int) -> None:
         """Zero what follows the first ``cut`` bytes of ``block``."""
+        block_bytes = self._volume.block_bytes
+        cut_around(inode.dirty_blocks, block, block + 1, block_bytes)
         dirty = inode.dirty_blocks.get(block)
         if dirty is not None:
-            inode.dirty_blocks[block] = bytearray(dirty[:cut])
+            inode.dirty_blocks[block] = bytearray(bytes_of(dirty, block, block_bytes)[:cut])
             return
         window = self._inodes.window(inode, block // self._volume.window_blocks)
         if window is None or not window.address(block % self._volume.window_blocks):
@@ -297,8 +313,10 @@ class FileData:
     def _drop_dirty(self, inode: Inode, from_block: int) -> None:
         if not inode.dirty_blocks:
             return
-        for block in [block for block in inode.dirty_blocks if block >= from_block]:
-            del inode.dirty_blocks[block]
+        blocks = inode.dirty_blocks
+        cut_around(blocks, from_block, FILE_BYTES_MAX, self._volume.block_bytes)
+        for block in [block for block in blocks if block >= from_block]:
+            del blocks[block]
         self._space.reservations.release(inode.dirty_extents.truncate(from_block))
         if not inode.dirty_blocks:
             self._inodes.with_dirty_blocks.pop(inode.ino, None)

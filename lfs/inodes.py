@@ -34,6 +34,7 @@ from lfs.ondisk import (
     WindowItem,
     pack_key,
 )
+from lfs.spans import DirtyBlocks
 from lfs.volume import Volume
 
 _WINDOWS_MAX = 4096
@@ -89,10 +90,11 @@ class Window:
         Returns the ``(address, count)`` of what was there before.
         """
         count = len(checksums)
-        replaced = self.unmap(first, first + count)
+        runs = self.runs
+        past_end = not runs or runs[-1][0] + runs[-1][1] <= first
+        replaced = [] if past_end else self.unmap(first, first + count)
         self.checksums[first : first + count] = array("I", checksums)
         self.mapped += count
-        runs = self.runs
         index = bisect_left(runs, (first,))
         if index:
             start, length, at = runs[index - 1]
@@ -112,8 +114,9 @@ class Window:
         """Unmap blocks ``first`` to ``end``; returns the ``(address, count)`` they had."""
         runs = self.runs
         low_index = bisect_left(runs, (first,))
-        if low_index and sum(runs[low_index - 1][:2]) > first:
-            low_index -= 1
+        if low_index:
+            start, count, _ = runs[low_index - 1]
+            low_index -= start + count > first
         high_index = bisect_left(runs, (end,), low_index)
         if low_index == high_index:
             return []
@@ -205,7 +208,7 @@ class Inode:
         self.windows: dict[int, Window] = {}
         self.read_window = -1
         """The last window that was read for dirty blocks not yet taken; -1 for none."""
-        self.dirty_blocks: dict[int, bytes | bytearray] = {}
+        self.dirty_blocks: DirtyBlocks = {}
         self.dirty_extents = DirtyExtents()
         self.open_count = 0
         # Access control lists; None until they are asked for, empty for none.

@@ -14,8 +14,8 @@ import errno
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from lfs.checksum import checksum
-from lfs.device.base import BlockDevice
+from lfs.checksum import block_checksums, checksum
+from lfs.device.base import BlockDevice, Buffer
 from lfs.errors import DamageError, DeviceError, FilesystemError
 from lfs.imap import Imap, NodeCache
 from lfs.ondisk import (
@@ -151,12 +151,10 @@ class Volume:
             if checksum(raw) != checksums[0]:
                 raise DamageError(f"data block {address}: checksum differs")
             return raw
-        start = 0
-        for index, expected in enumerate(checksums):
-            end = start + block_bytes
-            if checksum(raw[start:end]) != expected:
-                raise DamageError(f"data block {address + index}: checksum differs")
-            start = end
+        found = block_checksums(raw, block_bytes)
+        if found != [*checksums]:
+            index = next(i for i in range(count) if found[i] != checksums[i])
+            raise DamageError(f"data block {address + index}: checksum differs")
         return raw
 
     # ------------------------------------------------------------------ writing
@@ -199,7 +197,7 @@ class Volume:
         self,
         placement: Placement,
         entries: Sequence[Entry],
-        buffers: Sequence[bytes],
+        buffers: Sequence[Buffer],
         records: Sequence[Record],
         flags: int,
         time_ns: int,

@@ -12,12 +12,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lfs.alloc.dirty import DirtyExtents
-from lfs.checksum import checksum
+from lfs.checksum import block_checksums, checksum
+from lfs.device.base import Buffer
 from lfs.inodes import Inode, InodeTable, Window
 from lfs.ondisk import BLOCK_DATA, Entry
 from lfs.segments.writer import BULK_BLOCKS, HEAD_BULK, HEAD_MAIN, Placement
 from lfs.space import SpaceRules
+from lfs.spans import buffers_of
 from lfs.volume import Volume
 
 EXTENT_WRITE_OUT_BYTES = 8 << 20
@@ -28,11 +29,12 @@ _NEIGHBOUR_RUNS_MIN = 4
 
 @dataclass(slots=True)
 class Extent:
-    """Adjacent dirty blocks of one file and their bytes, padded to whole blocks."""
+    """``count`` adjacent dirty blocks of one file, in buffers of one or more whole blocks."""
 
     inode: Inode
     first: int
-    buffers: list[bytes]
+    count: int
+    buffers: list[Buffer]
 
 
 class WriteOut:
@@ -43,7 +45,7 @@ class WriteOut:
         self._volume = volume
         self._inodes = inodes
         self._space = space
-        self._spare_blocks = 0
+        self._spare_blocks: int | None = None
 
     # --------------------------------------------------------------- collecting
 
@@ -53,8 +55,7 @@ class WriteOut:
         Raises DamageError or DeviceError when a window can't be read; then all of it
         is dirty as before.
         """
-        # Half of what is clean beyond all promises may go to defragmentation.
-        self._spare_blocks = max(0, -self._space.shortage_blocks(0)) // 2
+        self._spare_blocks = None
         for inode in inodes:
             # Reads the windows too, so that nothing needs to be read once data is in hand.
             self._take_neighbours(inode)
@@ -62,23 +63,18 @@ class WriteOut:
 
     def _take(self, inode: Inode) -> list[Extent]:
         blocks = inode.dirty_blocks
+        block_bytes = self._volume.block_bytes
         extents = [
-            Extent(inode, first, [self._whole(blocks[first + i]) for i in range(count)])
+            Extent(inode, first, count, buffers_of(blocks, first, count, block_bytes))
             for first, count in inode.dirty_extents
         ]
         self._space.reservations.release(inode.dirty_extents.count)
-        inode.dirty_blocks = {}
+        blocks.clear()
+        inode.dirty_extents.clear()
         inode.read_window = -1
-        inode.dirty_extents = DirtyExtents()
         self._inodes.with_dirty_blocks.pop(inode.ino, None)
         self._inodes.mark_dirty(inode)
         return extents
-
-    def _whole(self, block: bytes | bytearray) -> bytes:
-        raw = bytes(block)
-        if len(raw) < self._volume.block_bytes:
-            return raw.ljust(self._volume.block_bytes, b"\0")
-        return raw
 
     def _take_neighbours(self, inode: Inode) -> None:
         """Make the unchanged blocks of fragmented windows dirty when that is cheap.
@@ -91,9 +87,12 @@ class WriteOut:
         size = self._volume.window_blocks
         by_window: dict[int, int] = {}
         for first, count in inode.dirty_extents:
-            for index in range(first // size, (first + count - 1) // size + 1):
-                low, high = max(first, index * size), min(first + count, (index + 1) * size)
-                by_window[index] = by_window.get(index, 0) + high - low
+            while count:
+                index, offset = divmod(first, size)
+                part = min(size - offset, count)
+                by_window[index] = by_window.get(index, 0) + part
+                first += part
+                count -= part
         for index, dirty in by_window.items():
             window = self._inodes.window(inode, index)
             if window is None or dirty == size:
@@ -111,6 +110,9 @@ class WriteOut:
             wanted = [b for b in range(first, first + count) if base + b not in inode.dirty_blocks]
             if not wanted:
                 continue
+            if self._spare_blocks is None:
+                # Half of what is clean beyond all promises may go to defragmentation.
+                self._spare_blocks = max(0, -self._space.shortage_blocks(0)) // 2
             if len(wanted) > self._spare_blocks:
                 return
             try:
@@ -127,8 +129,8 @@ class WriteOut:
 
     def place_all(self, extents: Sequence[Extent], time_ns: int, flags: int = 0) -> None:
         """Write extents without records: large ones to the bulk head, the others to main."""
-        large = [extent for extent in extents if len(extent.buffers) >= BULK_BLOCKS]
-        small = [extent for extent in extents if len(extent.buffers) < BULK_BLOCKS]
+        large = [extent for extent in extents if extent.count >= BULK_BLOCKS]
+        small = [extent for extent in extents if extent.count < BULK_BLOCKS]
         self.place(large, HEAD_BULK, time_ns, flags)
         self.place(small, HEAD_MAIN, time_ns, flags)
 
@@ -137,9 +139,9 @@ class WriteOut:
 
         What could not be written in one place is written and mapped in another.
         """
-        rest = [extent for extent in extents if extent.buffers]
+        rest = [*extents]
         while rest:
-            wanted = sum(len(extent.buffers) for extent in rest)
+            wanted = sum(extent.count for extent in rest)
             # A large file is likely to grow further: expect as much again as it has.
             expected = sum({e.inode.ino: e.inode.blocks for e in rest}.values())
             placement = self._volume.reserve(
@@ -150,58 +152,90 @@ class WriteOut:
                 whole=False,
                 expected_blocks=expected if head == HEAD_BULK else 0,
             )
-            now, rest = _split(rest, placement.payload_blocks)
+            now, rest = _split(rest, placement.payload_blocks, self._volume.block_bytes)
             entries, buffers = self.map(now, placement)
             if not self._volume.emit(placement, entries, buffers, (), flags, time_ns):
                 rest = now + rest
 
     def map(
         self, extents: Sequence[Extent], placement: Placement
-    ) -> tuple[list[Entry], list[bytes]]:
+    ) -> tuple[list[Entry], list[Buffer]]:
         """Point the windows of ``extents`` to a placement.
 
         Returns the entries and buffers that the log write there must have.
         """
         address = placement.payload_address
         entries: list[Entry] = []
-        buffers: list[bytes] = []
+        buffers: list[Buffer] = []
+        block_bytes = self._volume.block_bytes
+        windows: dict[tuple[Inode, int], Window] = {}
         for extent in extents:
-            checksums = [checksum(buffer) for buffer in extent.buffers]
+            checksums: list[int] = []
+            for buffer in extent.buffers:
+                if type(buffer) is bytes and len(buffer) == block_bytes:
+                    checksums.append(checksum(buffer))
+                else:
+                    checksums += block_checksums(buffer, block_bytes)
             inode = extent.inode
             entries.append(Entry(BLOCK_DATA, inode.ino, inode.version, extent.first, checksums))
             buffers += extent.buffers
-            self._map_extent(inode, extent.first, checksums, address)
+            self._map_extent(inode, extent.first, checksums, address, windows)
             address += len(checksums)
+        for (inode, index), window in windows.items():
+            self._inodes.store_mapped(inode, index, window)
+            self._inodes.mark_dirty(inode)
         return entries, buffers
 
-    def _map_extent(self, inode: Inode, first: int, checksums: list[int], address: int) -> None:
+    def _map_extent(
+        self,
+        inode: Inode,
+        first: int,
+        checksums: list[int],
+        address: int,
+        windows: dict[tuple[Inode, int], Window],
+    ) -> None:
+        """Point the windows of an extent to ``address`` and put them into ``windows``."""
         volume = self._volume
         size = volume.window_blocks
         position = 0
         while position < len(checksums):
             index, offset = divmod(first + position, size)
             count = min(size - offset, len(checksums) - position)
-            window = self._inodes.window(inode, index) or Window(size)
+            window = windows.get((inode, index))
+            if window is None:
+                window = self._inodes.window(inode, index) or Window(size)
+                windows[inode, index] = window
             part = checksums[position : position + count]
             inode.blocks += count
             for old_address, old_count in window.map(offset, part, address + position):
                 volume.usage.drop_live(old_address, old_count)
                 inode.blocks -= old_count
-            self._inodes.store_mapped(inode, index, window)
             position += count
-        self._inodes.mark_dirty(inode)
 
 
-def _split(extents: list[Extent], blocks: int) -> tuple[list[Extent], list[Extent]]:
+def _split(
+    extents: list[Extent], blocks: int, block_bytes: int
+) -> tuple[list[Extent], list[Extent]]:
     """Return the extents that make up the first ``blocks`` blocks, and the rest."""
     taken: list[Extent] = []
     for position, extent in enumerate(extents):
-        count = len(extent.buffers)
-        if count > blocks:
-            rest = [Extent(extent.inode, extent.first + blocks, extent.buffers[blocks:])]
+        if extent.count > blocks:
+            head, tail = _split_buffers(extent.buffers, blocks * block_bytes)
+            inode, first = extent.inode, extent.first
+            rest = [Extent(inode, first + blocks, extent.count - blocks, tail)]
             if blocks:
-                taken.append(Extent(extent.inode, extent.first, extent.buffers[:blocks]))
+                taken.append(Extent(inode, first, blocks, head))
             return taken, rest + extents[position + 1 :]
         taken.append(extent)
-        blocks -= count
+        blocks -= extent.count
     return taken, []
+
+
+def _split_buffers(buffers: list[Buffer], length: int) -> tuple[list[Buffer], list[Buffer]]:
+    """Return the buffers that hold the first ``length`` bytes, and the rest."""
+    for index, buffer in enumerate(buffers):
+        if length < len(buffer):
+            view = memoryview(buffer)
+            return [*buffers[:index], view[:length]], [view[length:], *buffers[index + 1 :]]
+        length -= len(buffer)
+    return buffers, []

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lfs.checksum import checksum, reference
+from lfs.checksum import block_checksums, checksum, reference
 
 
 @pytest.mark.parametrize("function", [checksum, reference, google_crc32c.value])
@@ -31,3 +31,10 @@ def test_checksum_vectors_of_rfc_3720(
 @given(st.binary(max_size=8192))
 def test_checksum_equals_the_reference(data: bytes) -> None:
     assert checksum(data) == reference(data)
+
+
+@given(st.lists(st.binary(min_size=16, max_size=16), max_size=5))
+def test_checksums_of_blocks_are_those_of_each(blocks: list[bytes]) -> None:
+    raw = b"".join(blocks)
+    assert block_checksums(raw, 16) == [reference(block) for block in blocks]
+    assert block_checksums(memoryview(raw), 16) == block_checksums(raw, 16)

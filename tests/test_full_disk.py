@@ -16,7 +16,7 @@ import pytest
 
 from fsck.check import check_device
 from lfs.checkpoint import Checkpointer
-from lfs.device.base import BlockDevice
+from lfs.device.base import BlockDevice, Buffer
 from lfs.device.memory import MemoryDevice
 from lfs.errors import DeviceError, FilesystemError
 from lfs.filesystem import Filesystem
@@ -272,7 +272,7 @@ class SmallHost(BlockDevice):
         """Read."""
         return self.device.read(offset_bytes, length_bytes)
 
-    def write(self, offset_bytes: int, buffers: Sequence[bytes]) -> None:
+    def write(self, offset_bytes: int, buffers: Sequence[Buffer]) -> None:
         """Write while the budget lasts."""
         length = sum(map(len, buffers))
         if length > self.budget_bytes:

@@ -49,12 +49,29 @@ class DirtyExtents:
             return None
         return self._starts[index], self._ends[index] - self._starts[index]
 
+    def count_in(self, start: int, count: int) -> int:
+        """Return how many of ``count`` blocks at ``start`` are dirty."""
+        ends = self._ends
+        if not ends or start >= ends[-1]:
+            return 0
+        end = start + count
+        first, last = bisect_right(ends, start), bisect_left(self._starts, end)
+        return sum(
+            min(end, ends[index]) - max(start, self._starts[index]) for index in range(first, last)
+        )
+
     def largest(self) -> tuple[int, int] | None:
         """Return ``(start, count)`` of the largest extent, the first of equals.
 
         Looks at every extent: after ``add``, ``extent_at`` is the cheaper question.
         """
         return max(self, key=lambda extent: extent[1], default=None)
+
+    def clear(self) -> None:
+        """Make all blocks clean."""
+        self._starts.clear()
+        self._ends.clear()
+        self._count = 0
 
     def add(self, start: int, count: int) -> int:
         """Make ``count`` blocks at ``start`` dirty; return how many of them were not."""
@@ -70,10 +87,14 @@ class DirtyExtents:
         # Extents first..last-1 overlap or touch the new one and become one with it.
         first = bisect_left(self._ends, start)
         last = bisect_right(self._starts, end)
+        if first == last:
+            self._starts.insert(first, start)
+            self._ends.insert(first, end)
+            self._count += count
+            return count
         before = sum(self._ends[first:last]) - sum(self._starts[first:last])
-        if first < last:
-            start = min(start, self._starts[first])
-            end = max(end, self._ends[last - 1])
+        start = min(start, self._starts[first])
+        end = max(end, self._ends[last - 1])
         self._starts[first:last] = [start]
         self._ends[first:last] = [end]
         added = end - start - before

@@ -14,6 +14,9 @@ from collections.abc import Sequence
 
 from lfs.errors import DeviceError
 
+Buffer = bytes | memoryview
+"""What can be written; nobody changes it."""
+
 
 class BlockDevice(ABC):
     """An array of ``size_bytes`` bytes that can be read, written and flushed."""
@@ -31,7 +34,7 @@ class BlockDevice(ABC):
         """
 
     @abstractmethod
-    def write(self, offset_bytes: int, buffers: Sequence[bytes]) -> None:
+    def write(self, offset_bytes: int, buffers: Sequence[Buffer]) -> None:
         """Write ``buffers`` one after the other at ``offset_bytes``.
 
         Nothing is durable before ``flush``.  Raises DeviceError: EROFS on a

@@ -2,7 +2,8 @@
 
 Requests go through the page cache of the host with ``preadv(2)`` and
 ``pwritev(2)``: nothing is copied here, and a read of what was just written
-costs no device access.  ``flush`` is ``fdatasync(2)``.
+costs no device access.  ``flush`` is ``fdatasync(2)``.  Holes of an image file are
+filled ahead of commits (``lfs.device.holes``).
 
 After a failed ``fdatasync`` the kernel forgets which pages it could not write,
 and the next call succeeds without them.  Therefore a device that has failed one
@@ -21,7 +22,8 @@ import struct
 from collections.abc import Sequence
 from pathlib import Path
 
-from lfs.device.base import BlockDevice
+from lfs.device.base import BlockDevice, Buffer
+from lfs.device.holes import HoleFiller
 from lfs.errors import DeviceError, UsageError
 
 _BUFFERS_MAX = os.sysconf("SC_IOV_MAX")
@@ -45,7 +47,7 @@ def _device_error(error: OSError, request: str, offset_bytes: int) -> DeviceErro
 
 
 class FileDevice(BlockDevice):
-    """A device over the image file or block device ``path``."""
+    """A device over the image file or block device ``path``.  One thread writes at a time."""
 
     def __init__(self, path: str | Path, read_only: bool = False) -> None:
         """Open ``path``; its size is what it is now, in whole ``align_bytes``.
@@ -61,6 +63,7 @@ class FileDevice(BlockDevice):
         size_bytes = os.lseek(self._descriptor, 0, os.SEEK_END)
         self.size_bytes = size_bytes - size_bytes % self.align_bytes
         self.is_block_device = stat.S_ISBLK(os.fstat(self._descriptor).st_mode)
+        self._holes = None if self.is_block_device else HoleFiller(self.size_bytes)
 
     def make_writable(self) -> None:
         """Open what was opened read-only for writing too; raises UsageError.
@@ -97,14 +100,16 @@ class FileDevice(BlockDevice):
             position += len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def write(self, offset_bytes: int, buffers: Sequence[bytes]) -> None:
+    def write(self, offset_bytes: int, buffers: Sequence[Buffer]) -> None:
         """Write ``buffers`` in a row; raises DeviceError (EROFS, ENOSPC, EIO, EINVAL)."""
         self.check_write(offset_bytes, sum(map(len, buffers)))
         position = offset_bytes
         for start in range(0, len(buffers), _BUFFERS_MAX):
             position = self._write_all(position, buffers[start : start + _BUFFERS_MAX])
+        if self._holes is not None:
+            self._holes.wrote(self._descriptor, offset_bytes, position)
 
-    def _write_all(self, position: int, buffers: Sequence[bytes | memoryview]) -> int:
+    def _write_all(self, position: int, buffers: Sequence[Buffer]) -> int:
         """Write at most ``_BUFFERS_MAX`` buffers, however many calls it takes; return the end."""
         end = position + sum(map(len, buffers))
         while position < end:
@@ -120,6 +125,8 @@ class FileDevice(BlockDevice):
     def flush(self) -> None:
         """Make every completed write durable; raises DeviceError, and then for ever."""
         if self._flush_error is None and not self.read_only:
+            if self._holes is not None:
+                self._holes.flushed()
             try:
                 os.fdatasync(self._descriptor)
             except OSError as error:
@@ -139,6 +146,8 @@ class FileDevice(BlockDevice):
                 )
             else:
                 _punch_hole(self._descriptor, offset_bytes, length_bytes)
+                if self._holes is not None:
+                    self._holes.discarded()
         except OSError as error:
             if error.errno not in _DISCARD_UNSUPPORTED:
                 raise _device_error(error, "discard", offset_bytes) from error
@@ -193,7 +202,7 @@ def _open(path: Path, read_only: bool, shown: Path | None = None) -> int:
         raise UsageError(f"cannot open {shown}: {error.strerror}") from error
 
 
-def _rest(buffers: Sequence[bytes | memoryview], written: int) -> list[bytes | memoryview]:
+def _rest(buffers: Sequence[Buffer], written: int) -> list[Buffer]:
     """Return what is left of ``buffers`` after their first ``written`` bytes."""
     for index, buffer in enumerate(buffers):
         if written < len(buffer):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from lfs.device.base import BlockDevice
+from lfs.device.base import BlockDevice, Buffer
 
 PAGE_BYTES = 4096
 _ZERO_PAGE = bytes(PAGE_BYTES)
@@ -57,14 +57,14 @@ class MemoryDevice(BlockDevice):
         joined = pages[0] if len(pages) == 1 else b"".join(pages)
         return joined[skip : skip + length_bytes]
 
-    def write(self, offset_bytes: int, buffers: Sequence[bytes]) -> None:
+    def write(self, offset_bytes: int, buffers: Sequence[Buffer]) -> None:
         """Write ``buffers`` one after the other; raises DeviceError (EROFS, EINVAL)."""
         self.check_write(offset_bytes, sum(map(len, buffers)))
         for buffer in buffers:
             self._write_one(offset_bytes, buffer)
             offset_bytes += len(buffer)
 
-    def _write_one(self, offset_bytes: int, buffer: bytes) -> None:
+    def _write_one(self, offset_bytes: int, buffer: Buffer) -> None:
         index, skip = divmod(offset_bytes, PAGE_BYTES)
         position = 0
         while position < len(buffer):

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from lfs.device.base import BlockDevice
+from lfs.device.base import BlockDevice, Buffer
 from lfs.device.memory import MemoryDevice
 
 
@@ -77,7 +77,7 @@ class RecordingDevice(BlockDevice):
         self.read_bytes += length_bytes
         return self.device.read(offset_bytes, length_bytes)
 
-    def write(self, offset_bytes: int, buffers: Sequence[bytes]) -> None:
+    def write(self, offset_bytes: int, buffers: Sequence[Buffer]) -> None:
         """Write to the wrapped device as one event; raises what it raises."""
         data = b"".join(buffers)
         self.write_count += 1

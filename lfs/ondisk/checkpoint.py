@@ -69,7 +69,7 @@ class Checkpoint:
         for index, pointer in enumerate(self.usage_pages):
             offset = _CHECKPOINT.size + index * _USAGE_POINTER.size
             _USAGE_POINTER.pack_into(raw, offset, pointer.address, pointer.checksum, 0)
-        return sealed(raw, _CHECKPOINT_CHECKSUM_OFFSET)
+        return sealed(bytes(raw), _CHECKPOINT_CHECKSUM_OFFSET)
 
     @classmethod
     def unpack(cls, raw: bytes, filesystem_id: bytes, offset_bytes: int) -> Checkpoint:

@@ -62,7 +62,7 @@ def pack_node(
     assert used <= block_bytes, (used, block_bytes)
     header = BLOCK_HEADER.pack(NODE_MAGIC, 0, filesystem_id, address, sequence)
     raw = header + _NODE_HEADER.pack(node.level, 0, count, used) + body
-    return sealed(bytearray(raw.ljust(block_bytes, b"\0")), BLOCK_CHECKSUM_OFFSET)
+    return sealed(raw.ljust(block_bytes, b"\0"), BLOCK_CHECKSUM_OFFSET)
 
 
 def unpack_node(raw: bytes, filesystem_id: bytes, address: int) -> Node:

@@ -14,10 +14,9 @@ CHECKSUM_FIELD = struct.Struct("<I")
 _ZERO_CHECKSUM = bytes(CHECKSUM_FIELD.size)
 
 
-def sealed(raw: bytearray, offset: int) -> bytes:
-    """Return ``raw`` with its checksum, taken over zeros there, stored at ``offset``."""
-    CHECKSUM_FIELD.pack_into(raw, offset, checksum(bytes(raw)))
-    return bytes(raw)
+def sealed(raw: bytes, offset: int) -> bytes:
+    """Return ``raw``, which has zeros at ``offset``, with its checksum stored there."""
+    return raw[:offset] + CHECKSUM_FIELD.pack(checksum(raw)) + raw[offset + CHECKSUM_FIELD.size :]
 
 
 def seal_holds(raw: bytes, offset: int) -> bool:

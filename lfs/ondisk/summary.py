@@ -51,9 +51,12 @@ class Record(NamedTuple):
     value: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Summary:
-    """The head of a log write (FORMAT.md, "Log write")."""
+    """The head of a log write (FORMAT.md, "Log write").
+
+    Nobody changes one; it is not frozen because each commit would pay for that.
+    """
 
     sequence: int
     address: int
@@ -70,13 +73,13 @@ class Summary:
     head: int
     flags: int
     time_ns: int
-    entries: tuple[Entry, ...] = ()
-    records: tuple[Record, ...] = ()
+    entries: Sequence[Entry] = ()
+    records: Sequence[Record] = ()
     checksum: int = field(default=0, compare=False)
 
     def pack(self, filesystem_id: bytes) -> bytes:
         """Return the summary's bytes, not padded to blocks."""
-        parts: list[bytes] = [b""]
+        parts: list[bytes] = []
         for kind, owner, version, key, checksums in self.entries:
             parts.append(_ENTRY.pack(kind, 0, 0, len(checksums), version, 0, owner, key))
             parts.append(struct.pack(f"<{len(checksums)}I", *checksums))
@@ -86,8 +89,8 @@ class Summary:
             else:
                 parts.append(_RECORD.pack(record_key, len(value)))
                 parts.append(value)
-        length = _SUMMARY.size + sum(map(len, parts))
-        parts[0] = _SUMMARY.pack(
+        body = b"".join(parts)
+        head = _SUMMARY.pack(
             SUMMARY_MAGIC,
             0,
             filesystem_id,
@@ -100,7 +103,7 @@ class Summary:
             self.payload_address,
             self.payload_blocks,
             self.summary_blocks,
-            length,
+            _SUMMARY.size + len(body),
             self.previous_checksum,
             self.flushed_sequence,
             self.run_blocks,
@@ -111,7 +114,7 @@ class Summary:
             0,
             self.time_ns,
         )
-        return sealed(bytearray(b"".join(parts)), _SUMMARY_CHECKSUM_OFFSET)
+        return sealed(head + body, _SUMMARY_CHECKSUM_OFFSET)
 
     @staticmethod
     def peek_bytes(first_block: bytes, filesystem_id: bytes, address: int) -> int:

@@ -99,7 +99,7 @@ class Superblock:
             self.created_ns,
             self.hash_seed,
         )
-        return sealed(raw, _SUPERBLOCK_CHECKSUM_OFFSET)
+        return sealed(bytes(raw), _SUPERBLOCK_CHECKSUM_OFFSET)
 
     @classmethod
     def unpack(cls, raw: bytes, offset_bytes: int) -> Superblock:

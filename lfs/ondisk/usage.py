@@ -55,7 +55,7 @@ def pack_usage_page(
     )
     header = BLOCK_HEADER.pack(USAGE_MAGIC, 0, filesystem_id, address, sequence)
     raw = header + _USAGE_HEADER.pack(index, len(entries)) + body
-    return sealed(bytearray(raw.ljust(block_bytes, b"\0")), BLOCK_CHECKSUM_OFFSET)
+    return sealed(raw.ljust(block_bytes, b"\0"), BLOCK_CHECKSUM_OFFSET)
 
 
 def unpack_usage_page(raw: bytes, index: int, filesystem_id: bytes, address: int) -> list[Usage]:

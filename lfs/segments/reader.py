@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lfs.checksum import checksum
+from lfs.checksum import block_checksums
 from lfs.device.base import BlockDevice
 from lfs.errors import DamageError
 from lfs.ondisk import Summary, Superblock
@@ -67,9 +67,8 @@ class LogReader:
             batch = expected[start : start + VERIFY_BLOCKS]
             offset_bytes = (summary.payload_address + start) * block_bytes
             raw = self._device.read(offset_bytes, len(batch) * block_bytes)
-            for index, value in enumerate(batch):
-                if checksum(raw[index * block_bytes : (index + 1) * block_bytes]) != value:
-                    return False
+            if block_checksums(raw, block_bytes) != batch:
+                return False
         return True
 
     def walk_run(self, run_address: int, last_sequence: int) -> Iterator[Summary]:

@@ -91,6 +91,8 @@ class UsageTable:
         self._empty: set[int] = set()
         self._committed: deque[tuple[int, list[int]]] = deque()
         self._waiting: set[int] = set()
+        self._released_for: tuple[int, int] | None = None
+        """What ``release`` was told when it last looked through all that is waiting."""
         self.given_up: set[int] = set()
         """Runs in use where a write failed."""
         self._unwritable: set[int] = set()
@@ -342,6 +344,11 @@ class UsageTable:
 
     # ------------------------------------------------------------------------ reuse
 
+    @property
+    def has_emptied(self) -> bool:
+        """Tell whether ``note_commit`` has runs to look at."""
+        return bool(self._empty)
+
     def note_commit(self, sequence: int, open_runs: Collection[int]) -> None:
         """Collect the runs that are empty in the commit that ended with ``sequence``."""
         if self._empty:
@@ -360,10 +367,13 @@ class UsageTable:
         log write that the older checkpoint's roll-forward needs, and
         ``checkpoint_number`` the newest durable checkpoint.
         """
+        needs = (log_start, checkpoint_number)
         while self._committed and self._committed[0][0] <= flushed_sequence:
             self._waiting.update(self._committed.popleft()[1])
-        if not self._waiting:
+            self._released_for = None
+        if not self._waiting or needs == self._released_for:
             return
+        self._released_for = needs
         free = [
             run
             for run in sorted(self._waiting)

@@ -25,9 +25,10 @@ from __future__ import annotations
 import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from lfs.checksum import CHECKSUM_BYTES
-from lfs.device.base import BlockDevice
+from lfs.device.base import BlockDevice, Buffer
 from lfs.errors import DeviceError, FilesystemError
 from lfs.ondisk import (
     ENTRY_BYTES,
@@ -80,8 +81,7 @@ class Head:
         return self.summary_end - self.summary_next - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
+class Placement(NamedTuple):
     """Where the next log write goes: fixed by ``reserve``, used up by ``emit``."""
 
     head: Head
@@ -92,8 +92,7 @@ class Placement:
     payload_blocks: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Fit:
+class _Fit(NamedTuple):
     """A log write that looks for room: what its summary must hold, what it would carry."""
 
     block_bytes: int
@@ -253,14 +252,14 @@ class LogWriter:
         assert head.summary_next == self.next_address
         placement = Placement(head, self.next_sequence, head.summary_next, 1, head.summary_next, 0)
         head.summary_next += 1
-        self._write(placement, (), (), (), SUMMARY_JUMP, 0, target.summary_next)
+        self._write(placement, (), (), (), SUMMARY_JUMP, 0, target.summary_next, 0)
         self._promised = target
 
     def emit(
         self,
         placement: Placement,
         entries: Sequence[Entry],
-        buffers: Sequence[bytes],
+        buffers: Sequence[Buffer],
         records: Sequence[Record],
         flags: int,
         time_ns: int,
@@ -273,7 +272,9 @@ class LogWriter:
         counted there until they get another place.
         """
         head = placement.head
-        blocks = sum(len(entry.checksums) for entry in entries)
+        blocks = 0
+        for entry in entries:
+            blocks += len(entry.checksums)
         assert blocks <= placement.payload_blocks
         assert placement.sequence == self.next_sequence
         if head.payload_next:
@@ -286,38 +287,39 @@ class LogWriter:
         if blocks:
             self._usage.add_live(placement.payload_address, blocks)
         self._promised = head
-        self._write(placement, entries, buffers, records, flags, time_ns, head.summary_next)
+        self._write(placement, entries, buffers, records, flags, time_ns, head.summary_next, blocks)
 
     def _write(
         self,
         placement: Placement,
         entries: Sequence[Entry],
-        buffers: Sequence[bytes],
+        buffers: Sequence[Buffer],
         records: Sequence[Record],
         flags: int,
         time_ns: int,
         next_address: int,
+        payload_blocks: int,
     ) -> None:
         head = placement.head
         block_bytes = self._superblock.block_bytes
         summary = Summary(
-            sequence=placement.sequence,
-            address=placement.address,
-            next_address=next_address,
-            run_address=head.run_address,
-            run_blocks=head.run_blocks,
-            run_sequence=head.run_sequence,
-            run_next_address=head.summary_next,
-            payload_address=placement.payload_address,
-            payload_blocks=sum(len(entry.checksums) for entry in entries),
-            summary_blocks=placement.summary_blocks,
-            previous_checksum=self.previous_checksum,
-            flushed_sequence=self.flushed_sequence,
-            head=head.number,
-            flags=flags,
-            time_ns=time_ns,
-            entries=tuple(entries),
-            records=tuple(records),
+            placement.sequence,
+            placement.address,
+            next_address,
+            head.run_address,
+            head.run_blocks,
+            head.run_sequence,
+            head.summary_next,
+            placement.payload_address,
+            payload_blocks,
+            placement.summary_blocks,
+            self.previous_checksum,
+            self.flushed_sequence,
+            head.number,
+            flags,
+            time_ns,
+            entries,
+            records,
         )
         raw = summary.pack(self._superblock.filesystem_id)
         padded = raw.ljust(placement.summary_blocks * block_bytes, b"\0")
@@ -326,15 +328,17 @@ class LogWriter:
         self.previous_checksum = summary_checksum(raw)
         self.next_sequence += 1
         self.next_address = next_address
-        self.blocks_since_checkpoint += placement.summary_blocks + summary.payload_blocks
+        self.blocks_since_checkpoint += placement.summary_blocks + payload_blocks
         try:
             self._write_blocks(placement, padded, buffers)
         except DeviceError:
-            self._give_up(placement, summary.payload_blocks)
+            self._give_up(placement, payload_blocks)
             raise
         head.written_sequence = placement.sequence
 
-    def _write_blocks(self, placement: Placement, summary: bytes, buffers: Sequence[bytes]) -> None:
+    def _write_blocks(
+        self, placement: Placement, summary: bytes, buffers: Sequence[Buffer]
+    ) -> None:
         block_bytes = self._superblock.block_bytes
         summary_end = placement.address + placement.summary_blocks
         if not buffers or placement.payload_address == summary_end:

@@ -51,6 +51,16 @@ def test_dirty_extents_match_a_set_of_blocks(steps: list[tuple[str, int, int]]) 
             holder = next((e for e in expected if e[0] <= probe < sum(e)), None)
             assert dirty.extent_at(probe) == holder
             assert (probe in dirty) == (probe in model)
+            span = set(range(probe, probe + count))
+            assert dirty.count_in(probe, count) == len(model & span)
+
+
+def test_dirty_extents_are_clean_after_clear() -> None:
+    dirty = DirtyExtents()
+    dirty.add(3, 4)
+    dirty.clear()
+    assert (list(dirty), dirty.count) == ([], 0)
+    assert dirty.add(5, 1) == 1
 
 
 def test_dirty_extents_written_in_order_are_one() -> None:

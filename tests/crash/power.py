@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, count, repeat
 
-from lfs.device.base import BlockDevice
+from lfs.device.base import BlockDevice, Buffer
 from lfs.device.memory import MemoryDevice
 from lfs.filesystem import Filesystem
 from tests.client import Client, Request
@@ -52,7 +52,7 @@ class PowerDevice(BlockDevice):
         """Read."""
         return self.medium.read(offset_bytes, length_bytes)
 
-    def write(self, offset_bytes: int, buffers: Sequence[bytes]) -> None:
+    def write(self, offset_bytes: int, buffers: Sequence[Buffer]) -> None:
         """Write; raises PowerCutError."""
         if self.left == 0:
             raise PowerCutError

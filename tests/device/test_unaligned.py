@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lfs.device.base import Buffer
 from lfs.device.memory import MemoryDevice
 from lfs.device.recording import RecordingDevice, Write
 from lfs.device.unaligned import ByteAccess
@@ -64,7 +65,7 @@ class _HeldDevice(MemoryDevice):
         super().__init__(SIZE_BYTES)
         self.began, self.go = threading.Event(), threading.Event()
 
-    def write(self, offset_bytes: int, buffers: Sequence[bytes]) -> None:
+    def write(self, offset_bytes: int, buffers: Sequence[Buffer]) -> None:
         first = not self.began.is_set()
         self.began.set()
         if first:

@@ -137,6 +137,19 @@ def test_usage_run_is_held_back_by_one_condition_alone(
     assert usage.unreleased_segments == 0
 
 
+def test_usage_run_is_released_while_others_are_held_back() -> None:
+    usage = clean_table()
+    held = open_run(usage, sequence=30)
+    usage.note_commit(30, ())
+    usage.release(30, 13, 7)
+    run = emptied_run(usage)
+    usage.release(30, 13, 7)
+    assert states(usage)[held] == SEGMENT_RUN
+    assert states(usage)[run] == SEGMENT_CLEAN
+    usage.release(30, 31, 7)
+    assert states(usage)[held] == SEGMENT_CLEAN
+
+
 def test_usage_open_run_is_not_released_while_empty() -> None:
     usage = clean_table()
     run = open_run(usage)

@@ -23,7 +23,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from lfs.device.base import BlockDevice
+from lfs.device.base import BlockDevice, Buffer
 from lfs.device.fault.cache import WriteCache
 from lfs.device.fault.clock import Clock, VirtualClock
 from lfs.device.fault.faulty import FaultyMedium
@@ -127,7 +127,7 @@ class FaultDevice(BlockDevice):
         )
 
     def write(
-        self, offset_bytes: int, buffers: Sequence[bytes], force_unit_access: bool = False
+        self, offset_bytes: int, buffers: Sequence[Buffer], force_unit_access: bool = False
     ) -> None:
         """Write, or say so; with ``force_unit_access`` it is durable when this returns."""
         data = bytes(buffers[0]) if len(buffers) == 1 else b"".join(buffers)
