@@ -21,9 +21,9 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Protocol
 
-from sortedcontainers import SortedDict
-
+from lfs.key_order import KeyOrder
 from lfs.ondisk import (
+    KEY_BYTES,
     NO_BLOCK,
     RECORD_OVERHEAD_BYTES,
     Branch,
@@ -36,6 +36,7 @@ from lfs.ondisk import (
 
 _BATCH_ITEMS = 512
 _EMPTY_LEAF = Leaf([], [])
+_PAST_ALL_KEYS = b"\xff" * (KEY_BYTES + 1)
 
 
 class Packable(Protocol):
@@ -92,29 +93,33 @@ class Imap:
         self.root = root
         self.root_level = root_level
         self.node_count = node_count
-        self.changes: SortedDict[bytes, bytes | Packable | None] = SortedDict()
+        self.changes: dict[bytes, bytes | Packable | None] = {}
+        """What changed since the checkpoint; keys come, but go only all together."""
+        self._order = KeyOrder(self.changes)
         self._packable_bytes: dict[bytes, int] = {}
         self.changed_bytes = 0
         """About how many bytes of items the next checkpoint will write."""
         self.unlogged_bytes = 0
         """Upper bound of the length of the records that the next commit will log."""
         self._unlogged: dict[bytes, None] = {}
+        self._near_leaf: Leaf
+        self._near_low: bytes
+        self._near_bound: bytes | None
+        self._forget_near()
 
     # -------------------------------------------------------------------- items
 
     def get(self, key: bytes) -> bytes | None:
         """Return the value of ``key``, or None; raises DamageError."""
-        if key in self.changes:
-            return self.changed_value(key)
-        return self.get_stored(key)
+        value = self.changes.get(key)
+        if value is None:
+            return None if key in self.changes else self.get_stored(key)
+        return value if isinstance(value, bytes) else value.pack()
 
     def changed_value(self, key: bytes) -> bytes | None:
         """Return the value of a key in ``changes``; None when it was deleted."""
         value = self.changes[key]
-        if value is None or isinstance(value, bytes):
-            return value
-        packed: bytes = value.pack()
-        return packed
+        return value if value is None or isinstance(value, bytes) else value.pack()
 
     def get_stored(self, key: bytes) -> bytes | None:
         """Return the value that ``key`` had at the last checkpoint, or None."""
@@ -126,9 +131,14 @@ class Imap:
 
     def put(self, key: bytes, value: bytes) -> None:
         """Set ``key`` to ``value``; the next commit logs it."""
-        self._set(key, value)
+        size = len(value) + RECORD_OVERHEAD_BYTES
         self._unlogged[key] = None
-        self.unlogged_bytes += len(value) + RECORD_OVERHEAD_BYTES
+        self.unlogged_bytes += size
+        before = self.changes.get(key)
+        if before is not None:
+            size -= self._changed_bytes_of(key, before)
+        self.changes[key] = value
+        self.changed_bytes += size
 
     def delete(self, key: bytes) -> None:
         """Remove ``key``, which need not exist; the next commit logs it."""
@@ -149,13 +159,11 @@ class Imap:
 
     def _set(self, key: bytes, value: bytes | Packable | None) -> int:
         """Change ``key``; returns by how many bytes what is changed has grown."""
-        before = self.changes.get(key)
-        self.changes[key] = value
         size = RECORD_OVERHEAD_BYTES
-        if isinstance(before, bytes):
-            size -= len(before)
-        elif before is not None:
-            size -= self._packable_bytes.pop(key)
+        before = self.changes.get(key)
+        if before is not None:
+            size -= self._changed_bytes_of(key, before)
+        self.changes[key] = value
         if isinstance(value, bytes):
             size += len(value)
         elif value is not None:
@@ -163,6 +171,10 @@ class Imap:
             size += value.packed_bytes
         self.changed_bytes += size
         return size
+
+    def _changed_bytes_of(self, key: bytes, value: bytes | Packable) -> int:
+        """Return what ``value`` was counted as in ``changed_bytes``; it is to be replaced."""
+        return len(value) if isinstance(value, bytes) else self._packable_bytes.pop(key)
 
     def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Yield the items with ``start <= key < end`` in key order.
@@ -182,7 +194,7 @@ class Imap:
         leaf, bound = self._leaf(start)
         following = bound if bound is not None and bound < end else None
         until = following if following is not None else end
-        changed = list(islice(self.changes.irange(start, until, (True, False)), _BATCH_ITEMS))
+        changed = list(islice(self._order.between(start, until), _BATCH_ITEMS))
         if len(changed) == _BATCH_ITEMS:
             following = until = changed[-1] + b"\0"
         low, high = bisect_left(leaf.keys, start), bisect_left(leaf.keys, until)
@@ -198,17 +210,30 @@ class Imap:
         return items, following
 
     def _leaf(self, key: bytes) -> tuple[Leaf, bytes | None]:
-        """Return the leaf that would hold ``key`` and the first key past it, if any."""
-        if self.root.address == 0:
-            return _EMPTY_LEAF, None
-        bound = None
+        """Return the leaf that would hold ``key`` and the first key past it, if any.
+
+        It is remembered: who asks for one key often goes on to one beside it.
+        """
+        low, bound = self._near_low, self._near_bound
+        if low <= key and (bound is None or key < bound):
+            return self._near_leaf, bound
+        low, bound = b"", None
         node = self.nodes.load(self.root)
         while isinstance(node, Branch):
             index = max(0, bisect_right(node.keys, key) - 1)
+            if index:
+                low = node.keys[index]
             if index + 1 < len(node.keys):
                 bound = node.keys[index + 1]
             node = self.nodes.load(node.children[index])
+        self._near_leaf, self._near_low, self._near_bound = node, low, bound
         return node, bound
+
+    def _forget_near(self) -> None:
+        """Forget the leaf that was found last; without a tree it is an empty one."""
+        self._near_leaf = _EMPTY_LEAF
+        self._near_low = b"" if self.root == NO_BLOCK else _PAST_ALL_KEYS
+        self._near_bound = None
 
     def leads_to(self, key: bytes, level: int, pointer: Pointer) -> bool:
         """Tell whether the node of ``level`` on the way to ``key`` is the one at ``pointer``."""
@@ -240,7 +265,9 @@ class Imap:
         self.root = root
         self.root_level = root_level
         self.node_count = node_count
+        self._forget_near()
         self.changes.clear()
+        self._order.clear()
         self._packable_bytes.clear()
         self.changed_bytes = 0
 

@@ -10,6 +10,8 @@ import struct
 KEY_BYTES = 17
 _KEY = struct.Struct(">QBQ")
 assert _KEY.size == KEY_BYTES
+KEY_KIND = 8
+"""Which byte of a key is its kind; the inode number is before it."""
 
 KIND_INODE = 0
 KIND_XATTR = 1
