@@ -225,7 +225,7 @@ class Filesystem(Mounted):
             stale = inode.atime_ns <= max(inode.mtime_ns, inode.ctime_ns)
             if not stale and now_ns - inode.atime_ns < _RELATIME_NS:
                 return
-        if self._space.shortage_blocks(0) > 0:
+        if not self._space.is_covered:
             return
         inode.atime_ns = now_ns
         self._inodes.mark_dirty(inode)
