@@ -77,6 +77,7 @@ class Attributes:
         if item is not None:
             self._delete_chunks(inode.ino, offset, item)
         self._put(inode.ino, offset, name, value)
+        inode.has_attributes = True
         inode.ctime_ns = now_ns
         self._inodes.mark_dirty(inode)
 
@@ -100,6 +101,7 @@ class Attributes:
         Cannot fail: nothing is looked up, as a new inode number was never used.
         """
         taken = set()
+        inode.has_attributes = True
         for name, value in values.items():
             offset = xattr_offset(self._hash(name))
             while offset in taken:
@@ -128,6 +130,8 @@ class Attributes:
 
     def discard(self, inode: Inode) -> None:
         """Remove all attributes of an inode that is being removed."""
+        if not inode.has_attributes:
+            return
         for key, _ in self._imap.scan(*self._range(inode.ino)):
             self._imap.delete(key)
 

@@ -24,6 +24,7 @@ from typing import Protocol
 from lfs.key_order import KeyOrder
 from lfs.ondisk import (
     KEY_BYTES,
+    KEY_KIND,
     NO_BLOCK,
     RECORD_OVERHEAD_BYTES,
     Branch,
@@ -102,10 +103,7 @@ class Imap:
         self.unlogged_bytes = 0
         """Upper bound of the length of the records that the next commit will log."""
         self._unlogged: dict[bytes, None] = {}
-        self._near_leaf: Leaf
-        self._near_low: bytes
-        self._near_bound: bytes | None
-        self._forget_near()
+        self._near: dict[int, tuple[bytes, bytes, Leaf]] = {}
 
     # -------------------------------------------------------------------- items
 
@@ -123,10 +121,10 @@ class Imap:
 
     def get_stored(self, key: bytes) -> bytes | None:
         """Return the value that ``key`` had at the last checkpoint, or None."""
-        leaf, _ = self._leaf(key)
-        index = bisect_left(leaf.keys, key)
-        if index < len(leaf.keys) and leaf.keys[index] == key:
-            return leaf.values[index]
+        keys, values = self._leaf(key)[2]
+        index = bisect_left(keys, key)
+        if index < len(keys) and keys[index] == key:
+            return values[index]
         return None
 
     def put(self, key: bytes, value: bytes) -> None:
@@ -191,8 +189,8 @@ class Imap:
 
     def _batch(self, start: bytes, end: bytes) -> tuple[list[tuple[bytes, bytes]], bytes | None]:
         """Return the next items from ``start`` and where to go on, or None at the end."""
-        leaf, bound = self._leaf(start)
-        following = bound if bound is not None and bound < end else None
+        _, bound, leaf = self._leaf(start)
+        following = bound if bound < end else None
         until = following if following is not None else end
         changed = list(islice(self._order.between(start, until), _BATCH_ITEMS))
         if len(changed) == _BATCH_ITEMS:
@@ -209,16 +207,17 @@ class Imap:
         items = [(key, value) for key, value in sorted(merged.items()) if value is not None]
         return items, following
 
-    def _leaf(self, key: bytes) -> tuple[Leaf, bytes | None]:
-        """Return the leaf that would hold ``key`` and the first key past it, if any.
+    def _leaf(self, key: bytes) -> tuple[bytes, bytes, Leaf]:
+        """Return the leaf that would hold ``key``, and its first key and the first past it.
 
-        It is remembered: who asks for one key often goes on to one beside it.
+        The last one of each kind of keys is remembered: who asks for one key often
+        goes on to the one beside it.
         """
-        low, bound = self._near_low, self._near_bound
-        if low <= key and (bound is None or key < bound):
-            return self._near_leaf, bound
-        low, bound = b"", None
-        node = self.nodes.load(self.root)
+        near = self._near.get(key[KEY_KIND])
+        if near is not None and near[0] <= key < near[1]:
+            return near
+        low, bound = b"", _PAST_ALL_KEYS
+        node = _EMPTY_LEAF if self.root == NO_BLOCK else self.nodes.load(self.root)
         while isinstance(node, Branch):
             index = max(0, bisect_right(node.keys, key) - 1)
             if index:
@@ -226,14 +225,8 @@ class Imap:
             if index + 1 < len(node.keys):
                 bound = node.keys[index + 1]
             node = self.nodes.load(node.children[index])
-        self._near_leaf, self._near_low, self._near_bound = node, low, bound
-        return node, bound
-
-    def _forget_near(self) -> None:
-        """Forget the leaf that was found last; without a tree it is an empty one."""
-        self._near_leaf = _EMPTY_LEAF
-        self._near_low = b"" if self.root == NO_BLOCK else _PAST_ALL_KEYS
-        self._near_bound = None
+        near = self._near[key[KEY_KIND]] = low, bound, node
+        return near
 
     def leads_to(self, key: bytes, level: int, pointer: Pointer) -> bool:
         """Tell whether the node of ``level`` on the way to ``key`` is the one at ``pointer``."""
@@ -265,7 +258,7 @@ class Imap:
         self.root = root
         self.root_level = root_level
         self.node_count = node_count
-        self._forget_near()
+        self._near.clear()
         self.changes.clear()
         self._order.clear()
         self._packable_bytes.clear()

@@ -171,6 +171,7 @@ class Inode:
         "dirty_blocks",
         "generation",
         "gid",
+        "has_attributes",
         "inline",
         "ino",
         "mode",
@@ -214,6 +215,8 @@ class Inode:
         self.dirty_blocks: dict[int, bytes | bytearray] = {}
         self._dirty_extents: DirtyExtents | None = None
         self.open_count = 0
+        self.has_attributes = True
+        """False only when it is known to have no extended attributes."""
         # Access control lists; None until they are asked for, empty for none.
         self.access_list: bytes | None = None
         self.default_list: bytes | None = None
@@ -330,6 +333,7 @@ class InodeTable:
         volume.next_ino += 1
         volume.inode_count += 1
         inode.access_list = inode.default_list = b""
+        inode.has_attributes = False
         self._remember(inode)
         self.mark_dirty(inode)
         return inode

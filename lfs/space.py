@@ -69,6 +69,7 @@ class SpaceRules:
         self.reservations = Reservations(limit_blocks, privileged_blocks)
         self._open_limit_blocks = limit_blocks - privileged_blocks
         self._cleaner_blocks = cleaner_segments(segments) * superblock.segment_blocks
+        self._fixed_blocks = 2 * volume.usage.page_count + 64
         self._allowance_blocks = 0
         """What may be accepted in this request without another look; negative for nothing."""
 
@@ -165,8 +166,18 @@ class SpaceRules:
         It holds when ``_CRUDE_BLOCKS`` are added for each block that comes to it.
         """
         imap = self._volume.imap
-        count = len(imap.changes) + len(self._inodes.dirty) + self.reservations.dirty_blocks
-        return _CRUDE_BLOCKS * count + (imap.changed_bytes + imap.unlogged_bytes) // 512 + 64
+        inodes = self._inodes
+        dirty_count = len(inodes.dirty)
+        path_count = len(imap.changes) + dirty_count
+        if path_count > imap.node_count:
+            path_count = imap.node_count
+        pending_bytes = imap.changed_bytes + imap.unlogged_bytes + inodes.inline_bytes
+        return (
+            2 * (path_count + self.reservations.dirty_blocks)
+            + dirty_count
+            + pending_bytes // 512
+            + self._fixed_blocks
+        )
 
     def _covered(self, blocks: int) -> bool:
         """Tell whether what is clean covers what is pending and ``blocks`` more."""
