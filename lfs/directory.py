@@ -44,12 +44,13 @@ class NameHash:
 
     def __init__(self, seed: bytes) -> None:
         """Use ``seed``, 16 bytes, as the key."""
-        self._seed = seed
+        self._keyed = hashlib.blake2b(digest_size=8, key=seed)
 
     def __call__(self, name: bytes) -> int:
         """Return the 64-bit hash of ``name``."""
-        digest = hashlib.blake2b(name, digest_size=8, key=self._seed).digest()
-        return int.from_bytes(digest, "little")
+        state = self._keyed.copy()
+        state.update(name)
+        return int.from_bytes(state.digest(), "little")
 
 
 class Directories:
@@ -71,14 +72,16 @@ class Directories:
         The place is empty when there are too many names with the same hash.
         """
         offset = self._offset(name)
-        for index in range(HASH_COLLISIONS):
-            place = pack_key(directory_ino, KIND_ENTRY, offset + index)
+        end = offset + HASH_COLLISIONS
+        while offset < end:
+            place = pack_key(directory_ino, KIND_ENTRY, offset)
             value = self._imap.get(place)
             if value is None:
                 return place, None
             ino, _, found = unpack_entry(value)
             if found == name:
                 return place, ino
+            offset += 1
         return b"", None
 
     def put(self, place: bytes, ino: int, file_type: int, name: bytes) -> None:
@@ -88,19 +91,19 @@ class Directories:
     def remove(self, place: bytes) -> None:
         """Remove the entry at a place; the last of its hash takes it over."""
         imap = self._imap
-        last = last_value = None
+        last, last_value = place, None
         directory_ino, kind, offset = unpack_key(place)
-        for other in range(offset + 1, (offset | HASH_COLLISIONS - 1) + 1):
-            key = pack_key(directory_ino, kind, other)
+        end = offset | HASH_COLLISIONS - 1
+        while offset < end:
+            offset += 1
+            key = pack_key(directory_ino, kind, offset)
             value = imap.get(key)
             if value is None:
                 break
             last, last_value = key, value
-        if last is None or last_value is None:
-            imap.delete(place)
-        else:
+        if last_value is not None:
             imap.put(place, last_value)
-            imap.delete(last)
+        imap.delete(last)
 
     def move(
         self, place: bytes, new_place: bytes, ino: int, file_type: int, new_name: bytes

@@ -140,9 +140,14 @@ class Imap:
 
     def delete(self, key: bytes) -> None:
         """Remove ``key``, which need not exist; the next commit logs it."""
-        self._set(key, None)
+        size = RECORD_OVERHEAD_BYTES
         self._unlogged[key] = None
-        self.unlogged_bytes += RECORD_OVERHEAD_BYTES
+        self.unlogged_bytes += size
+        before = self.changes.get(key)
+        if before is not None:
+            size -= self._changed_bytes_of(key, before)
+        self.changes[key] = None
+        self.changed_bytes += size
 
     def apply(self, key: bytes, value: bytes | Packable | None) -> None:
         """Set or delete ``key`` without a record: the log tells it in another way.
