@@ -15,28 +15,26 @@ since the last commit, in order of their first change.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from bisect import bisect_right
+from collections.abc import Iterator
 from itertools import islice
 from typing import Protocol
 
 from lfs.key_order import KeyOrder
+from lfs.node_cache import NodeCache
 from lfs.ondisk import (
+    EMPTY_LEAF,
     KEY_BYTES,
     KEY_KIND,
     NO_BLOCK,
     RECORD_OVERHEAD_BYTES,
     Branch,
-    Leaf,
-    Node,
+    PackedLeaf,
     Pointer,
     Record,
-    unpack_node,
 )
 
 _BATCH_ITEMS = 512
-_EMPTY_LEAF = Leaf([], [])
 _PAST_ALL_KEYS = b"\xff" * (KEY_BYTES + 1)
 
 
@@ -49,40 +47,6 @@ class Packable(Protocol):
 
     def pack(self) -> bytes:
         """Return the value as it goes to disk."""
-
-
-class NodeCache:
-    """Decoded nodes by address, least recently used ones dropped first."""
-
-    def __init__(
-        self, read_verified: Callable[[Pointer], bytes], filesystem_id: bytes, node_count_max: int
-    ) -> None:
-        """``read_verified`` returns a block that matches its pointer or raises DamageError."""
-        self._read_verified = read_verified
-        self._filesystem_id = filesystem_id
-        self._node_count_max = node_count_max
-        self._nodes: OrderedDict[int, Node] = OrderedDict()
-
-    def load(self, pointer: Pointer) -> Node:
-        """Return the node at ``pointer``; raises DamageError or DeviceError."""
-        node = self._nodes.get(pointer.address)
-        if node is None:
-            raw = self._read_verified(pointer)
-            node = unpack_node(raw, self._filesystem_id, pointer.address)
-            self.store(pointer.address, node)
-        else:
-            self._nodes.move_to_end(pointer.address)
-        return node
-
-    def store(self, address: int, node: Node) -> None:
-        """Remember ``node`` as what is at ``address``."""
-        self._nodes[address] = node
-        if len(self._nodes) > self._node_count_max:
-            self._nodes.popitem(last=False)
-
-    def drop(self, address: int) -> None:
-        """Forget the node at ``address``."""
-        self._nodes.pop(address, None)
 
 
 class Imap:
@@ -103,7 +67,7 @@ class Imap:
         self.unlogged_bytes = 0
         """Upper bound of the length of the records that the next commit will log."""
         self._unlogged: dict[bytes, None] = {}
-        self._near: dict[int, tuple[bytes, bytes, Leaf]] = {}
+        self._near: dict[int, tuple[bytes, bytes, PackedLeaf]] = {}
 
     # -------------------------------------------------------------------- items
 
@@ -121,11 +85,7 @@ class Imap:
 
     def get_stored(self, key: bytes) -> bytes | None:
         """Return the value that ``key`` had at the last checkpoint, or None."""
-        keys, values = self._leaf(key)[2]
-        index = bisect_left(keys, key)
-        if index < len(keys) and keys[index] == key:
-            return values[index]
-        return None
+        return self._leaf(key)[2].get(key)
 
     def put(self, key: bytes, value: bytes) -> None:
         """Set ``key`` to ``value``; the next commit logs it."""
@@ -200,19 +160,16 @@ class Imap:
         changed = list(islice(self._order.between(start, until), _BATCH_ITEMS))
         if len(changed) == _BATCH_ITEMS:
             following = until = changed[-1] + b"\0"
-        low, high = bisect_left(leaf.keys, start), bisect_left(leaf.keys, until)
+        stored = leaf.between(start, until)
         if not changed:
-            stored = list(zip(leaf.keys[low:high], leaf.values[low:high], strict=True))
             return stored, following
-        merged: dict[bytes, bytes | None] = dict(
-            zip(leaf.keys[low:high], leaf.values[low:high], strict=True)
-        )
+        merged: dict[bytes, bytes | None] = dict(stored)
         for key in changed:
             merged[key] = self.changed_value(key)
         items = [(key, value) for key, value in sorted(merged.items()) if value is not None]
         return items, following
 
-    def _leaf(self, key: bytes) -> tuple[bytes, bytes, Leaf]:
+    def _leaf(self, key: bytes) -> tuple[bytes, bytes, PackedLeaf]:
         """Return the leaf that would hold ``key``, and its first key and the first past it.
 
         The last one of each kind of keys is remembered: who asks for one key often
@@ -222,7 +179,7 @@ class Imap:
         if near is not None and near[0] <= key < near[1]:
             return near
         low, bound = b"", _PAST_ALL_KEYS
-        node = _EMPTY_LEAF if self.root == NO_BLOCK else self.nodes.load(self.root)
+        node = EMPTY_LEAF if self.root == NO_BLOCK else self.nodes.load(self.root)
         while isinstance(node, Branch):
             index = max(0, bisect_right(node.keys, key) - 1)
             if index:

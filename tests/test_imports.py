@@ -21,7 +21,17 @@ LAYERS: list[tuple[str, tuple[str, ...]]] = [
     ("devices", ("lfs.device.*",)),
     ("allocation", ("lfs.alloc.*",)),
     ("segments", ("lfs.segments.*",)),
-    ("state", ("lfs.imap", "lfs.imap_rebuild", "lfs.key_order", "lfs.volume", "lfs.inodes")),
+    (
+        "state",
+        (
+            "lfs.imap",
+            "lfs.imap_rebuild",
+            "lfs.key_order",
+            "lfs.node_cache",
+            "lfs.volume",
+            "lfs.inodes",
+        ),
+    ),
     (
         "log",
         (

@@ -69,13 +69,16 @@ from lfs.ondisk.key import (
 )
 from lfs.ondisk.node import (
     BRANCH_SLOT_BYTES,
+    EMPTY_LEAF,
     LEAF_SLOT_BYTES,
     NODE_HEADER_BYTES,
     NODE_MAGIC,
     Branch,
     Leaf,
     Node,
+    PackedLeaf,
     pack_node,
+    read_node,
     unpack_node,
 )
 from lfs.ondisk.summary import (
@@ -140,6 +143,7 @@ __all__ = [
     "CHECKPOINT_REGION_BYTES",
     "CHECKPOINT_REGION_COUNT",
     "COMPATIBLE_KNOWN",
+    "EMPTY_LEAF",
     "ENTRY_BYTES",
     "ENTRY_OFFSET_FLAG",
     "FILESYSTEM_ID_BYTES",
@@ -198,6 +202,7 @@ __all__ = [
     "InodeItem",
     "Leaf",
     "Node",
+    "PackedLeaf",
     "Pointer",
     "Record",
     "Run",
@@ -217,6 +222,7 @@ __all__ = [
     "pack_key",
     "pack_node",
     "pack_usage_page",
+    "read_node",
     "summary_checksum",
     "unpack_entry",
     "unpack_inode",
