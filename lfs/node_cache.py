@@ -2,7 +2,8 @@
 
 A block stays as it came until its node is asked for, and a leaf even then
 (``PackedLeaf``): of the leaves that a cache can hold, most are asked for a few
-items before they go.
+items before they go.  One that is asked often gets its keys decoded, and loses
+them again before any other has to go for that.
 
 Invariant: ``bytes_kept`` is what all nodes kept take, and no more than the limit
 unless a single node is larger.
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from lfs.ondisk import Branch, PackedLeaf, Pointer, read_node
 
 _BRANCH_CHILD_BYTES = 200
+_OFTEN = 8
 
 
 class NodeCache:
@@ -35,14 +37,23 @@ class NodeCache:
         """Return the node at ``pointer``; raises DamageError or DeviceError."""
         address = pointer.address
         node = self._nodes.get(address)
-        if node is None:
-            node = self._read_verified(pointer)
-        elif not isinstance(node, bytes):
+        if isinstance(node, PackedLeaf):
             self._nodes.move_to_end(address)
-            return node
-        node = read_node(node, self._filesystem_id, address)
-        self._keep(address, node)
+            if node.get_count >= _OFTEN and not node.is_unfolded:
+                self._unfold(node)
+        elif isinstance(node, Branch):
+            self._nodes.move_to_end(address)
+        else:
+            raw = self._read_verified(pointer) if node is None else node
+            node = read_node(raw, self._filesystem_id, address)
+            self._keep(address, node)
         return node
+
+    def _unfold(self, leaf: PackedLeaf) -> None:
+        self.bytes_kept -= leaf.memory_bytes
+        leaf.unfold()
+        self.bytes_kept += leaf.memory_bytes
+        self._trim()
 
     def store(self, address: int, raw: bytes) -> None:
         """Remember the block ``raw`` as what is at ``address``."""
@@ -58,9 +69,16 @@ class NodeCache:
         self.drop(address)
         self._nodes[address] = node
         self.bytes_kept += _memory_bytes(node)
+        self._trim()
+
+    def _trim(self) -> None:
         while self.bytes_kept > self._bytes_max and len(self._nodes) > 1:
-            _, dropped = self._nodes.popitem(last=False)
-            self.bytes_kept -= _memory_bytes(dropped)
+            address, node = self._nodes.popitem(last=False)
+            self.bytes_kept -= _memory_bytes(node)
+            if isinstance(node, PackedLeaf) and node.is_unfolded:
+                node.fold()
+                self._nodes[address] = node
+                self.bytes_kept += _memory_bytes(node)
 
 
 def _memory_bytes(node: bytes | Branch | PackedLeaf) -> int:

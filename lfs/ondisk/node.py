@@ -55,9 +55,10 @@ class PackedLeaf:
     """A leaf as its block has it: an item is found without decoding all of them.
 
     It was checked like any other, but takes a third of the memory of a ``Leaf``.
+    Where it is asked often, ``unfold`` makes finding a key faster for half of that.
     """
 
-    __slots__ = ("_offsets", "_raw", "count")
+    __slots__ = ("_keys", "_offsets", "_raw", "count", "get_count")
 
     level = 0
 
@@ -65,51 +66,69 @@ class PackedLeaf:
         """Take a block and where each value begins in it, and where the last one ends."""
         self._raw = raw
         self._offsets = offsets
+        self._keys: tuple[bytes, ...] | None = None
         self.count = len(offsets) - 1
+        self.get_count = 0
+        """How often a key was looked for while folded."""
+
+    @property
+    def is_unfolded(self) -> bool:
+        """Tell whether the keys are decoded."""
+        return self._keys is not None
+
+    def unfold(self) -> None:
+        """Decode the keys."""
+        self._keys = self._decoded_keys(0, self.count)
+
+    def fold(self) -> None:
+        """Let the decoded keys go."""
+        self._keys = None
+        self.get_count = 0
 
     @property
     def memory_bytes(self) -> int:
         """Return about how much memory this takes."""
-        return len(self._raw) + 4 * self.count + _OBJECT_BYTES
+        item_bytes = 4 if self._keys is None else 4 + _KEY_OBJECT_BYTES
+        return len(self._raw) + item_bytes * self.count + _OBJECT_BYTES
 
     @property
     def keys(self) -> list[bytes]:
         """Return all keys, in order."""
-        return list(_slots_of(self.count).unpack_from(self._raw, NODE_HEADER_BYTES)[::2])
+        return list(self._decoded_keys(0, self.count))
 
     @property
     def values(self) -> list[bytes]:
         """Return all values, in the order of their keys."""
         return [self._raw[start:end] for start, end in pairwise(self._offsets)]
 
-    def _position(self, key: bytes) -> int:
-        """Return how many keys are below ``key``."""
-        return bisect_left(_KEY_PLACES, key, 0, self.count, key=self._raw.__getitem__)
+    def _decoded_keys(self, low: int, high: int) -> tuple[bytes, ...]:
+        start = NODE_HEADER_BYTES + low * LEAF_SLOT_BYTES
+        return _slots_of(high - low).unpack_from(self._raw, start)[::2]
 
     def get(self, key: bytes) -> bytes | None:
         """Return the value of ``key``, or None."""
         raw = self._raw
-        index = bisect_left(_KEY_PLACES, key, 0, self.count, key=raw.__getitem__)
-        if index == self.count or raw[_KEY_PLACES[index]] != key:
-            return None
-        return raw[self._offsets[index] : self._offsets[index + 1]]
+        if self._keys is not None:
+            index = bisect_left(self._keys, key)
+            found = index < self.count and self._keys[index] == key
+        else:
+            self.get_count += 1
+            index = bisect_left(_KEY_PLACES, key, 0, self.count, key=raw.__getitem__)
+            found = index < self.count and raw[_KEY_PLACES[index]] == key
+        return raw[self._offsets[index] : self._offsets[index + 1]] if found else None
 
     def between(self, start: bytes, end: bytes) -> list[tuple[bytes, bytes]]:
         """Return the items with ``start <= key < end``, in order."""
-        low, high = self._position(start), self._position(end)
-        if low >= high:
-            return []
-        at = NODE_HEADER_BYTES + low * LEAF_SLOT_BYTES
-        keys = _slots_of(high - low).unpack_from(self._raw, at)[::2]
-        raw, offsets = self._raw, self._offsets[low : high + 1]
-        return [
-            (key, raw[first:last])
-            for key, first, last in zip(keys, offsets, offsets[1:], strict=False)
-        ]
+        raw = self._raw
+        low = bisect_left(_KEY_PLACES, start, 0, self.count, key=raw.__getitem__)
+        high = bisect_left(_KEY_PLACES, end, low, self.count, key=raw.__getitem__)
+        values = [raw[a:b] for a, b in pairwise(self._offsets[low : high + 1])]
+        return list(zip(self._decoded_keys(low, high), values, strict=True))
 
 
 EMPTY_LEAF = PackedLeaf(b"", array("I", [0]))
 _OBJECT_BYTES = 256
+_KEY_OBJECT_BYTES = 72
 _KEY_PLACES = [
     slice(start, start + KEY_BYTES)
     for start in range(NODE_HEADER_BYTES, BLOCK_BYTES_MAX - KEY_BYTES, LEAF_SLOT_BYTES)
