@@ -302,6 +302,7 @@ class InodeTable:
         self.dirty: dict[int, Inode] = {}
         self.with_dirty_blocks: dict[int, Inode] = {}
         self.orphans: set[int] = set()
+        self._evict_above = 2 * volume.options.inode_count_max
         self.inline_bytes = 0
         """Upper bound of the inline content in dirty inodes."""
 
@@ -409,19 +410,23 @@ class InodeTable:
 
     def _remember(self, inode: Inode) -> None:
         self._inodes[inode.ino] = inode
-        if len(self._inodes) > 2 * self._volume.options.inode_count_max:
+        if len(self._inodes) > self._evict_above:
             self._evict()
 
     def _evict(self) -> None:
-        """Drop the inodes that came first until no more than the limit is kept."""
-        excess = len(self._inodes) - self._volume.options.inode_count_max
-        if excess <= 0:
-            return
-        for ino in [*self._inodes]:
+        """Drop the inodes that came first until no more than the limit is kept.
+
+        What has to stay, because a commit is yet to come, is not looked at again
+        before as many have come to it.
+        """
+        limit = self._volume.options.inode_count_max
+        excess = len(self._inodes) - limit
+        for ino in [*self._inodes] if excess > 0 else []:
             inode = self._inodes[ino]
             if inode.open_count or inode.dirty_blocks or ino in self.dirty or ino in self.orphans:
                 continue
             del self._inodes[ino]
             excess -= 1
             if excess <= 0:
-                return
+                break
+        self._evict_above = len(self._inodes) + limit

@@ -126,7 +126,7 @@ class PackedLeaf:
         return list(zip(self._decoded_keys(low, high), values, strict=True))
 
 
-EMPTY_LEAF = PackedLeaf(b"", array("I", [0]))
+EMPTY_LEAF = PackedLeaf(bytes(NODE_HEADER_BYTES), array("I", [NODE_HEADER_BYTES]))
 _OBJECT_BYTES = 256
 _KEY_OBJECT_BYTES = 72
 _KEY_PLACES = [
