@@ -54,6 +54,8 @@ class Attributes:
 
     def get(self, inode: Inode, name: bytes) -> bytes:
         """Return a value; raises FilesystemError(ENODATA)."""
+        if not inode.has_attributes:
+            raise FilesystemError(errno.ENODATA)
         offset, item, _ = self._locate(inode.ino, name)
         if item is None:
             raise FilesystemError(errno.ENODATA)
@@ -122,7 +124,9 @@ class Attributes:
 
     def names(self, inode: Inode) -> list[bytes]:
         """Return the names of all attributes."""
-        found = []
+        found: list[bytes] = []
+        if not inode.has_attributes:
+            return found
         for key, value in self._imap.scan(*self._range(inode.ino)):
             if unpack_key(key)[2] % XATTR_CHUNKS == 0:
                 found.append(XattrItem.unpack(value).name)

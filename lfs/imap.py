@@ -7,10 +7,13 @@ log what is there, and a checkpoint merges it into a new tree
 (``lfs.imap_rebuild``).  The two layers are the C0 and C1 of a log-structured
 merge tree (P. O'Neil et al., Acta Informatica 33, 1996), the lower one
 copy-on-write (O. Rodeh, "B-trees, Shadowing, and Clones", ACM TOS 3(4), 2008).
+Nearly every question is for one key, so the changes are in no order until one is
+asked for (``lfs.key_order``).
 
 Invariants: nodes are never changed once written; a change is in ``changes``
-until the checkpoint that merged it stands; ``unlogged`` names the keys changed
-since the last commit, in order of their first change.
+until the checkpoint that merged it stands, and so is its key, deleted or not;
+``unlogged`` names the keys changed since the last commit, in order of their first
+change; ``near`` has leaves of the present tree only.
 """
 
 from __future__ import annotations
@@ -209,7 +212,8 @@ class Imap:
 
     def take_unlogged(self) -> list[Record]:
         """Return what changed since the last commit; it counts as logged from now on."""
-        records = [Record(key, self.changed_value(key)) for key in self._unlogged]
+        values = map(self.changed_value, self._unlogged)
+        records = list(map(Record, self._unlogged, values))
         self._unlogged.clear()
         self.unlogged_bytes = 0
         return records
