@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import cache
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lfs.alloc.reservation import Reservations
@@ -96,6 +96,8 @@ sizes = st.one_of(st.integers(0, 10_000), st.integers(0, 1 << 26))
     inline_bytes=sizes,
     live_blocks=counts,
 )
+@example(1024, 0, 0, 0, 0, 0, 0, 0, 1 << 20, 0)
+@example(1024, 0, 0, 0, 0, 0, 0, 0, 0, 3800)
 def test_crude_bound_is_a_bound_whatever_is_pending(
     block_bytes: int,
     changed: int,
@@ -117,9 +119,9 @@ def test_crude_bound_is_a_bound_whatever_is_pending(
     volume.imap.node_count, volume.imap.root_level = nodes, level
     volume.imap.changed_bytes, volume.imap.unlogged_bytes = changed_bytes, unlogged_bytes
     volume.usage.live_total = live_blocks
-    space.reservations = Reservations(1 << 16, 1 << 10)
+    space.reservations = Reservations(limit_blocks=4000, privileged_blocks=100)
     space.reservations.reserve(dirty_blocks)
-    space._open_limit_blocks = (1 << 16) - (1 << 10)
+    space._open_limit_blocks = 3900
     hold(space)
 
 
