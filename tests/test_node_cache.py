@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import pytest
+
+from lfs.errors import DamageError
 from lfs.node_cache import NodeCache
 from lfs.ondisk import (
+    KEY_BYTES,
     KIND_ENTRY,
+    LEAF_SLOT_BYTES,
     NO_BLOCK,
+    NODE_HEADER_BYTES,
     Branch,
     Leaf,
     Node,
@@ -17,6 +25,8 @@ from lfs.ondisk import (
 
 BLOCK_BYTES = 1024
 FILESYSTEM_ID = b"12345678"
+_SECOND_SLOT = NODE_HEADER_BYTES + LEAF_SLOT_BYTES
+_COUNT = 34
 KEYS = [pack_key(1, KIND_ENTRY, 10 * number) for number in range(20)]
 
 
@@ -121,3 +131,26 @@ def test_node_cache_takes_what_was_written_without_reading_it() -> None:
     blocks.cache.drop(NO_BLOCK.address)
     blocks.load(5)
     assert blocks.read == [5]
+
+
+def _with_longer_value(raw: bytearray) -> None:
+    raw[NODE_HEADER_BYTES + KEY_BYTES] += 1
+
+
+def _with_swapped_keys(raw: bytearray) -> None:
+    first, second = (slice(at, at + KEY_BYTES) for at in (NODE_HEADER_BYTES, _SECOND_SLOT))
+    raw[first], raw[second] = raw[second], raw[first]
+
+
+def _with_more_slots(raw: bytearray) -> None:
+    raw[_COUNT + 1] += 1
+
+
+@pytest.mark.parametrize("spoil", [_with_longer_value, _with_swapped_keys, _with_more_slots])
+def test_leaf_that_contradicts_itself_is_damaged(spoil: Callable[[bytearray], None]) -> None:
+    raw = bytearray(packed(Leaf(KEYS, [b"value"] * len(KEYS)), 7))
+    spoil(raw)
+    cache = NodeCache(lambda pointer: bytes(raw), FILESYSTEM_ID, 4096)
+    with pytest.raises(DamageError):
+        cache.load(Pointer(7, 0))
+    assert cache.bytes_kept == 0
