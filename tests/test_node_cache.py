@@ -154,3 +154,12 @@ def test_leaf_that_contradicts_itself_is_damaged(spoil: Callable[[bytearray], No
     with pytest.raises(DamageError):
         cache.load(Pointer(7, 0))
     assert cache.bytes_kept == 0
+
+
+@pytest.mark.parametrize(("offset", "said"), [(0, "magic"), (8, "filesystem"), (16, "place")])
+def test_node_of_another_place_is_damaged(offset: int, said: str) -> None:
+    raw = bytearray(packed(Leaf(KEYS, [b"value"] * len(KEYS)), 7))
+    raw[offset] ^= 1
+    cache = NodeCache(lambda pointer: bytes(raw), FILESYSTEM_ID, 4096)
+    with pytest.raises(DamageError, match=f"node {said} at 7"):
+        cache.load(Pointer(7, 0))
