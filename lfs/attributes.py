@@ -54,6 +54,8 @@ class Attributes:
 
     def get(self, inode: Inode, name: bytes) -> bytes:
         """Return a value; raises FilesystemError(ENODATA)."""
+        if not inode.has_attributes:
+            raise FilesystemError(errno.ENODATA)
         offset, item, _ = self._locate(inode.ino, name)
         if item is None:
             raise FilesystemError(errno.ENODATA)
@@ -77,6 +79,7 @@ class Attributes:
         if item is not None:
             self._delete_chunks(inode.ino, offset, item)
         self._put(inode.ino, offset, name, value)
+        inode.has_attributes = True
         inode.ctime_ns = now_ns
         self._inodes.mark_dirty(inode)
 
@@ -100,6 +103,7 @@ class Attributes:
         Cannot fail: nothing is looked up, as a new inode number was never used.
         """
         taken = set()
+        inode.has_attributes = True
         for name, value in values.items():
             offset = xattr_offset(self._hash(name))
             while offset in taken:
@@ -120,7 +124,9 @@ class Attributes:
 
     def names(self, inode: Inode) -> list[bytes]:
         """Return the names of all attributes."""
-        found = []
+        found: list[bytes] = []
+        if not inode.has_attributes:
+            return found
         for key, value in self._imap.scan(*self._range(inode.ino)):
             if unpack_key(key)[2] % XATTR_CHUNKS == 0:
                 found.append(XattrItem.unpack(value).name)
@@ -128,6 +134,8 @@ class Attributes:
 
     def discard(self, inode: Inode) -> None:
         """Remove all attributes of an inode that is being removed."""
+        if not inode.has_attributes:
+            return
         for key, _ in self._imap.scan(*self._range(inode.ino)):
             self._imap.delete(key)
 

@@ -130,8 +130,8 @@ class Checkpointer:
             if not volume.emit(placement, [entry], blocks, (), SUMMARY_CHECKPOINT, now_ns):
                 volume.usage.drop_live(placement.payload_address, len(now))
                 continue
-            for new in now:
-                volume.imap.nodes.store(new.pointer.address, new.finished())
+            for new, raw in zip(now, blocks, strict=True):
+                volume.imap.nodes.store(new.pointer.address, raw)
             nodes = nodes[placement.payload_blocks :]
 
     # -------------------------------------------------------------- usage table

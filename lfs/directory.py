@@ -11,14 +11,23 @@ without gaps; ``.`` and ``..`` are not stored.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
-from lfs.errors import FilesystemError
 from lfs.imap import Imap
-from lfs.ondisk import HASH_COLLISIONS, KIND_ENTRY, EntryItem, entry_offset, pack_key, unpack_key
+from lfs.ondisk import (
+    HASH_COLLISIONS,
+    KIND_ENTRY,
+    entry_offset,
+    pack_entry,
+    pack_key,
+    unpack_entry,
+    unpack_key,
+)
+
+_OFFSETS_KEPT = 4096
 
 
 class DirectoryEntry(NamedTuple):
@@ -35,77 +44,81 @@ class NameHash:
 
     def __init__(self, seed: bytes) -> None:
         """Use ``seed``, 16 bytes, as the key."""
-        self._seed = seed
+        self._keyed = hashlib.blake2b(digest_size=8, key=seed)
 
     def __call__(self, name: bytes) -> int:
         """Return the 64-bit hash of ``name``."""
-        digest = hashlib.blake2b(name, digest_size=8, key=self._seed).digest()
-        return int.from_bytes(digest, "little")
+        state = self._keyed.copy()
+        state.update(name)
+        return int.from_bytes(state.digest(), "little")
 
 
 class Directories:
-    """The entries of all directories of a filesystem."""
+    """The entries of all directories of a filesystem.
+
+    ``find`` says where a name is or belongs, and the others take that *place*, which
+    is true until another entry of the directory changes.
+    """
 
     def __init__(self, imap: Imap, name_hash: NameHash) -> None:
         """Keep entries in ``imap``."""
         self._imap = imap
-        self._hash = name_hash
+        # A name is often looked up before it is created or removed.
+        self._offset = lru_cache(_OFFSETS_KEPT)(lambda name: entry_offset(name_hash(name)))
 
-    def find(self, directory_ino: int, name: bytes) -> EntryItem | None:
-        """Return the entry called ``name``, or None."""
-        offset = entry_offset(self._hash(name))
-        for index in range(HASH_COLLISIONS):
-            value = self._imap.get(pack_key(directory_ino, KIND_ENTRY, offset + index))
+    def find(self, directory_ino: int, name: bytes) -> tuple[bytes, int | None]:
+        """Return the place of ``name`` and the inode it leads to, None when it leads nowhere.
+
+        The place is empty when there are too many names with the same hash.
+        """
+        offset = self._offset(name)
+        end = offset + HASH_COLLISIONS
+        while offset < end:
+            place = pack_key(directory_ino, KIND_ENTRY, offset)
+            value = self._imap.get(place)
             if value is None:
-                return None
-            entry = EntryItem.unpack(value)
-            if entry.name == name:
-                return entry
-        return None
+                return place, None
+            ino, _, found = unpack_entry(value)
+            if found == name:
+                return place, ino
+            offset += 1
+        return b"", None
 
-    def add(self, directory_ino: int, entry: EntryItem) -> None:
-        """Add an entry whose name is not there yet; raises ENOSPC after 256 collisions."""
-        offset = entry_offset(self._hash(entry.name))
-        for index in range(HASH_COLLISIONS):
-            key = pack_key(directory_ino, KIND_ENTRY, offset + index)
-            if self._imap.get(key) is None:
-                self._imap.put(key, entry.pack())
-                return
-        raise FilesystemError(errno.ENOSPC, "too many names with the same hash")
+    def put(self, place: bytes, ino: int, file_type: int, name: bytes) -> None:
+        """Let ``name`` lead to an inode, at the place where it is or belongs."""
+        self._imap.put(place, pack_entry(ino, file_type, name))
 
-    def replace(self, directory_ino: int, entry: EntryItem) -> None:
-        """Make the existing entry of that name lead to another inode."""
-        self._imap.put(self._locate(directory_ino, entry.name)[0], entry.pack())
-
-    def remove(self, directory_ino: int, name: bytes) -> None:
-        """Remove an existing entry; the last of its hash takes its place."""
-        key, last = self._locate(directory_ino, name)
-        if last != key:
-            value = self._imap.get(last)
-            assert value is not None
-            self._imap.put(key, value)
-        self._imap.delete(last)
-
-    def _locate(self, directory_ino: int, name: bytes) -> tuple[bytes, bytes]:
-        """Return the key of an entry and the last key with the same hash."""
-        offset = entry_offset(self._hash(name))
-        found = last = b""
-        for index in range(HASH_COLLISIONS):
-            key = pack_key(directory_ino, KIND_ENTRY, offset + index)
-            value = self._imap.get(key)
+    def remove(self, place: bytes) -> None:
+        """Remove the entry at a place; the last of its hash takes it over."""
+        imap = self._imap
+        last, last_value = place, None
+        directory_ino, kind, offset = unpack_key(place)
+        end = offset | HASH_COLLISIONS - 1
+        while offset < end:
+            offset += 1
+            key = pack_key(directory_ino, kind, offset)
+            value = imap.get(key)
             if value is None:
                 break
-            last = key
-            if EntryItem.unpack(value).name == name:
-                found = key
-        if not found:
-            raise FilesystemError(errno.ENOENT)
-        return found, last
+            last, last_value = key, value
+        if last_value is not None:
+            imap.put(place, last_value)
+        imap.delete(last)
+
+    def move(
+        self, place: bytes, new_place: bytes, ino: int, file_type: int, new_name: bytes
+    ) -> None:
+        """Remove the entry at ``place`` and let ``new_name`` lead to its inode."""
+        self.remove(place)
+        if place[:-1] == new_place[:-1]:
+            # Entries with the same hash may have moved up.
+            new_place = self.find(unpack_key(place)[0], new_name)[0]
+        self.put(new_place, ino, file_type, new_name)
 
     def listing(self, directory_ino: int, cookie: int = 0) -> Iterator[DirectoryEntry]:
         """Yield the entries after ``cookie`` (0: all) in the order of their offsets."""
         start = pack_key(directory_ino, KIND_ENTRY, cookie + 1)
         end = pack_key(directory_ino, KIND_ENTRY + 1, 0)
         for key, value in self._imap.scan(start, end):
-            ino, file_type, name = EntryItem.unpack(value)
+            ino, file_type, name = unpack_entry(value)
             yield DirectoryEntry(unpack_key(key)[2], name, ino, file_type)

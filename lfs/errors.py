@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import errno as _errno
 import os
+from functools import cache
+
+_text_of = cache(os.strerror)
 
 
 class FilesystemError(OSError):
@@ -16,7 +19,7 @@ class FilesystemError(OSError):
 
     def __init__(self, code: int, detail: str = "") -> None:
         """Take ``code``, an errno, and ``detail``, a short text for the log."""
-        super().__init__(code, detail or os.strerror(code))
+        super().__init__(code, detail or _text_of(code))
 
     def __str__(self) -> str:
         """Return the text alone: it goes into lines for people."""

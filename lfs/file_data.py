@@ -122,9 +122,9 @@ class FileData:
             raise FilesystemError(errno.EFBIG)
         inline = inode.inline
         if inline is not None and end <= self._volume.inline_bytes_max:
-            self._write_inline(inode, inline, offset, data, privileged)
-        else:
-            self._write_blocks(inode, offset, data, privileged)
+            self._write_inline(inode, inline, offset, data, privileged, now_ns)
+            return size
+        self._write_blocks(inode, offset, data, privileged)
         inode.size = max(inode.size, end)
         inode.mtime_ns = inode.ctime_ns = now_ns
         self._inodes.mark_dirty(inode)
@@ -145,11 +145,23 @@ class FileData:
         self._inodes.mark_dirty(inode)
 
     def _write_inline(
-        self, inode: Inode, inline: bytes, offset: int, data: bytes, privileged: bool
+        self,
+        inode: Inode,
+        inline: bytes,
+        offset: int,
+        data: bytes,
+        privileged: bool,
+        now_ns: int,
     ) -> None:
         self._space.admit(1, privileged)
-        inode.inline = inline[:offset].ljust(offset, b"\0") + data + inline[offset + len(data) :]
-        self._inodes.inline_bytes += len(inode.inline)
+        if offset or len(data) < len(inline):
+            after = inline[offset + len(data) :]
+            data = inline[:offset].ljust(offset, b"\0") + data + after
+        inode.inline = data
+        inode.size = max(inode.size, len(data))
+        inode.mtime_ns = inode.ctime_ns = now_ns
+        self._inodes.inline_bytes += len(data)
+        self._inodes.mark_dirty(inode)
 
     def _write_blocks(self, inode: Inode, offset: int, data: bytes, privileged: bool) -> None:
         block_bytes = self._volume.block_bytes

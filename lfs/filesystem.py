@@ -216,16 +216,18 @@ class Filesystem(Mounted):
 
     def _accessed(self, inode: Inode, now_ns: int) -> None:
         """Update the access time as the mount options say, unless the disk is too full."""
-        mode = self.options.atime
-        if mode == "noatime" or self.read_only:
-            return
-        if inode.is_directory and not self.options.directory_atime:
-            return
-        if mode == "relatime":
-            stale = inode.atime_ns <= max(inode.mtime_ns, inode.ctime_ns)
-            if not stale and now_ns - inode.atime_ns < _RELATIME_NS:
+        options = self._volume.options
+        if options.atime == "relatime":
+            # The usual case comes first: the time is newer than what it tells the age of.
+            at_ns = inode.atime_ns
+            is_newer = at_ns > inode.mtime_ns and at_ns > inode.ctime_ns
+            if is_newer and now_ns - at_ns < _RELATIME_NS:
                 return
-        if self._space.shortage_blocks(0) > 0:
+        if options.atime == "noatime" or self.read_only:
+            return
+        if inode.is_directory and not options.directory_atime:
+            return
+        if not self._space.is_covered:
             return
         inode.atime_ns = now_ns
         self._inodes.mark_dirty(inode)
@@ -239,8 +241,9 @@ class Filesystem(Mounted):
         if inode.is_directory:
             raise FilesystemError(errno.EISDIR)
         written = self._data.write(inode, offset, data, now_ns, privileged)
-        dirty_bytes = self._space.reservations.dirty_blocks * self._volume.block_bytes
-        if dirty_bytes >= self.options.dirty_bytes_max:
+        volume = self._volume
+        dirty_bytes = self._space.reservations.dirty_blocks * volume.block_bytes
+        if dirty_bytes >= volume.options.dirty_bytes_max:
             for other in [*self._inodes.with_dirty_blocks.values()]:
                 self._data.write_out(other, now_ns)
         self._end()

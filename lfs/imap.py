@@ -7,35 +7,38 @@ log what is there, and a checkpoint merges it into a new tree
 (``lfs.imap_rebuild``).  The two layers are the C0 and C1 of a log-structured
 merge tree (P. O'Neil et al., Acta Informatica 33, 1996), the lower one
 copy-on-write (O. Rodeh, "B-trees, Shadowing, and Clones", ACM TOS 3(4), 2008).
+Nearly every question is for one key, so the changes are in no order until one is
+asked for (``lfs.key_order``).
 
 Invariants: nodes are never changed once written; a change is in ``changes``
-until the checkpoint that merged it stands; ``unlogged`` names the keys changed
-since the last commit, in order of their first change.
+until the checkpoint that merged it stands, and so is its key, deleted or not;
+``unlogged`` names the keys changed since the last commit, in order of their first
+change; ``near`` has leaves of the present tree only.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from bisect import bisect_right
+from collections.abc import Iterator
 from itertools import islice
 from typing import Protocol
 
-from sortedcontainers import SortedDict
-
+from lfs.key_order import KeyOrder
+from lfs.node_cache import NodeCache
 from lfs.ondisk import (
+    EMPTY_LEAF,
+    KEY_BYTES,
+    KEY_KIND,
     NO_BLOCK,
     RECORD_OVERHEAD_BYTES,
     Branch,
-    Leaf,
-    Node,
+    PackedLeaf,
     Pointer,
     Record,
-    unpack_node,
 )
 
 _BATCH_ITEMS = 512
-_EMPTY_LEAF = Leaf([], [])
+_PAST_ALL_KEYS = b"\xff" * (KEY_BYTES + 1)
 
 
 class Packable(Protocol):
@@ -49,40 +52,6 @@ class Packable(Protocol):
         """Return the value as it goes to disk."""
 
 
-class NodeCache:
-    """Decoded nodes by address, least recently used ones dropped first."""
-
-    def __init__(
-        self, read_verified: Callable[[Pointer], bytes], filesystem_id: bytes, node_count_max: int
-    ) -> None:
-        """``read_verified`` returns a block that matches its pointer or raises DamageError."""
-        self._read_verified = read_verified
-        self._filesystem_id = filesystem_id
-        self._node_count_max = node_count_max
-        self._nodes: OrderedDict[int, Node] = OrderedDict()
-
-    def load(self, pointer: Pointer) -> Node:
-        """Return the node at ``pointer``; raises DamageError or DeviceError."""
-        node = self._nodes.get(pointer.address)
-        if node is None:
-            raw = self._read_verified(pointer)
-            node = unpack_node(raw, self._filesystem_id, pointer.address)
-            self.store(pointer.address, node)
-        else:
-            self._nodes.move_to_end(pointer.address)
-        return node
-
-    def store(self, address: int, node: Node) -> None:
-        """Remember ``node`` as what is at ``address``."""
-        self._nodes[address] = node
-        if len(self._nodes) > self._node_count_max:
-            self._nodes.popitem(last=False)
-
-    def drop(self, address: int) -> None:
-        """Forget the node at ``address``."""
-        self._nodes.pop(address, None)
-
-
 class Imap:
     """An ordered map from 17-byte keys to values, with its changes since the checkpoint."""
 
@@ -92,49 +61,56 @@ class Imap:
         self.root = root
         self.root_level = root_level
         self.node_count = node_count
-        self.changes: SortedDict[bytes, bytes | Packable | None] = SortedDict()
+        self.changes: dict[bytes, bytes | Packable | None] = {}
+        """What changed since the checkpoint; keys come, but go only all together."""
+        self._order = KeyOrder(self.changes)
         self._packable_bytes: dict[bytes, int] = {}
         self.changed_bytes = 0
         """About how many bytes of items the next checkpoint will write."""
         self.unlogged_bytes = 0
         """Upper bound of the length of the records that the next commit will log."""
         self._unlogged: dict[bytes, None] = {}
+        self._near: dict[int, tuple[bytes, bytes, PackedLeaf]] = {}
 
     # -------------------------------------------------------------------- items
 
     def get(self, key: bytes) -> bytes | None:
         """Return the value of ``key``, or None; raises DamageError."""
-        if key in self.changes:
-            return self.changed_value(key)
-        return self.get_stored(key)
+        value = self.changes.get(key)
+        if value is None:
+            return None if key in self.changes else self.get_stored(key)
+        return value if isinstance(value, bytes) else value.pack()
 
     def changed_value(self, key: bytes) -> bytes | None:
         """Return the value of a key in ``changes``; None when it was deleted."""
         value = self.changes[key]
-        if value is None or isinstance(value, bytes):
-            return value
-        packed: bytes = value.pack()
-        return packed
+        return value if value is None or isinstance(value, bytes) else value.pack()
 
     def get_stored(self, key: bytes) -> bytes | None:
         """Return the value that ``key`` had at the last checkpoint, or None."""
-        leaf, _ = self._leaf(key)
-        index = bisect_left(leaf.keys, key)
-        if index < len(leaf.keys) and leaf.keys[index] == key:
-            return leaf.values[index]
-        return None
+        return self._leaf(key)[2].get(key)
 
     def put(self, key: bytes, value: bytes) -> None:
         """Set ``key`` to ``value``; the next commit logs it."""
-        self._set(key, value)
+        size = len(value) + RECORD_OVERHEAD_BYTES
         self._unlogged[key] = None
-        self.unlogged_bytes += len(value) + RECORD_OVERHEAD_BYTES
+        self.unlogged_bytes += size
+        before = self.changes.get(key)
+        if before is not None:
+            size -= self._changed_bytes_of(key, before)
+        self.changes[key] = value
+        self.changed_bytes += size
 
     def delete(self, key: bytes) -> None:
         """Remove ``key``, which need not exist; the next commit logs it."""
-        self._set(key, None)
+        size = RECORD_OVERHEAD_BYTES
         self._unlogged[key] = None
-        self.unlogged_bytes += RECORD_OVERHEAD_BYTES
+        self.unlogged_bytes += size
+        before = self.changes.get(key)
+        if before is not None:
+            size -= self._changed_bytes_of(key, before)
+        self.changes[key] = None
+        self.changed_bytes += size
 
     def apply(self, key: bytes, value: bytes | Packable | None) -> None:
         """Set or delete ``key`` without a record: the log tells it in another way.
@@ -149,13 +125,11 @@ class Imap:
 
     def _set(self, key: bytes, value: bytes | Packable | None) -> int:
         """Change ``key``; returns by how many bytes what is changed has grown."""
-        before = self.changes.get(key)
-        self.changes[key] = value
         size = RECORD_OVERHEAD_BYTES
-        if isinstance(before, bytes):
-            size -= len(before)
-        elif before is not None:
-            size -= self._packable_bytes.pop(key)
+        before = self.changes.get(key)
+        if before is not None:
+            size -= self._changed_bytes_of(key, before)
+        self.changes[key] = value
         if isinstance(value, bytes):
             size += len(value)
         elif value is not None:
@@ -163,6 +137,10 @@ class Imap:
             size += value.packed_bytes
         self.changed_bytes += size
         return size
+
+    def _changed_bytes_of(self, key: bytes, value: bytes | Packable) -> int:
+        """Return what ``value`` was counted as in ``changed_bytes``; it is to be replaced."""
+        return len(value) if isinstance(value, bytes) else self._packable_bytes.pop(key)
 
     def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Yield the items with ``start <= key < end`` in key order.
@@ -179,36 +157,41 @@ class Imap:
 
     def _batch(self, start: bytes, end: bytes) -> tuple[list[tuple[bytes, bytes]], bytes | None]:
         """Return the next items from ``start`` and where to go on, or None at the end."""
-        leaf, bound = self._leaf(start)
-        following = bound if bound is not None and bound < end else None
+        _, bound, leaf = self._leaf(start)
+        following = bound if bound < end else None
         until = following if following is not None else end
-        changed = list(islice(self.changes.irange(start, until, (True, False)), _BATCH_ITEMS))
+        changed = list(islice(self._order.between(start, until), _BATCH_ITEMS))
         if len(changed) == _BATCH_ITEMS:
             following = until = changed[-1] + b"\0"
-        low, high = bisect_left(leaf.keys, start), bisect_left(leaf.keys, until)
+        stored = leaf.between(start, until)
         if not changed:
-            stored = list(zip(leaf.keys[low:high], leaf.values[low:high], strict=True))
             return stored, following
-        merged: dict[bytes, bytes | None] = dict(
-            zip(leaf.keys[low:high], leaf.values[low:high], strict=True)
-        )
+        merged: dict[bytes, bytes | None] = dict(stored)
         for key in changed:
             merged[key] = self.changed_value(key)
         items = [(key, value) for key, value in sorted(merged.items()) if value is not None]
         return items, following
 
-    def _leaf(self, key: bytes) -> tuple[Leaf, bytes | None]:
-        """Return the leaf that would hold ``key`` and the first key past it, if any."""
-        if self.root.address == 0:
-            return _EMPTY_LEAF, None
-        bound = None
-        node = self.nodes.load(self.root)
+    def _leaf(self, key: bytes) -> tuple[bytes, bytes, PackedLeaf]:
+        """Return the leaf that would hold ``key``, and its first key and the first past it.
+
+        The last one of each kind of keys is remembered: who asks for one key often
+        goes on to the one beside it.
+        """
+        near = self._near.get(key[KEY_KIND])
+        if near is not None and near[0] <= key < near[1]:
+            return near
+        low, bound = b"", _PAST_ALL_KEYS
+        node = EMPTY_LEAF if self.root == NO_BLOCK else self.nodes.load(self.root)
         while isinstance(node, Branch):
             index = max(0, bisect_right(node.keys, key) - 1)
+            if index:
+                low = node.keys[index]
             if index + 1 < len(node.keys):
                 bound = node.keys[index + 1]
             node = self.nodes.load(node.children[index])
-        return node, bound
+        near = self._near[key[KEY_KIND]] = low, bound, node
+        return near
 
     def leads_to(self, key: bytes, level: int, pointer: Pointer) -> bool:
         """Tell whether the node of ``level`` on the way to ``key`` is the one at ``pointer``."""
@@ -229,7 +212,8 @@ class Imap:
 
     def take_unlogged(self) -> list[Record]:
         """Return what changed since the last commit; it counts as logged from now on."""
-        records = [Record(key, self.changed_value(key)) for key in self._unlogged]
+        values = map(self.changed_value, self._unlogged)
+        records = list(map(Record, self._unlogged, values))
         self._unlogged.clear()
         self.unlogged_bytes = 0
         return records
@@ -240,7 +224,9 @@ class Imap:
         self.root = root
         self.root_level = root_level
         self.node_count = node_count
+        self._near.clear()
         self.changes.clear()
+        self._order.clear()
         self._packable_bytes.clear()
         self.changed_bytes = 0
 

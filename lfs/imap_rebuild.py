@@ -27,6 +27,7 @@ from lfs.ondisk import (
     Branch,
     Leaf,
     Node,
+    PackedLeaf,
     Pointer,
 )
 
@@ -111,7 +112,7 @@ class Rebuild:
         """Return the new slots of the node at ``pointer`` for changes ``low`` to ``high``."""
         node = self._imap.nodes.load(pointer)
         self._result.freed_addresses.append(pointer.address)
-        if isinstance(node, Leaf):
+        if isinstance(node, PackedLeaf):
             return self._merge(node.keys, node.values, low, high)
         slots: Slots = []
         children = self._changed_children(node, low, high)

@@ -29,10 +29,12 @@ from lfs.ondisk import (
     RUN_BYTES,
     SYSTEM_INO,
     WINDOW_HEADER_BYTES,
-    InodeItem,
+    InodeFields,
     Run,
     WindowItem,
+    pack_inode,
     pack_key,
+    unpack_inode,
 )
 from lfs.spans import DirtyBlocks
 from lfs.volume import Volume
@@ -162,6 +164,7 @@ class Inode:
     """An inode in memory.  Fields are those of FORMAT.md, "Inode"."""
 
     __slots__ = (
+        "_dirty_extents",
         "access_list",
         "atime_ns",
         "blocks",
@@ -169,9 +172,9 @@ class Inode:
         "ctime_ns",
         "default_list",
         "dirty_blocks",
-        "dirty_extents",
         "generation",
         "gid",
+        "has_attributes",
         "inline",
         "ino",
         "mode",
@@ -187,38 +190,44 @@ class Inode:
         "windows",
     )
 
-    def __init__(self, ino: int, item: InodeItem) -> None:
-        """Decode ``item`` as inode ``ino``."""
+    def __init__(self, ino: int, fields: InodeFields) -> None:
+        """Take the ``fields`` of inode ``ino``."""
         self.ino = ino
-        self.mode = item.mode
-        self.uid = item.uid
-        self.gid = item.gid
-        self.nlink = item.nlink
-        self.size = item.size
-        self.blocks = item.blocks
-        self.atime_ns = item.atime_ns
-        self.mtime_ns = item.mtime_ns
-        self.ctime_ns = item.ctime_ns
-        self.btime_ns = item.btime_ns
-        self.rdev = item.rdev
-        self.version = item.version
-        self.generation = item.generation
-        self.parent_ino = item.parent_ino
-        self.inline: bytes | None = item.inline if item.flags & INODE_INLINE else None
+        (
+            self.mode,
+            self.uid,
+            self.gid,
+            self.nlink,
+            self.size,
+            self.blocks,
+            self.atime_ns,
+            self.mtime_ns,
+            self.ctime_ns,
+            self.btime_ns,
+            self.rdev,
+            flags,
+            self.version,
+            self.generation,
+            self.parent_ino,
+            inline,
+        ) = fields
+        self.inline: bytes | None = inline if flags & INODE_INLINE else None
         self.windows: dict[int, Window] = {}
         self.read_window = -1
         """The last window that was read for dirty blocks not yet taken; -1 for none."""
         self.dirty_blocks: DirtyBlocks = {}
-        self.dirty_extents = DirtyExtents()
+        self._dirty_extents: DirtyExtents | None = None
         self.open_count = 0
+        self.has_attributes = True
+        """False only when it is known to have no extended attributes."""
         # Access control lists; None until they are asked for, empty for none.
         self.access_list: bytes | None = None
         self.default_list: bytes | None = None
 
-    def item(self) -> InodeItem:
-        """Return the item as it goes to disk."""
+    def fields(self) -> InodeFields:
+        """Return the fields of the item as it goes to disk."""
         inline = self.inline
-        return InodeItem(
+        return (
             self.mode,
             self.uid,
             self.gid,
@@ -237,10 +246,23 @@ class Inode:
             inline or b"",
         )
 
+    @property
+    def dirty_extents(self) -> DirtyExtents:
+        """Return the numbers of the dirty blocks; most inodes never have any."""
+        extents = self._dirty_extents
+        if extents is None:
+            extents = self._dirty_extents = DirtyExtents()
+        return extents
+
+    @dirty_extents.setter
+    def dirty_extents(self, extents: DirtyExtents) -> None:
+        """Replace them."""
+        self._dirty_extents = extents
+
     def used_blocks(self, block_bytes: int) -> int:
         """Return the blocks this inode uses, those that have no place yet included."""
         most = -(-self.size // block_bytes)
-        return min(self.blocks + self.dirty_extents.count, max(most, self.blocks))
+        return min(self.blocks + len(self.dirty_blocks), max(most, self.blocks))
 
     @property
     def is_directory(self) -> bool:
@@ -283,6 +305,7 @@ class InodeTable:
         self.dirty: dict[int, Inode] = {}
         self.with_dirty_blocks: dict[int, Inode] = {}
         self.orphans: set[int] = set()
+        self._evict_above = 2 * volume.options.inode_count_max
         self.inline_bytes = 0
         """Upper bound of the inline content in dirty inodes."""
 
@@ -303,27 +326,29 @@ class InodeTable:
         value = self._volume.imap.get(inode_key(ino))
         if value is None:
             return None
-        inode = Inode(ino, InodeItem.unpack(value))
+        inode = Inode(ino, unpack_inode(value))
         self._remember(inode)
         return inode
 
-    def create(self, item: InodeItem) -> Inode:
+    def create(self, fields: InodeFields) -> Inode:
         """Make a new inode with the next inode number; it is dirty."""
         volume = self._volume
-        inode = Inode(volume.next_ino, item)
+        inode = Inode(volume.next_ino, fields)
         volume.next_ino += 1
         volume.inode_count += 1
         inode.access_list = inode.default_list = b""
+        inode.has_attributes = False
         self._remember(inode)
         self.mark_dirty(inode)
         return inode
 
     def mark_dirty(self, inode: Inode) -> None:
         """Let the next commit write ``inode``."""
-        if inode.ino not in self.dirty:
-            self.dirty[inode.ino] = inode
-            self._inodes[inode.ino] = inode
-            self.inline_bytes += len(inode.inline or b"")
+        ino = inode.ino
+        if ino not in self.dirty:
+            self.dirty[ino] = self._inodes[ino] = inode
+            if inode.inline:
+                self.inline_bytes += len(inode.inline)
 
     def remove(self, inode: Inode) -> None:
         """Remove an inode that has no content left."""
@@ -351,7 +376,7 @@ class InodeTable:
         """Put every dirty inode into the inode map."""
         imap = self._volume.imap
         for ino, inode in self.dirty.items():
-            imap.put(inode_key(ino), inode.item().pack())
+            imap.put(pack_key(ino, KIND_INODE, 0), pack_inode(inode.fields()))
         self.dirty.clear()
         self.inline_bytes = 0
         self._evict()
@@ -388,19 +413,23 @@ class InodeTable:
 
     def _remember(self, inode: Inode) -> None:
         self._inodes[inode.ino] = inode
-        if len(self._inodes) > 2 * self._volume.options.inode_count_max:
+        if len(self._inodes) > self._evict_above:
             self._evict()
 
     def _evict(self) -> None:
-        """Drop the inodes that came first until no more than the limit is kept."""
-        excess = len(self._inodes) - self._volume.options.inode_count_max
-        if excess <= 0:
-            return
-        for ino in [*self._inodes]:
+        """Drop the inodes that came first until no more than the limit is kept.
+
+        What has to stay, because a commit is yet to come, is not looked at again
+        before as many have come to it.
+        """
+        limit = self._volume.options.inode_count_max
+        excess = len(self._inodes) - limit
+        for ino in [*self._inodes] if excess > 0 else []:
             inode = self._inodes[ino]
             if inode.open_count or inode.dirty_blocks or ino in self.dirty or ino in self.orphans:
                 continue
             del self._inodes[ino]
             excess -= 1
             if excess <= 0:
-                return
+                break
+        self._evict_above = len(self._inodes) + limit

@@ -20,8 +20,7 @@ from lfs.ondisk import (
     NAME_BYTES_MAX,
     ROOT_INO,
     SYMLINK_BYTES_MAX,
-    EntryItem,
-    InodeItem,
+    InodeFields,
 )
 from lfs.space import SpaceRules
 
@@ -31,6 +30,7 @@ RENAME_EXCHANGE = 2
 S_ISGID = 0o2000
 
 _CREATE_BLOCKS = 2
+_DOTS = frozenset((b".", b".."))
 
 
 def check_name(name: bytes) -> None:
@@ -41,26 +41,15 @@ def check_name(name: bytes) -> None:
         raise FilesystemError(errno.EINVAL)
 
 
-def _new_item(mode: int, uid: int, gid: int, now_ns: int, rdev: int, parent_ino: int) -> InodeItem:
+def _new_fields(
+    mode: int, uid: int, gid: int, now_ns: int, rdev: int, parent_ino: int
+) -> InodeFields:
     """Return a new inode without content; ``parent_ino`` is 0 unless it is a directory."""
-    return InodeItem(
-        mode=mode,
-        uid=uid,
-        gid=gid,
-        nlink=2 if parent_ino else 1,
-        size=0,
-        blocks=0,
-        atime_ns=now_ns,
-        mtime_ns=now_ns,
-        ctime_ns=now_ns,
-        btime_ns=now_ns,
-        rdev=rdev,
-        flags=INODE_INLINE if mode & S_IFMT in (S_IFREG, S_IFLNK) else 0,
-        version=0,
-        generation=0,
-        parent_ino=parent_ino,
-        inline=b"",
-    )
+    inline = mode & S_IFMT in (S_IFREG, S_IFLNK)
+    nlink = 2 if parent_ino else 1
+    times = now_ns, now_ns, now_ns, now_ns
+    flags = INODE_INLINE if inline else 0
+    return mode, uid, gid, nlink, 0, 0, *times, rdev, flags, 0, 0, parent_ino, b""
 
 
 class Namespace:
@@ -99,13 +88,14 @@ class Namespace:
             return self._inodes.get(parent.parent_ino)
         if len(name) > NAME_BYTES_MAX:
             raise FilesystemError(errno.ENAMETOOLONG)
-        return self._inodes.get(self._entry(parent, name).ino)
+        return self._entry(parent_ino, name)[1]
 
-    def _entry(self, parent: Inode, name: bytes) -> EntryItem:
-        entry = self._directories.find(parent.ino, name)
-        if entry is None:
+    def _entry(self, parent_ino: int, name: bytes) -> tuple[bytes, Inode]:
+        """Return the place of an entry and the inode it leads to; raises ENOENT."""
+        place, ino = self._directories.find(parent_ino, name)
+        if ino is None:
             raise FilesystemError(errno.ENOENT)
-        return entry
+        return place, self._inodes.get(ino)
 
     # ------------------------------------------------------------------- creating
 
@@ -124,7 +114,7 @@ class Namespace:
 
         It inherits the default access list of the directory, or is bounded by ``umask``.
         """
-        parent = self._new_name(parent_ino, name)
+        parent, place = self._new_name(parent_ino, name)
         is_directory = mode & S_IFMT == S_IFDIR
         if is_directory and parent.nlink >= LINK_COUNT_MAX:
             raise FilesystemError(errno.EMLINK)
@@ -134,25 +124,24 @@ class Namespace:
         if parent.mode & S_ISGID:
             gid = parent.gid
             mode |= S_ISGID if is_directory else 0
-        inode = self._add_new(parent, name, mode, uid, gid, now_ns, rdev)
+        fields = _new_fields(mode, uid, gid, now_ns, rdev, parent_ino if is_directory else 0)
+        inode = self._add_new(parent, place, name, fields, now_ns)
         if lists:
             self._access.give(inode, lists)
         return inode
 
     def _add_new(
-        self, parent: Inode, name: bytes, mode: int, uid: int, gid: int, now_ns: int, rdev: int
+        self, parent: Inode, place: bytes, name: bytes, fields: InodeFields, now_ns: int
     ) -> Inode:
         """Make a new inode and its name, for which everything has been checked."""
-        is_directory = mode & S_IFMT == S_IFDIR
-        parent_of_new = parent.ino if is_directory else 0
-        inode = self._inodes.create(_new_item(mode, uid, gid, now_ns, rdev, parent_of_new))
-        self._directories.add(parent.ino, EntryItem(inode.ino, mode >> 12, name))
-        self._changed(parent, now_ns, entries=1, subdirectories=int(is_directory))
+        inode = self._inodes.create(fields)
+        self._directories.put(place, inode.ino, inode.mode >> 12, name)
+        self._changed(parent, now_ns, entries=1, subdirectories=int(inode.is_directory))
         return inode
 
     def create_root(self, mode: int, uid: int, gid: int, now_ns: int) -> Inode:
         """Create the root directory, its own parent, as the first inode."""
-        root = self._inodes.create(_new_item(mode, uid, gid, now_ns, 0, ROOT_INO))
+        root = self._inodes.create(_new_fields(mode, uid, gid, now_ns, 0, ROOT_INO))
         assert root.ino == ROOT_INO
         return root
 
@@ -164,38 +153,45 @@ class Namespace:
             raise FilesystemError(errno.ENAMETOOLONG)
         if not target:
             raise FilesystemError(errno.ENOENT)
-        parent = self._new_name(parent_ino, name)
+        parent, place = self._new_name(parent_ino, name)
         self._space.admit(_CREATE_BLOCKS + 1 + len(target) // 512)
         if parent.mode & S_ISGID:
             gid = parent.gid
-        inode = self._add_new(parent, name, S_IFLNK | 0o777, uid, gid, now_ns, 0)
+        fields = _new_fields(S_IFLNK | 0o777, uid, gid, now_ns, 0, 0)
+        inode = self._add_new(parent, place, name, fields, now_ns)
         self._data.fill(inode, target)
         return inode
 
-    def _new_name(self, parent_ino: int, name: bytes) -> Inode:
-        """Return the directory, in which ``name`` may be created; raises EEXIST and others."""
+    def _new_name(self, parent_ino: int, name: bytes) -> tuple[Inode, bytes]:
+        """Return the directory and the place in it where ``name`` may be created.
+
+        Raises EEXIST and others.
+        """
         parent = self.directory(parent_ino)
         check_name(name)
-        if name in (b".", b".."):
+        if name in _DOTS:
             raise FilesystemError(errno.EEXIST)
         if parent.nlink == 0:
             raise FilesystemError(errno.ENOENT, "the directory was removed")
-        if self._directories.find(parent.ino, name) is not None:
+        place, ino = self._directories.find(parent_ino, name)
+        if ino is not None:
             raise FilesystemError(errno.EEXIST)
-        return parent
+        if not place:
+            raise FilesystemError(errno.ENOSPC, "too many names with the same hash")
+        return parent, place
 
     def link(self, ino: int, parent_ino: int, name: bytes, now_ns: int) -> Inode:
         """Give inode ``ino`` another name."""
         inode = self._inodes.get(ino)
         if inode.is_directory:
             raise FilesystemError(errno.EPERM)
-        parent = self._new_name(parent_ino, name)
+        parent, place = self._new_name(parent_ino, name)
         if inode.nlink == 0:
             raise FilesystemError(errno.ENOENT, "the file was removed")
         if inode.nlink >= LINK_COUNT_MAX:
             raise FilesystemError(errno.EMLINK)
         self._space.admit(1)
-        self._directories.add(parent.ino, EntryItem(ino, inode.mode >> 12, name))
+        self._directories.put(place, ino, inode.mode >> 12, name)
         inode.nlink += 1
         self._touch(inode, now_ns)
         self._changed(parent, now_ns, entries=1)
@@ -206,10 +202,10 @@ class Namespace:
     def unlink(self, parent_ino: int, name: bytes, now_ns: int) -> Inode:
         """Remove a name that is not a directory's; returns its inode."""
         parent = self.directory(parent_ino)
-        inode = self._inodes.get(self._entry(parent, name).ino)
+        place, inode = self._entry(parent_ino, name)
         if inode.is_directory:
             raise FilesystemError(errno.EISDIR)
-        self._directories.remove(parent.ino, name)
+        self._directories.remove(place)
         self._changed(parent, now_ns, entries=-1)
         self._drop_link(inode, now_ns)
         return inode
@@ -221,10 +217,12 @@ class Namespace:
             raise FilesystemError(errno.EINVAL)
         if name == b"..":
             raise FilesystemError(errno.ENOTEMPTY)
-        inode = self.directory(self._entry(parent, name).ino)
+        place, inode = self._entry(parent_ino, name)
+        if not inode.is_directory:
+            raise FilesystemError(errno.ENOTDIR)
         if inode.size:
             raise FilesystemError(errno.ENOTEMPTY)
-        self._directories.remove(parent.ino, name)
+        self._directories.remove(place)
         self._changed(parent, now_ns, entries=-1, subdirectories=-1)
         self._drop_directory(inode, now_ns)
         return inode
@@ -255,46 +253,46 @@ class Namespace:
         parent = self.directory(parent_ino)
         new_parent = self.directory(new_parent_ino)
         check_name(new_name)
-        if {name, new_name} & {b".", b".."}:
+        if name in _DOTS or new_name in _DOTS:
             raise FilesystemError(errno.EBUSY)
         if flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE) or flags == 3:
             raise FilesystemError(errno.EINVAL)
-        entry = self._entry(parent, name)
-        moved = self._inodes.get(entry.ino)
-        target_entry = self._directories.find(new_parent.ino, new_name)
-        target = self._inodes.get(target_entry.ino) if target_entry else None
+        place, moved = self._entry(parent_ino, name)
+        new_place, target_ino = self._directories.find(new_parent_ino, new_name)
+        target = None if target_ino is None else self._inodes.get(target_ino)
         if new_parent.nlink == 0:
             raise FilesystemError(errno.ENOENT, "the directory was removed")
-        if moved.is_directory and new_parent is not parent:
+        is_directory = moved.is_directory
+        if is_directory and new_parent is not parent:
             self._check_no_cycle(moved, new_parent)
         if target is not None and flags & RENAME_NOREPLACE:
             raise FilesystemError(errno.EEXIST)
         if target is moved:
             return None
         if flags & RENAME_EXCHANGE:
-            self._exchange(parent, name, moved, new_parent, new_name, target, now_ns)
+            if target is None:
+                raise FilesystemError(errno.ENOENT)
+            one, other = (parent, place, name, moved), (new_parent, new_place, new_name, target)
+            self._exchange(one, other, now_ns)
             return None
         if target is not None:
             self._check_replaceable(moved, target)
-        if target is None:
+        elif not new_place:
+            raise FilesystemError(errno.ENOSPC, "too many names with the same hash")
+        else:
             self._space.admit(1)
-        self._directories.remove(parent.ino, name)
-        self._move_in(moved, new_parent, new_name, target, now_ns)
-        self._changed(parent, now_ns, entries=-1, subdirectories=-int(moved.is_directory))
+        self._directories.move(place, new_place, moved.ino, moved.mode >> 12, new_name)
+        self._moved_in(moved, new_parent, target, now_ns)
+        self._changed(parent, now_ns, entries=-1, subdirectories=-int(is_directory))
         self._touch(moved, now_ns)
         return target
 
-    def _move_in(
-        self, moved: Inode, new_parent: Inode, new_name: bytes, target: Inode | None, now_ns: int
-    ) -> None:
-        """Let ``new_name`` lead to ``moved`` instead of ``target`` or of nothing."""
-        entry = EntryItem(moved.ino, moved.mode >> 12, new_name)
+    def _moved_in(self, moved: Inode, new_parent: Inode, target: Inode | None, now_ns: int) -> None:
+        """Account for a name in ``new_parent`` that leads to ``moved`` instead of ``target``."""
         is_directory = int(moved.is_directory)
         if target is None:
-            self._directories.add(new_parent.ino, entry)
             self._changed(new_parent, now_ns, entries=1, subdirectories=is_directory)
         else:
-            self._directories.replace(new_parent.ino, entry)
             self._changed(new_parent, now_ns)
             if target.is_directory:
                 self._drop_directory(target, now_ns)
@@ -322,21 +320,17 @@ class Namespace:
 
     def _exchange(
         self,
-        parent: Inode,
-        name: bytes,
-        moved: Inode,
-        new_parent: Inode,
-        new_name: bytes,
-        target: Inode | None,
+        one: tuple[Inode, bytes, bytes, Inode],
+        other: tuple[Inode, bytes, bytes, Inode],
         now_ns: int,
     ) -> None:
-        """Let two existing names swap their inodes."""
-        if target is None:
-            raise FilesystemError(errno.ENOENT)
+        """Let two existing names, each a directory, place, name and inode, swap their inodes."""
+        parent, place, name, moved = one
+        new_parent, new_place, new_name, target = other
         if target.is_directory and new_parent is not parent:
             self._check_no_cycle(target, parent)
-        self._directories.replace(parent.ino, EntryItem(target.ino, target.mode >> 12, name))
-        self._directories.replace(new_parent.ino, EntryItem(moved.ino, moved.mode >> 12, new_name))
+        self._directories.put(place, target.ino, target.mode >> 12, name)
+        self._directories.put(new_place, moved.ino, moved.mode >> 12, new_name)
         gained = int(target.is_directory) - int(moved.is_directory)
         self._changed(parent, now_ns, subdirectories=gained)
         self._changed(new_parent, now_ns, subdirectories=-gained)

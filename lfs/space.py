@@ -8,6 +8,11 @@ right now; it must cover all that the next commit and the next checkpoint may
 have to write, and the cleaner's working room.  When it does not, room is made
 before the request is accepted, so that write-out never finds the disk full.
 
+Both are bounds on numbers that cost something to know.  So each request begins
+with a cruder bound, on both at once, that costs next to nothing: while much of the
+disk is free, it says how many blocks the request may ask for, and nothing else is
+computed.
+
 What errors take out of use is never clean, and counts as used without being live.
 The one batch that a failed write makes necessary anew comes out of the cleaner's
 working room, which is larger than any run.
@@ -26,6 +31,7 @@ from lfs.segments.usage import cleaner_segments, slack_segments
 from lfs.volume import Volume
 
 _INODE_ITEM_BYTES = 256
+_CRUDE_BLOCKS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +67,11 @@ class SpaceRules:
         limit_blocks = usable * (superblock.segment_blocks - overhead_blocks)
         privileged_blocks = limit_blocks * superblock.reserved_basis_points // 10_000
         self.reservations = Reservations(limit_blocks, privileged_blocks)
+        self._open_limit_blocks = limit_blocks - privileged_blocks
         self._cleaner_blocks = cleaner_segments(segments) * superblock.segment_blocks
+        self._fixed_blocks = 2 * volume.usage.page_count + 64
+        self._allowance_blocks = 0
+        """What may be accepted in this request without another look; negative for nothing."""
 
     # ---------------------------------------------------------------- accounting
 
@@ -116,6 +126,10 @@ class SpaceRules:
         others: a full filesystem can still be overwritten.  Raises
         FilesystemError(ENOSPC) when the request can't be promised.
         """
+        if blocks < self._allowance_blocks:
+            self._allowance_blocks -= blocks
+            return
+        self._allowance_blocks = 0
         if self.available_blocks(privileged) < blocks:
             needed = growth() if growth else blocks
             if needed and self.available_blocks(privileged) < needed:
@@ -136,20 +150,46 @@ class SpaceRules:
         Every request that changes something starts with this.  One that only
         takes away goes on even if no room can be made: the slack is for that.
         """
-        if not self._covered(0):
+        usage = self._volume.usage
+        room_blocks = usage.clean_blocks - self._cleaner_blocks
+        unpromised_blocks = self._open_limit_blocks - usage.live_total - usage.lost_blocks
+        if unpromised_blocks < room_blocks:
+            room_blocks = unpromised_blocks
+        spare_blocks = room_blocks - self._crude_blocks()
+        self._allowance_blocks = spare_blocks // _CRUDE_BLOCKS
+        if spare_blocks <= 0 and not self._covered(0):
             self.make_room(0)
+
+    def _crude_blocks(self) -> int:
+        """Return a bound of ``pending_blocks``, and of what is promised, that costs little.
+
+        It holds when ``_CRUDE_BLOCKS`` are added for each block that comes to it.
+        """
+        imap = self._volume.imap
+        inodes = self._inodes
+        dirty_count = len(inodes.dirty)
+        path_count = len(imap.changes) + dirty_count
+        if path_count > imap.node_count:
+            path_count = imap.node_count
+        pending_bytes = imap.changed_bytes + imap.unlogged_bytes + inodes.inline_bytes
+        return (
+            2 * (path_count + self.reservations.dirty_blocks)
+            + dirty_count
+            + pending_bytes // 512
+            + self._fixed_blocks
+        )
 
     def _covered(self, blocks: int) -> bool:
         """Tell whether what is clean covers what is pending and ``blocks`` more."""
-        volume = self._volume
-        imap = volume.imap
-        # A cruder bound that costs next to nothing: it holds while much is clean.
-        changed_count = len(imap.changes) + len(self._inodes.dirty)
-        crude_blocks = 4 * (changed_count + self.reservations.dirty_blocks + blocks) + 64
-        crude_blocks += (imap.changed_bytes + imap.unlogged_bytes) // 512
-        if crude_blocks + self._cleaner_blocks < volume.usage.clean_blocks:
+        crude_blocks = self._crude_blocks() + _CRUDE_BLOCKS * blocks
+        if crude_blocks + self._cleaner_blocks < self._volume.usage.clean_blocks:
             return True
         return self.shortage_blocks(blocks) <= 0
+
+    @property
+    def is_covered(self) -> bool:
+        """Tell whether what is pending can be written as things are."""
+        return self._covered(0)
 
     @property
     def is_scarce(self) -> bool:

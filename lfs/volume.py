@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from lfs.checksum import block_checksums, checksum
 from lfs.device.base import BlockDevice, Buffer
 from lfs.errors import DamageError, DeviceError, FilesystemError
-from lfs.imap import Imap, NodeCache
+from lfs.imap import Imap
+from lfs.node_cache import NodeCache
 from lfs.ondisk import (
     NO_BLOCK,
     Entry,
@@ -109,8 +110,7 @@ class Volume:
         self.usage_pages: list[Pointer] = [NO_BLOCK] * self.usage.page_count
         self.log = LogWriter(device, superblock, self.usage)
         self.reader = LogReader(device, superblock)
-        node_count_max = max(64, options.node_cache_bytes // (4 * self.block_bytes))
-        cache = NodeCache(self.read_verified, self.filesystem_id, node_count_max)
+        cache = NodeCache(self.read_verified, self.filesystem_id, options.node_cache_bytes)
         self.imap = Imap(cache, NO_BLOCK, 0, 0)
         self.next_ino = 1
         self.inode_count = 0

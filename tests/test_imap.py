@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from lfs.checksum import checksum
 from lfs.errors import DamageError
-from lfs.imap import Imap, NodeCache
+from lfs.imap import Imap
 from lfs.imap_rebuild import NewNode, Rebuild
+from lfs.node_cache import NodeCache
 from lfs.ondisk import (
     KEY_BYTES,
     KIND_INODE,
@@ -42,7 +43,7 @@ class Tree:
         """Start empty; no more than a few nodes are cached."""
         self.blocks: dict[int, bytes] = {}
         self.next_address = 1000
-        cache = NodeCache(self._read_verified, FILESYSTEM_ID, 4)
+        cache = NodeCache(self._read_verified, FILESYSTEM_ID, 4 * BLOCK_BYTES)
         self.imap = Imap(cache, NO_BLOCK, 0, 0)
 
     def _read_verified(self, pointer: Pointer) -> bytes:

@@ -21,7 +21,18 @@ LAYERS: list[tuple[str, tuple[str, ...]]] = [
     ("devices", ("lfs.device.*",)),
     ("allocation", ("lfs.alloc.*",)),
     ("segments", ("lfs.segments.*",)),
-    ("state", ("lfs.imap", "lfs.imap_rebuild", "lfs.volume", "lfs.spans", "lfs.inodes")),
+    (
+        "state",
+        (
+            "lfs.imap",
+            "lfs.imap_rebuild",
+            "lfs.key_order",
+            "lfs.node_cache",
+            "lfs.volume",
+            "lfs.spans",
+            "lfs.inodes",
+        ),
+    ),
     (
         "log",
         (

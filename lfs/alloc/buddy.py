@@ -36,12 +36,8 @@ class BuddyAllocator:
         self.order_max = order_max
         self._starts: list[set[int]] = [set() for _ in range(order_max + 1)]
         self._heaps: list[list[int]] = [[] for _ in range(order_max + 1)]
-        self._free_units = 0
-
-    @property
-    def free_units(self) -> int:
-        """Return how many units are free."""
-        return self._free_units
+        self.free_units = 0
+        """How many units are free; only the allocator changes it."""
 
     def largest_order(self) -> int:
         """Return the order of the largest free chunk, -1 when nothing is free."""
@@ -74,7 +70,7 @@ class BuddyAllocator:
         """
         self._check(start, order)
         assert self._chunk_around(start, 0) is None, (start, order)
-        self._free_units += 1 << order
+        self.free_units += 1 << order
         while order < self.order_max:
             buddy = start ^ 1 << order
             if buddy not in self._starts[order]:
@@ -128,7 +124,7 @@ class BuddyAllocator:
     def _take(self, chunk: int, chunk_order: int, start: int, order: int) -> None:
         """Remove a chunk and put back all of it but the 2**``order`` units at ``start``."""
         self._starts[chunk_order].remove(chunk)
-        self._free_units -= 1 << order
+        self.free_units -= 1 << order
         while chunk_order > order:
             chunk_order -= 1
             upper = chunk + (1 << chunk_order)

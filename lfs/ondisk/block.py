@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-from lfs.ondisk.seal import expect, seal_holds
+from lfs.ondisk.seal import damage, expect, seal_holds
 
 BLOCK_HEADER = struct.Struct("<4sI8sQQ")
 BLOCK_CHECKSUM_OFFSET = 4
@@ -31,8 +31,11 @@ def check_header(
     raw: bytes, what: str, magic: bytes, header_bytes: int, filesystem_id: bytes, address: int
 ) -> None:
     """Check the header of the block ``what`` found at ``address``; raises DamageError."""
-    expect(len(raw) >= header_bytes, f"{what} length", address, header_bytes, len(raw))
+    if len(raw) < header_bytes:
+        raise damage(f"{what} length", address, header_bytes, len(raw))
     found_magic, _, found_id, own_address, _ = BLOCK_HEADER.unpack_from(raw)
+    if (found_magic, found_id, own_address) == (magic, filesystem_id, address):
+        return
     expect(found_magic == magic, f"{what} magic", address, magic, found_magic)
     expect(found_id == filesystem_id, f"{what} filesystem", address, filesystem_id, found_id)
     expect(own_address == address, f"{what} place", address, address, own_address)

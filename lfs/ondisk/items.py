@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-from lfs.ondisk.seal import expect
+from lfs.ondisk.seal import damage, expect
 
 NAME_BYTES_MAX = 255
 XATTR_VALUE_BYTES_MAX = 65536
@@ -21,6 +21,25 @@ INODE_INLINE = 1
 _INODE = struct.Struct("<IIIIQQqqqqIIIIQ")
 assert _INODE.size == 88
 INODE_BYTES = _INODE.size
+
+
+InodeFields = tuple[
+    int, int, int, int, int, int, int, int, int, int, int, int, int, int, int, bytes
+]
+"""The fields of an ``InodeItem`` in their order: without names they cost half as much."""
+
+
+def pack_inode(fields: InodeFields) -> bytes:
+    """Return the value of the inode item with these fields."""
+    return _INODE.pack(*fields[:15]) + fields[15]
+
+
+def unpack_inode(raw: bytes) -> InodeFields:
+    """Read the fields of an inode item; raises DamageError when it is too short."""
+    if len(raw) < _INODE.size:
+        raise damage("inode item", 0, _INODE.size, len(raw))
+    fields: InodeFields = (*_INODE.unpack_from(raw), raw[_INODE.size :])
+    return fields
 
 
 class InodeItem(NamedTuple):
@@ -45,13 +64,12 @@ class InodeItem(NamedTuple):
 
     def pack(self) -> bytes:
         """Return the item's value."""
-        return _INODE.pack(*self[:15]) + self.inline
+        return pack_inode(self)
 
     @classmethod
     def unpack(cls, raw: bytes) -> InodeItem:
         """Read an inode item; raises DamageError when it is too short."""
-        expect(len(raw) >= _INODE.size, "inode item", 0, _INODE.size, len(raw))
-        return cls._make((*_INODE.unpack_from(raw), raw[_INODE.size :]))
+        return cls._make(unpack_inode(raw))
 
 
 _RUN = struct.Struct("<HHQ")
@@ -120,6 +138,20 @@ def window_blocks(block_bytes: int) -> int:
 _ENTRY_ITEM = struct.Struct("<QB")
 
 
+def pack_entry(ino: int, file_type: int, name: bytes) -> bytes:
+    """Return the value of the directory entry with these fields."""
+    return _ENTRY_ITEM.pack(ino, file_type) + name
+
+
+def unpack_entry(raw: bytes) -> tuple[int, int, bytes]:
+    """Read the fields of an ``EntryItem``; raises as that does."""
+    name_bytes = len(raw) - _ENTRY_ITEM.size
+    if not 1 <= name_bytes <= NAME_BYTES_MAX:
+        raise damage("directory entry", 0, "a name", raw)
+    ino, file_type = _ENTRY_ITEM.unpack_from(raw)
+    return ino, file_type, raw[_ENTRY_ITEM.size :]
+
+
 class EntryItem(NamedTuple):
     """A directory entry: the inode, its file type (``mode >> 12``) and its name."""
 
@@ -129,15 +161,12 @@ class EntryItem(NamedTuple):
 
     def pack(self) -> bytes:
         """Return the item's value."""
-        return _ENTRY_ITEM.pack(self.ino, self.file_type) + self.name
+        return pack_entry(*self)
 
     @classmethod
     def unpack(cls, raw: bytes) -> EntryItem:
         """Read a directory entry; raises DamageError when its name is empty or too long."""
-        name_bytes = len(raw) - _ENTRY_ITEM.size
-        expect(1 <= name_bytes <= NAME_BYTES_MAX, "directory entry", 0, "a name", raw)
-        ino, file_type = _ENTRY_ITEM.unpack_from(raw)
-        return cls(ino, file_type, raw[_ENTRY_ITEM.size :])
+        return cls._make(unpack_entry(raw))
 
 
 _XATTR_ITEM = struct.Struct("<BI")

@@ -6,10 +6,13 @@ Keys are compared as byte strings, so their integers are big-endian.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 
 KEY_BYTES = 17
 _KEY = struct.Struct(">QBQ")
 assert _KEY.size == KEY_BYTES
+KEY_KIND = 8
+"""Which byte of a key is its kind; the inode number is before it."""
 
 KIND_INODE = 0
 KIND_XATTR = 1
@@ -21,9 +24,8 @@ SYSTEM_INO = 0
 ROOT_INO = 1
 
 
-def pack_key(ino: int, kind: int, offset: int) -> bytes:
-    """Return the imap key of item ``kind`` at ``offset`` of inode ``ino``."""
-    return _KEY.pack(ino, kind, offset)
+pack_key: Callable[[int, int, int], bytes] = _KEY.pack
+"""Return the imap key of item ``kind`` at ``offset`` of inode ``ino``, given in this order."""
 
 
 def unpack_key(key: bytes) -> tuple[int, int, int]:

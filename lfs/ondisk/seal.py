@@ -28,4 +28,9 @@ def seal_holds(raw: bytes, offset: int) -> bool:
 def expect(condition: bool, what: str, address: int, expected: object, found: object) -> None:
     """Raise DamageError, saying what was expected and found where, unless ``condition``."""
     if not condition:
-        raise DamageError(f"{what} at {address}: expected {expected!r}, found {found!r}")
+        raise damage(what, address, expected, found)
+
+
+def damage(what: str, address: int, expected: object, found: object) -> DamageError:
+    """Return the error that ``expect`` raises, for what is read too often to call that."""
+    return DamageError(f"{what} at {address}: expected {expected!r}, found {found!r}")

@@ -338,6 +338,8 @@ class UsageTable:
     @property
     def lost_blocks(self) -> int:
         """Return the blocks without live ones that errors have taken out of use."""
+        if not self._unwritable and not self.given_up:
+            return 0
         withheld = sum(1 for segment in self._unwritable if self._first[segment] < 0)
         in_use = sum(self.run_blocks(run) - self._live[run] for run in self.given_up)
         return withheld * self.segment_blocks + in_use

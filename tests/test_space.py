@@ -1,0 +1,164 @@
+"""The crude bound that spares most requests the real ones never says more than they."""
+
+from __future__ import annotations
+
+import random
+import stat
+from collections.abc import Iterator
+from functools import cache
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from lfs.alloc.reservation import Reservations
+from lfs.device.memory import MemoryDevice
+from lfs.errors import FilesystemError
+from lfs.filesystem import Filesystem
+from lfs.ondisk import ROOT_INO
+from lfs.space import SpaceRules
+from tests.volumes import format_small, mount
+
+_NUMBERS = range(100_000)
+REGULAR = stat.S_IFREG | 0o644
+
+
+def changes(filesystem: Filesystem, choose: random.Random) -> Iterator[None]:
+    """Make, write, truncate and remove files; commit and checkpoint now and then."""
+    inos: list[int] = []
+    for number in range(500):
+        now_ns = number + 1
+        call = choose.randrange(100)
+        if call < 40 or not inos:
+            inos.append(filesystem.create(ROOT_INO, b"%d" % number, REGULAR, 0, 0, now_ns).ino)
+        elif call < 60:
+            filesystem.write(choose.choice(inos), 0, bytes(choose.randrange(300)), now_ns)
+        elif call < 80:
+            offset = choose.randrange(100_000)
+            filesystem.write(choose.choice(inos), offset, bytes(5000), now_ns)
+        elif call < 90:
+            filesystem.setattr(choose.choice(inos), now_ns, size=choose.randrange(10_000))
+        elif call < 96:
+            filesystem.setxattr(choose.choice(inos), b"user.a", bytes(900), now_ns)
+        elif call < 98:
+            filesystem.sync(now_ns)
+        elif call < 99:
+            filesystem.checkpoint(now_ns)
+        yield
+
+
+def hold(space: SpaceRules) -> None:
+    """Hold the crude bound, and what it allows, against the real ones."""
+    crude_blocks = space._crude_blocks()
+    assert crude_blocks >= space.pending_blocks()
+    assert crude_blocks >= space.metadata_blocks + space.reservations.dirty_blocks
+    space.cover()
+    allowed_blocks = space._allowance_blocks - 1
+    if allowed_blocks > 0:
+        assert space.shortage_blocks(allowed_blocks) <= 0
+        assert space.available_blocks(privileged=False) >= allowed_blocks
+
+
+@pytest.mark.parametrize("block_bytes", [1024, 4096])
+def test_crude_bound_is_a_bound(block_bytes: int) -> None:
+    device = MemoryDevice(16 << 20)
+    format_small(device, block_bytes, 64)
+    filesystem = mount(device, 0)
+    space = filesystem._space
+    refused = 0
+    steps = changes(filesystem, random.Random(block_bytes))
+    while True:
+        try:
+            next(steps)
+        except StopIteration:
+            break
+        except FilesystemError:
+            refused += 1
+            steps = changes(filesystem, random.Random(refused))
+            if refused > 3:
+                break
+        hold(space)
+
+
+counts = st.one_of(st.integers(0, 50), st.integers(0, 100_000))
+sizes = st.one_of(st.integers(0, 10_000), st.integers(0, 1 << 26))
+
+
+@given(
+    block_bytes=st.sampled_from([1024, 4096]),
+    changed=counts,
+    dirty=counts,
+    nodes=counts,
+    dirty_blocks=counts,
+    level=st.integers(0, 8),
+    changed_bytes=sizes,
+    unlogged_bytes=sizes,
+    inline_bytes=sizes,
+    live_blocks=counts,
+)
+@example(1024, 0, 0, 0, 0, 0, 0, 0, 1 << 20, 0)
+@example(1024, 0, 0, 0, 0, 0, 0, 0, 0, 3800)
+def test_crude_bound_is_a_bound_whatever_is_pending(
+    block_bytes: int,
+    changed: int,
+    dirty: int,
+    nodes: int,
+    dirty_blocks: int,
+    level: int,
+    changed_bytes: int,
+    unlogged_bytes: int,
+    inline_bytes: int,
+    live_blocks: int,
+) -> None:
+    space = _spaces(block_bytes)
+    volume, inodes = space._volume, space._inodes
+    # Only how many there are matters.
+    volume.imap.changes = dict.fromkeys(_NUMBERS[:changed])  # type: ignore[arg-type]
+    inodes.dirty = dict.fromkeys(_NUMBERS[:dirty])  # type: ignore[assignment]
+    inodes.inline_bytes = inline_bytes
+    volume.imap.node_count, volume.imap.root_level = nodes, level
+    volume.imap.changed_bytes, volume.imap.unlogged_bytes = changed_bytes, unlogged_bytes
+    volume.usage.live_total = live_blocks
+    space.reservations = Reservations(limit_blocks=4000, privileged_blocks=100)
+    space.reservations.reserve(dirty_blocks)
+    space._open_limit_blocks = 3900
+    hold(space)
+
+
+@cache
+def _spaces(block_bytes: int) -> SpaceRules:
+    device = MemoryDevice(16 << 20)
+    format_small(device, block_bytes, 64)
+    space = mount(device, 0)._space
+    space.make_room = lambda blocks: None
+    return space
+
+
+def test_allowance_is_spent_by_what_is_asked_in_one_request(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    device = MemoryDevice(16 << 20)
+    format_small(device, 4096, 64)
+    space: SpaceRules = mount(device, 0)._space
+    looks: list[int] = []
+    covered = SpaceRules._covered
+
+    def counted(self: SpaceRules, blocks: int) -> bool:
+        looks.append(blocks)
+        return covered(self, blocks)
+
+    monkeypatch.setattr(SpaceRules, "_covered", counted)
+    space.cover()
+    most = space._allowance_blocks - 1
+    assert most > 100
+    space.admit(most - 10)
+    space.admit(9)
+    assert not looks
+    space.admit(50)
+    assert looks == [50]
+    # What was allowed before is not true any more after a closer look.
+    space.admit(1)
+    assert looks == [50, 1]
+    space.cover()
+    space.admit(most)
+    assert looks == [50, 1]
