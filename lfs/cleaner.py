@@ -182,10 +182,21 @@ class Cleaner:
         )
 
     def _clean(self, victims: list[int], now_ns: int) -> Iterator[None]:
-        """Move what lives in ``victims``; yields between steps, ends with all of it durable."""
+        """Move what lives in ``victims``; yields between steps, ends with all of it durable.
+
+        Those that come last are left out when there is no room for all: pieces are
+        moved in file order, so a round that stops halfway empties hardly any victim.
+        """
         pieces: list[Piece] = []
+        surveyed: list[int] = []
+        windows: set[tuple[int, int]] = set()
         for run in victims:
-            pieces += self._survey(run)
+            found = self._survey(run)
+            windows.update(self._windows_of(found))
+            if _moving_blocks([*pieces, *found], len(windows)) > self._room_blocks():
+                break
+            pieces += found
+            surveyed.append(run)
             yield
         pieces.sort()
         complete = True
@@ -203,11 +214,18 @@ class Cleaner:
         else:
             self._volume.flush(self._committer.commit(now_ns))
         usage = self._volume.usage
-        for run in victims:
+        for run in surveyed:
             if not usage.live_blocks(run):
                 self.cleaned_runs += 1
             elif complete:
                 self._avoid(run)
+
+    def _windows_of(self, pieces: list[Piece]) -> Iterator[tuple[int, int]]:
+        """Yield the windows that change when ``pieces`` are moved."""
+        size = self._volume.window_blocks
+        for ino, first, _, count in pieces:
+            for index in range(first // size, (first + count - 1) // size + 1):
+                yield ino, index
 
     def _avoid(self, run: int) -> None:
         """Clean ``run`` no more in this life of it."""
@@ -319,6 +337,16 @@ class Cleaner:
                 ]
                 yield Extent(inode, index * size + block, buffers)
             first += stop - offset
+
+
+def _moving_blocks(pieces: list[Piece], window_count: int) -> int:
+    """Return an upper bound of what moving ``pieces`` writes, checkpoint included.
+
+    Each window that changes is a leaf for the checkpoint, and its bytes are counted
+    as growth until then (``SpaceRules.pending_blocks``).
+    """
+    blocks = sum(count for *_, count in pieces)
+    return blocks + blocks // 16 + 2 * window_count
 
 
 def _batches(pieces: list[Piece]) -> Iterator[list[Piece]]:
