@@ -33,13 +33,14 @@ from lfs.ondisk import (
 )
 from lfs.segments.policy import choose_victims
 from lfs.segments.writer import HEAD_COLD
-from lfs.space import SpaceRules
+from lfs.space import CLEAN_SHARE_LOW, SpaceRules
 from lfs.volume import Volume
 from lfs.write_out import Extent, WriteOut
 
 STEP_BLOCKS = 512
-_CLEAN_SHARE_LOW = 8
-_UTILISATION_WORTH = 0.8
+_UTILISATION_AHEAD = 0.8
+_UTILISATION_WORTH = 0.95
+_GAIN_SEGMENTS = 4
 _IDLE_ROUNDS_MAX = 8
 _ROUND_SEGMENTS_MAX = 32
 
@@ -78,7 +79,8 @@ class Cleaner:
     def make_room(self, blocks: int, now_ns: int) -> None:
         """Clean until ``blocks`` more can be accepted, or until nothing is gained.
 
-        Space is wanted now, so victims are chosen by what they yield, not by age.
+        A round that was begun in the background is finished: it has been paid for.
+        Once a round gains nothing, victims are chosen by what they yield, not by age.
         Raises DeviceError when the log can't be written.
         """
         volume = self._volume
@@ -87,16 +89,17 @@ class Cleaner:
         live_blocks = volume.usage.live_total
         if self._exhausted_live_blocks and live_blocks >= self._exhausted_live_blocks:
             return
-        self._work = None
+        if self._work is not None:
+            self._finish(self._work)
         self._release(blocks, now_ns)
         idle_rounds = 0
         most_clean = volume.usage.clean_blocks
         while idle_rounds < self._patience(blocks):
-            victims = self._victims("greedy", 0.999)
+            policy = "greedy" if idle_rounds else volume.options.cleaner_policy
+            victims = self._victims(policy, 0.999)
             if not victims:
                 break
-            for _ in self._clean(victims, now_ns):
-                pass
+            self._finish(self._clean(victims, now_ns))
             self._release(blocks, now_ns)
             # Against the most so far: what one round takes and the next gives is no gain.
             gained = volume.usage.clean_blocks > most_clean
@@ -105,6 +108,12 @@ class Cleaner:
         # Until something dies there is no use in trying again.
         exhausted = self._space.shortage_blocks(blocks) > 0
         self._exhausted_live_blocks = volume.usage.live_total if exhausted else 0
+
+    def _finish(self, work: Iterator[None]) -> None:
+        """Do the rest of a round at once."""
+        self._work = None
+        for _ in work:
+            pass
 
     def _patience(self, blocks: int) -> int:
         """Return how many rounds without gain are worth it.
@@ -138,9 +147,17 @@ class Cleaner:
         volume = self._volume
         clean = volume.usage.clean_blocks
         total = volume.superblock.segment_count * volume.superblock.segment_blocks
-        if clean * _CLEAN_SHARE_LOW > total:
+        if clean * CLEAN_SHARE_LOW > total:
             return False
-        return bool(self._victims(volume.options.cleaner_policy, _UTILISATION_WORTH))
+        return bool(self._background_victims())
+
+    def _background_victims(self) -> list[int]:
+        """Choose victims for a round that nobody waits for.
+
+        While there is no need, only those that cost little.
+        """
+        worth = _UTILISATION_WORTH if self._space.is_scarce else _UTILISATION_AHEAD
+        return self._victims(self._volume.options.cleaner_policy, worth)
 
     def step(self, now_ns: int) -> bool:
         """Do a bounded piece of cleaning; returns whether there is more to do."""
@@ -149,8 +166,7 @@ class Cleaner:
         if self._work is None:
             if not self.wanted():
                 return False
-            policy = self._volume.options.cleaner_policy
-            self._work = self._clean(self._victims(policy, _UTILISATION_WORTH), now_ns)
+            self._work = self._clean(self._background_victims(), now_ns)
         try:
             next(self._work)
         except StopIteration:
@@ -179,6 +195,7 @@ class Cleaner:
             {*self._avoided_runs(), *volume.log.open_runs(), *volume.usage.given_up},
             min(self._room_blocks(), round_blocks),
             utilisation_max,
+            _GAIN_SEGMENTS * volume.superblock.segment_blocks,
         )
 
     def _clean(self, victims: list[int], now_ns: int) -> Iterator[None]:

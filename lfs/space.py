@@ -26,6 +26,8 @@ from lfs.segments.usage import cleaner_segments, slack_segments
 from lfs.volume import Volume
 
 _INODE_ITEM_BYTES = 256
+CLEAN_SHARE_LOW = 8
+"""The cleaner works ahead of need while less than one in so many segments is clean."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +156,17 @@ class SpaceRules:
     @property
     def is_scarce(self) -> bool:
         """Tell whether requests will soon have to wait for the cleaner."""
-        return self.shortage_blocks(self._cleaner_blocks) > 0
+        return self.shortage_blocks(self._cleaner_blocks // 2) > 0
+
+    def spare_blocks(self) -> int:
+        """Return how many clean blocks may go to what nobody asked for, such as order in files.
+
+        Beyond all promises there is a share of the disk that the cleaner would have to
+        make clean again.
+        """
+        usage = self._volume.usage
+        kept_blocks = usage.segment_count * usage.segment_blocks // CLEAN_SHARE_LOW
+        return max(0, min(-self.shortage_blocks(0), usage.clean_blocks - kept_blocks))
 
     def shortage_blocks(self, blocks: int) -> int:
         """Return how many clean blocks are missing to accept ``blocks`` more."""

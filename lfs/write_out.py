@@ -53,8 +53,7 @@ class WriteOut:
         Raises DamageError or DeviceError when a window can't be read; then all of it
         is dirty as before.
         """
-        # Half of what is clean beyond all promises may go to defragmentation.
-        self._spare_blocks = max(0, -self._space.shortage_blocks(0)) // 2
+        self._spare_blocks = self._space.spare_blocks() // 2
         for inode in inodes:
             # Reads the windows too, so that nothing needs to be read once data is in hand.
             self._take_neighbours(inode)
