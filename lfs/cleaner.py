@@ -2,7 +2,8 @@
 
 Theory.  A victim's summaries tell who owned its blocks; the inode map tells
 which of them still do.  Live data is read, verified, and written to the cold
-head in file order, which also puts pieces of a file together.  Live nodes and
+head in file order, which also puts pieces of a file together.  What lies amid data
+written lately goes to the main head instead: it is hot, and cold runs stay full.  Live nodes and
 usage pages are left to a checkpoint, which writes them anew.  A victim without
 them is clean once the commit that follows has been flushed (``lfs.segments.usage``).
 
@@ -22,30 +23,25 @@ from lfs.checkpoint import Checkpointer
 from lfs.commit import Committer
 from lfs.errors import DamageError, FilesystemError
 from lfs.inodes import Inode, InodeTable
+from lfs.moving import Failure, Mover, Piece, batches
 from lfs.ondisk import (
     BLOCK_DATA,
     BLOCK_NODE,
     BLOCK_USAGE,
-    SUMMARY_CLEANER,
     Entry,
     Pointer,
     Summary,
 )
 from lfs.segments.policy import choose_victims
-from lfs.segments.writer import HEAD_COLD
+from lfs.segments.writer import HEAD_COLD, HEAD_MAIN
 from lfs.space import CLEAN_SHARE_LOW, SpaceRules
 from lfs.volume import Volume
-from lfs.write_out import Extent, WriteOut
 
-STEP_BLOCKS = 512
 _UTILISATION_AHEAD = 0.8
 _UTILISATION_WORTH = 0.95
 _GAIN_SEGMENTS = 4
 _IDLE_ROUNDS_MAX = 8
 _ROUND_SEGMENTS_MAX = 32
-
-Piece = tuple[int, int, int, int]
-"""Live data: inode number, file block, address, count."""
 
 
 class Cleaner:
@@ -56,7 +52,7 @@ class Cleaner:
         volume: Volume,
         inodes: InodeTable,
         space: SpaceRules,
-        write_out: WriteOut,
+        mover: Mover,
         committer: Committer,
         checkpointer: Checkpointer,
     ) -> None:
@@ -64,7 +60,7 @@ class Cleaner:
         self._volume = volume
         self._inodes = inodes
         self._space = space
-        self._write_out = write_out
+        self._mover = mover
         self._committer = committer
         self._checkpointer = checkpointer
         self._avoided: dict[int, int] = {}
@@ -217,7 +213,7 @@ class Cleaner:
             yield
         pieces.sort()
         complete = True
-        for number, batch in enumerate(_batches(pieces)):
+        for number, batch in enumerate(batches(pieces)):
             if number:
                 yield
             # Requests that came between may have taken the room there was.
@@ -319,41 +315,37 @@ class Cleaner:
     # --------------------------------------------------------------------- moving
 
     def _move(self, pieces: list[Piece], now_ns: int) -> None:
-        """Write pieces to the cold head, as far as they are still live."""
-        extents: list[Extent] = []
-        for ino, first, address, count in pieces:
-            inode = self._inodes.find(ino)
-            if inode is not None:
-                extents += self._load(inode, first, address, count)
-        extents = _joined(extents)
-        self.moved_blocks += sum(len(extent.buffers) for extent in extents)
-        self._write_out.place(extents, HEAD_COLD, now_ns, SUMMARY_CLEANER)
-
-    def _load(self, inode: Inode, first: int, address: int, count: int) -> Iterator[Extent]:
-        """Read what ``inode`` still has at ``address`` of blocks ``first`` to ``first + count``."""
+        """Write pieces elsewhere, as far as they are still live."""
+        failures: list[Failure] = []
+        extents = self._mover.load(pieces, failures)
+        for ino, error in failures:
+            self._volume.report(f"cleaner: inode {ino}: {error}")
         size = self._volume.window_blocks
-        block_bytes = self._volume.block_bytes
-        end = first + count
-        base = address - first
-        while first < end:
-            index, offset = divmod(first, size)
-            stop = min(size, offset + end - first)
-            window = self._inodes.window(inode, index)
-            pieces = list(window.pieces(offset, stop)) if window else []
-            for block, blocks, at in pieces:
-                if at == 0 or at - (index * size + block) != base:
-                    continue
-                assert window is not None
-                try:
-                    raw = self._volume.read_data(at, window.checksums[block : block + blocks])
-                except (DamageError, FilesystemError) as error:
-                    self._volume.report(f"cleaner: inode {inode.ino}: {error}")
-                    continue
-                buffers = [
-                    raw[start : start + block_bytes] for start in range(0, len(raw), block_bytes)
-                ]
-                yield Extent(inode, index * size + block, buffers)
-            first += stop - offset
+        is_hot: dict[tuple[int, int], bool] = {}
+        for extent in extents:
+            place = extent.inode.ino, extent.first // size
+            if place not in is_hot:
+                is_hot[place] = self._is_hot(extent.inode, place[1])
+        for hot, head in ((False, HEAD_COLD), (True, HEAD_MAIN)):
+            chosen = [one for one in extents if is_hot[one.inode.ino, one.first // size] is hot]
+            self.moved_blocks += self._mover.place(chosen, head, now_ns)
+
+    def _is_hot(self, inode: Inode, index: int) -> bool:
+        """Tell whether most of a window was written lately: after the older checkpoint.
+
+        It will probably be written again soon, and would leave holes among cold data.
+        """
+        window = self._inodes.window(inode, index)
+        if window is None:
+            return False
+        usage = self._volume.usage
+        since = self._volume.checkpoint_sequences[0]
+        young = sum(
+            count
+            for _, count, address in window.runs
+            if usage.last_sequence(usage.run_of(address)) >= since
+        )
+        return 2 * young > window.mapped
 
 
 def _moving_blocks(pieces: list[Piece], window_count: int) -> int:
@@ -364,34 +356,3 @@ def _moving_blocks(pieces: list[Piece], window_count: int) -> int:
     """
     blocks = sum(count for *_, count in pieces)
     return blocks + blocks // 16 + 2 * window_count
-
-
-def _batches(pieces: list[Piece]) -> Iterator[list[Piece]]:
-    """Cut pieces into as much as is moved in one step."""
-    batch: list[Piece] = []
-    blocks = 0
-    for piece in pieces:
-        batch.append(piece)
-        blocks += piece[3]
-        if blocks >= STEP_BLOCKS:
-            yield batch
-            batch, blocks = [], 0
-    if batch:
-        yield batch
-
-
-def _joined(extents: list[Extent]) -> list[Extent]:
-    """Join extents that follow each other in the same file."""
-    joined: list[Extent] = []
-    for extent in extents:
-        last = joined[-1] if joined else None
-        follows = (
-            last is not None
-            and last.inode is extent.inode
-            and last.first + len(last.buffers) == extent.first
-        )
-        if follows and last is not None:
-            last.buffers += extent.buffers
-        else:
-            joined.append(extent)
-    return joined

@@ -28,6 +28,7 @@ from lfs.errors import DamageError, DeviceError, FilesystemError, FormatError
 from lfs.file_data import FileData
 from lfs.inodes import InodeTable
 from lfs.maintenance import Maintenance
+from lfs.moving import Mover
 from lfs.namespace import Namespace
 from lfs.ondisk import KIND_ORPHAN, SYSTEM_INO, Checkpoint, Superblock, pack_key, unpack_key
 from lfs.recovery import Recovery, read_checkpoints, read_superblock, require_writable
@@ -61,11 +62,12 @@ class Mounted:
         )
         self._committer = Committer(volume, self._inodes, self._space, self._write_out)
         self._checkpointer = Checkpointer(volume, self._committer)
+        mover = Mover(volume, self._inodes, self._write_out)
         self._cleaner = Cleaner(
             volume,
             self._inodes,
             self._space,
-            self._write_out,
+            mover,
             self._committer,
             self._checkpointer,
         )
