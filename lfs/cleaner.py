@@ -85,14 +85,14 @@ class Cleaner:
         live_blocks = volume.usage.live_total
         if self._exhausted_live_blocks and live_blocks >= self._exhausted_live_blocks:
             return
+        volume.log.close_large()
         if self._work is not None:
             self._finish(self._work)
         self._release(blocks, now_ns)
         idle_rounds = 0
         most_clean = volume.usage.clean_blocks
         while idle_rounds < self._patience(blocks):
-            policy = "greedy" if idle_rounds else volume.options.cleaner_policy
-            victims = self._victims(policy, 0.999)
+            victims = self._foreground_victims(idle_rounds > 0)
             if not victims:
                 break
             self._finish(self._clean(victims, now_ns))
@@ -104,6 +104,20 @@ class Cleaner:
         # Until something dies there is no use in trying again.
         exhausted = self._space.shortage_blocks(blocks) > 0
         self._exhausted_live_blocks = volume.usage.live_total if exhausted else 0
+
+    def _foreground_victims(self, urgent: bool) -> list[int]:
+        """Choose victims for a round that a request waits for.
+
+        If the one before gained nothing, a large run is broken up, full or not, as
+        long as there is one: then no room for that need be kept any more.
+        """
+        volume = self._volume
+        if not urgent:
+            return self._victims(volume.options.cleaner_policy, 0.999)
+        usage = volume.usage
+        excluded = {*self._avoided_runs(), *volume.log.open_runs()}
+        large = sorted(usage.large_runs - excluded, key=lambda run: (usage.live_blocks(run), run))
+        return large[:1] or self._victims("greedy", 0.999)
 
     def _finish(self, work: Iterator[None]) -> None:
         """Do the rest of a round at once."""
@@ -243,6 +257,7 @@ class Cleaner:
     def _avoid(self, run: int) -> None:
         """Clean ``run`` no more in this life of it."""
         self._avoided[run] = self._volume.usage.last_sequence(run)
+        self._volume.usage.pin(run)
 
     def _avoided_runs(self) -> list[int]:
         usage = self._volume.usage

@@ -22,6 +22,7 @@ from lfs.attributes import Attributes
 from lfs.checkpoint import Checkpointer
 from lfs.cleaner import Cleaner
 from lfs.commit import Committer
+from lfs.defragment import Defragmenter
 from lfs.device.base import BlockDevice
 from lfs.directory import Directories, NameHash
 from lfs.errors import DamageError, DeviceError, FilesystemError, FormatError
@@ -71,6 +72,9 @@ class Mounted:
             self._committer,
             self._checkpointer,
         )
+        self._defragmenter = Defragmenter(
+            volume, self._inodes, self._space, mover, self._committer, self._write_out.scattered
+        )
         self._maintenance = Maintenance(
             volume,
             self._inodes,
@@ -78,6 +82,7 @@ class Mounted:
             self._committer,
             self._checkpointer,
             self._cleaner,
+            self._defragmenter,
         )
         self._now_ns = 0
         self._needs_checkpoint = False

@@ -149,9 +149,14 @@ class SpaceRules:
         changed_count = len(imap.changes) + len(self._inodes.dirty)
         crude_blocks = 4 * (changed_count + self.reservations.dirty_blocks + blocks) + 64
         crude_blocks += (imap.changed_bytes + imap.unlogged_bytes) // 512
-        if crude_blocks + self._cleaner_blocks < volume.usage.clean_blocks:
+        if crude_blocks + self._kept_blocks < volume.usage.clean_blocks:
             return True
         return self.shortage_blocks(blocks) <= 0
+
+    @property
+    def _kept_blocks(self) -> int:
+        """Return the clean blocks that the cleaner needs to empty any run."""
+        return self._cleaner_blocks + self._volume.usage.breakup_blocks
 
     @property
     def is_scarce(self) -> bool:
@@ -170,5 +175,5 @@ class SpaceRules:
 
     def shortage_blocks(self, blocks: int) -> int:
         """Return how many clean blocks are missing to accept ``blocks`` more."""
-        needed = self.pending_blocks() + blocks + blocks // 32 + self._cleaner_blocks
+        needed = self.pending_blocks() + blocks + blocks // 32 + self._kept_blocks
         return needed - self._volume.usage.clean_blocks

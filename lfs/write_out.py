@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lfs.alloc.dirty import DirtyExtents
+from lfs.alloc.scattered import ScatteredFiles
 from lfs.checksum import checksum
 from lfs.inodes import Inode, InodeTable, Window
 from lfs.ondisk import BLOCK_DATA, Entry
@@ -44,6 +45,7 @@ class WriteOut:
         self._inodes = inodes
         self._space = space
         self._spare_blocks = 0
+        self.scattered = ScatteredFiles()
 
     # --------------------------------------------------------------- collecting
 
@@ -89,10 +91,12 @@ class WriteOut:
         """
         size = self._volume.window_blocks
         by_window: dict[int, int] = {}
+        pieces: dict[int, int] = {}
         for first, count in inode.dirty_extents:
             for index in range(first // size, (first + count - 1) // size + 1):
                 low, high = max(first, index * size), min(first + count, (index + 1) * size)
                 by_window[index] = by_window.get(index, 0) + high - low
+                pieces[index] = pieces.get(index, 0) + 1
         for index, dirty in by_window.items():
             window = self._inodes.window(inode, index)
             if window is None or dirty == size:
@@ -101,6 +105,8 @@ class WriteOut:
             worth = 4 * dirty if runs >= 2 * _NEIGHBOUR_RUNS_MIN else dirty
             if runs >= _NEIGHBOUR_RUNS_MIN and window.mapped - dirty <= worth:
                 self._dirty_whole(inode, index, window)
+            elif runs + 2 * pieces[index] > 2 * _NEIGHBOUR_RUNS_MIN:
+                self.scattered.note(inode.ino, dirty)
 
     def _dirty_whole(self, inode: Inode, index: int, window: Window) -> None:
         """Read what is mapped and not dirty of a window and make it dirty."""
