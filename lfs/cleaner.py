@@ -76,7 +76,8 @@ class Cleaner:
         """Clean until ``blocks`` more can be accepted, or until nothing is gained.
 
         A round that was begun in the background is finished: it has been paid for.
-        Once a round gains nothing, victims are chosen by what they yield, not by age.
+        Once a round gains nothing, large runs are broken up, and then victims are chosen
+        by what they yield, not by age.
         Raises DeviceError when the log can't be written.
         """
         volume = self._volume
@@ -92,32 +93,32 @@ class Cleaner:
         idle_rounds = 0
         most_clean = volume.usage.clean_blocks
         while idle_rounds < self._patience(blocks):
-            victims = self._foreground_victims(idle_rounds > 0)
+            victims = [] if idle_rounds else self._victims(volume.options.cleaner_policy, 0.999)
+            victims = victims or self._large_victim() or self._victims("greedy", 0.999)
             if not victims:
                 break
+            large_count = len(volume.usage.large_runs)
             self._finish(self._clean(victims, now_ns))
             self._release(blocks, now_ns)
             # Against the most so far: what one round takes and the next gives is no gain.
             gained = volume.usage.clean_blocks > most_clean
+            gained |= len(volume.usage.large_runs) < large_count
             most_clean = max(most_clean, volume.usage.clean_blocks)
             idle_rounds = 0 if gained else idle_rounds + 1
         # Until something dies there is no use in trying again.
         exhausted = self._space.shortage_blocks(blocks) > 0
         self._exhausted_live_blocks = volume.usage.live_total if exhausted else 0
 
-    def _foreground_victims(self, urgent: bool) -> list[int]:
-        """Choose victims for a round that a request waits for.
+    def _large_victim(self) -> list[int]:
+        """Choose the large run that is the easiest to empty, if there is room for that.
 
-        If the one before gained nothing, a large run is broken up, full or not, as
-        long as there is one: then no room for that need be kept any more.
+        It may be full: when there is none any more, no room is kept to empty one.
         """
-        volume = self._volume
-        if not urgent:
-            return self._victims(volume.options.cleaner_policy, 0.999)
-        usage = volume.usage
-        excluded = {*self._avoided_runs(), *volume.log.open_runs()}
-        large = sorted(usage.large_runs - excluded, key=lambda run: (usage.live_blocks(run), run))
-        return large[:1] or self._victims("greedy", 0.999)
+        usage = self._volume.usage
+        runs = usage.large_runs.difference(self._volume.log.open_runs())
+        live = [(usage.live_blocks(run), run) for run in runs if usage.live_blocks(run)]
+        room_blocks = self._room_blocks()
+        return [run for blocks, run in sorted(live)[:1] if blocks + blocks // 8 <= room_blocks]
 
     def _finish(self, work: Iterator[None]) -> None:
         """Do the rest of a round at once."""

@@ -87,7 +87,7 @@ class WriteOut:
         A window that will lie in several pieces is written whole if its unchanged
         blocks are no more than the dirty ones, or, once it has many pieces, than
         four times as many.  Reading them must not make a commit fail, so damaged
-        ones stay where they are.
+        ones stay where they are.  A window that stays in many pieces is noted.
         """
         size = self._volume.window_blocks
         by_window: dict[int, int] = {}
@@ -103,13 +103,17 @@ class WriteOut:
                 continue
             runs = len(window.runs)
             worth = 4 * dirty if runs >= 2 * _NEIGHBOUR_RUNS_MIN else dirty
-            if runs >= _NEIGHBOUR_RUNS_MIN and window.mapped - dirty <= worth:
-                self._dirty_whole(inode, index, window)
-            elif runs + 2 * pieces[index] > 2 * _NEIGHBOUR_RUNS_MIN:
+            is_cheap = runs >= _NEIGHBOUR_RUNS_MIN and window.mapped - dirty <= worth
+            if is_cheap and self._dirty_whole(inode, index, window):
+                continue
+            if runs + 2 * pieces[index] > 2 * _NEIGHBOUR_RUNS_MIN:
                 self.scattered.note(inode.ino, dirty)
 
-    def _dirty_whole(self, inode: Inode, index: int, window: Window) -> None:
-        """Read what is mapped and not dirty of a window and make it dirty."""
+    def _dirty_whole(self, inode: Inode, index: int, window: Window) -> bool:
+        """Read what is mapped and not dirty of a window and make it dirty.
+
+        Returns False when there is no space to spare for all of it.
+        """
         base = index * self._volume.window_blocks
         block_bytes = self._volume.block_bytes
         for first, count, address in window.runs:
@@ -117,7 +121,7 @@ class WriteOut:
             if not wanted:
                 continue
             if len(wanted) > self._spare_blocks:
-                return
+                return False
             try:
                 raw = self._volume.read_data(address, window.checksums[first : first + count])
             except OSError:
@@ -127,6 +131,7 @@ class WriteOut:
                 start = (block - first) * block_bytes
                 inode.dirty_blocks[base + block] = raw[start : start + block_bytes]
                 self._space.reservations.reserve(inode.dirty_extents.add(base + block, 1))
+        return True
 
     # ----------------------------------------------------------------- placing
 

@@ -96,6 +96,8 @@ class UsageTable:
         self.order_most = _order_most(segment_count, segment_blocks * block_bytes)
         self.large_runs: set[int] = set()
         """Runs above ``order_max`` that can be emptied."""
+        self.breakup_blocks = 0
+        """So many clean blocks it takes to empty the largest run, beyond the usual."""
         self.buddy = BuddyAllocator(segment_count, segment_count.bit_length())
         self._live = array("q", bytes(8 * segment_count))
         self._last_sequence = array("q", bytes(8 * segment_count))
@@ -259,14 +261,8 @@ class UsageTable:
         """Return the blocks in segments that can be allocated now."""
         return self.buddy.free_units * self.segment_blocks
 
-    @property
-    def breakup_blocks(self) -> int:
-        """Return how many clean blocks it takes to empty the largest run, beyond the usual."""
-        order = max((self._order[run] for run in self.large_runs), default=0)
-        return self._breakup_blocks(order)
-
     def _breakup_blocks(self, order: int) -> int:
-        """Return the same for a run of an order, with what its owners' metadata takes."""
+        """Return ``breakup_blocks`` for a run of an order, its owners' metadata included."""
         return (self.segment_blocks << order) * 5 // 4 if order > self.order_max else 0
 
     def opening_blocks(self, order: int) -> int:
@@ -276,7 +272,10 @@ class UsageTable:
 
     def pin(self, run: int) -> None:
         """Note that a run can't be emptied, so that nothing is kept for that."""
-        self.large_runs.discard(run)
+        if run in self.large_runs:
+            self.large_runs.remove(run)
+            order = max((self._order[large] for large in self.large_runs), default=0)
+            self.breakup_blocks = self._breakup_blocks(order)
 
     def open_run(self, order: int, sequence: int, large: bool = False) -> int | None:
         """Allocate a run of 2**order segments, or a smaller one when there is none.
@@ -335,11 +334,12 @@ class UsageTable:
             self._last_sequence[segment] = 0
             self._metadata_until[segment] = 0
             self.dirty_pages.add(segment // self.per_page)
-            self.large_runs.discard(segment)
+            self.pin(segment)
         self._state[run] = SEGMENT_RUN
         self._order[run] = order
         if order > self.order_max:
             self.large_runs.add(run)
+            self.breakup_blocks = max(self.breakup_blocks, self._breakup_blocks(order))
         self._last_sequence[run] = sequence
 
     def _clear_run(self, run: int) -> None:
@@ -352,7 +352,7 @@ class UsageTable:
             self._metadata_until[segment] = 0
             self.dirty_pages.add(segment // self.per_page)
         self.given_up.discard(run)
-        self.large_runs.discard(run)
+        self.pin(run)
         if self._unwritable.isdisjoint(range(run, run + (1 << order))):
             self.buddy.free(run, order)
             return
