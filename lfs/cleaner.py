@@ -23,7 +23,7 @@ from lfs.checkpoint import Checkpointer
 from lfs.commit import Committer
 from lfs.errors import DamageError, FilesystemError
 from lfs.inodes import Inode, InodeTable
-from lfs.moving import Failure, Mover, Piece, batches
+from lfs.moving import STEP_BLOCKS, Failure, Mover, Piece, batches
 from lfs.ondisk import (
     BLOCK_DATA,
     BLOCK_NODE,
@@ -212,16 +212,19 @@ class Cleaner:
     def _clean(self, victims: list[int], now_ns: int) -> Iterator[None]:
         """Move what lives in ``victims``; yields between steps, ends with all of it durable.
 
-        Those that come last are left out when there is no room for all: pieces are
+        Those that come last are left out when there may be no room for all: pieces are
         moved in file order, so a round that stops halfway empties hardly any victim.
+        One that takes a single step can't.
         """
         pieces: list[Piece] = []
         surveyed: list[int] = []
+        blocks = 0
         windows: set[tuple[int, int]] = set()
         for run in victims:
             found = self._survey(run)
             windows.update(self._windows_of(found))
-            if _moving_blocks([*pieces, *found], len(windows)) > self._room_blocks():
+            blocks += sum(count for *_, count in found)
+            if blocks > STEP_BLOCKS and _moving_blocks(blocks, len(windows)) > self._room_blocks():
                 break
             pieces += found
             surveyed.append(run)
@@ -364,11 +367,10 @@ class Cleaner:
         return 2 * young > window.mapped
 
 
-def _moving_blocks(pieces: list[Piece], window_count: int) -> int:
-    """Return an upper bound of what moving ``pieces`` writes, checkpoint included.
+def _moving_blocks(blocks: int, window_count: int) -> int:
+    """Return an upper bound of what moving ``blocks`` blocks writes, checkpoint included.
 
     Each window that changes is a leaf for the checkpoint, and its bytes are counted
     as growth until then (``SpaceRules.pending_blocks``).
     """
-    blocks = sum(count for *_, count in pieces)
     return blocks + blocks // 16 + 2 * window_count

@@ -277,14 +277,20 @@ class UsageTable:
             order = max((self._order[large] for large in self.large_runs), default=0)
             self.breakup_blocks = self._breakup_blocks(order)
 
-    def open_run(self, order: int, sequence: int, large: bool = False) -> int | None:
+    def open_run(self, order: int, sequence: int) -> int | None:
         """Allocate a run of 2**order segments, or a smaller one when there is none.
 
-        None is larger than what the cleaner can always move, but for ``large``: then
-        the caller has seen that there is space for it.  Returns its first segment,
-        or None when no segment is clean.
+        Returns its first segment, or None when no segment is clean.  None is larger
+        than what the cleaner can always empty.
         """
-        for smaller in range(min(order, self.order_most if large else self.order_max), -1, -1):
+        return self._open_run(min(order, self.order_max), sequence)
+
+    def open_large_run(self, order: int, sequence: int) -> int | None:
+        """Allocate one that may be larger; the caller has seen that there is space for it."""
+        return self._open_run(min(order, self.order_most), sequence)
+
+    def _open_run(self, order: int, sequence: int) -> int | None:
+        for smaller in range(order, -1, -1):
             run = self.buddy.allocate(smaller)
             if run is not None:
                 self._set_run(run, smaller, sequence)

@@ -235,10 +235,9 @@ class LogWriter:
         if number == HEAD_BULK:
             needed += payload_blocks // _FRONT_BLOCKS_PER_SUMMARY_BLOCK
         order = max(0, (-(-needed // self._superblock.segment_blocks) - 1).bit_length())
-        return self._open_run(number, order, fit)
+        return self._start_run(number, self._usage.open_run(order, self.next_sequence), fit)
 
-    def _open_run(self, number: int, order: int, fit: _Fit, large: bool = False) -> Head:
-        run = self._usage.open_run(order, self.next_sequence, large)
+    def _start_run(self, number: int, run: int | None, fit: _Fit) -> Head:
         if run is None:
             raise FilesystemError(errno.ENOSPC, "no clean segment left")
         address = self._usage.address_of(run)
@@ -254,7 +253,8 @@ class LogWriter:
 
         The caller has seen that it is free, and that there is space to spare.
         """
-        self._open_run(HEAD_BULK, order, self._plain_fit(), large=True)
+        run = self._usage.open_large_run(order, self.next_sequence)
+        self._start_run(HEAD_BULK, run, self._plain_fit())
 
     def front_payload_blocks(self, order: int) -> int:
         """Return how many blocks of data such a run has room for."""
