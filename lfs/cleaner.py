@@ -38,7 +38,7 @@ from lfs.space import CLEAN_SHARE_LOW, SpaceRules
 from lfs.volume import Volume
 
 _UTILISATION_AHEAD = 0.8
-_UTILISATION_WORTH = 0.95
+_UTILISATION_WORTH = 0.85
 _GAIN_SEGMENTS = 4
 _IDLE_ROUNDS_MAX = 8
 _ROUND_SEGMENTS_MAX = 32
