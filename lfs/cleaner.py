@@ -2,7 +2,8 @@
 
 Theory.  A victim's summaries tell who owned its blocks; the inode map tells
 which of them still do.  Live data is read, verified, and written to the cold
-head in file order, which also puts pieces of a file together.  Live nodes and
+head in file order, which also puts pieces of a file together.  What lies amid data
+written lately goes to the main head instead: it is hot, and cold runs stay full.  Live nodes and
 usage pages are left to a checkpoint, which writes them anew.  A victim without
 them is clean once the commit that follows has been flushed (``lfs.segments.usage``).
 
@@ -22,29 +23,25 @@ from lfs.checkpoint import Checkpointer
 from lfs.commit import Committer
 from lfs.errors import DamageError, FilesystemError
 from lfs.inodes import Inode, InodeTable
+from lfs.moving import STEP_BLOCKS, Failure, Mover, Piece, batches
 from lfs.ondisk import (
     BLOCK_DATA,
     BLOCK_NODE,
     BLOCK_USAGE,
-    SUMMARY_CLEANER,
     Entry,
     Pointer,
     Summary,
 )
 from lfs.segments.policy import choose_victims
-from lfs.segments.writer import HEAD_COLD
-from lfs.space import SpaceRules
+from lfs.segments.writer import HEAD_COLD, HEAD_MAIN
+from lfs.space import CLEAN_SHARE_LOW, SpaceRules
 from lfs.volume import Volume
-from lfs.write_out import Extent, WriteOut
 
-STEP_BLOCKS = 512
-_CLEAN_SHARE_LOW = 8
-_UTILISATION_WORTH = 0.8
+_UTILISATION_AHEAD = 0.8
+_UTILISATION_WORTH = 0.85
+_GAIN_SEGMENTS = 4
 _IDLE_ROUNDS_MAX = 8
 _ROUND_SEGMENTS_MAX = 32
-
-Piece = tuple[int, int, int, int]
-"""Live data: inode number, file block, address, count."""
 
 
 class Cleaner:
@@ -55,7 +52,7 @@ class Cleaner:
         volume: Volume,
         inodes: InodeTable,
         space: SpaceRules,
-        write_out: WriteOut,
+        mover: Mover,
         committer: Committer,
         checkpointer: Checkpointer,
     ) -> None:
@@ -63,7 +60,7 @@ class Cleaner:
         self._volume = volume
         self._inodes = inodes
         self._space = space
-        self._write_out = write_out
+        self._mover = mover
         self._committer = committer
         self._checkpointer = checkpointer
         self._avoided: dict[int, int] = {}
@@ -78,7 +75,9 @@ class Cleaner:
     def make_room(self, blocks: int, now_ns: int) -> None:
         """Clean until ``blocks`` more can be accepted, or until nothing is gained.
 
-        Space is wanted now, so victims are chosen by what they yield, not by age.
+        A round that was begun in the background is finished: it has been paid for.
+        Once a round gains nothing, large runs are broken up, and then victims are chosen
+        by what they yield, not by age.
         Raises DeviceError when the log can't be written.
         """
         volume = self._volume
@@ -87,24 +86,45 @@ class Cleaner:
         live_blocks = volume.usage.live_total
         if self._exhausted_live_blocks and live_blocks >= self._exhausted_live_blocks:
             return
-        self._work = None
+        volume.log.close_large()
+        if self._work is not None:
+            self._finish(self._work)
         self._release(blocks, now_ns)
         idle_rounds = 0
         most_clean = volume.usage.clean_blocks
         while idle_rounds < self._patience(blocks):
-            victims = self._victims("greedy", 0.999)
+            victims = [] if idle_rounds else self._victims(volume.options.cleaner_policy, 0.999)
+            victims = victims or self._large_victim() or self._victims("greedy", 0.999)
             if not victims:
                 break
-            for _ in self._clean(victims, now_ns):
-                pass
+            large_count = len(volume.usage.large_runs)
+            self._finish(self._clean(victims, now_ns))
             self._release(blocks, now_ns)
             # Against the most so far: what one round takes and the next gives is no gain.
             gained = volume.usage.clean_blocks > most_clean
+            gained |= len(volume.usage.large_runs) < large_count
             most_clean = max(most_clean, volume.usage.clean_blocks)
             idle_rounds = 0 if gained else idle_rounds + 1
         # Until something dies there is no use in trying again.
         exhausted = self._space.shortage_blocks(blocks) > 0
         self._exhausted_live_blocks = volume.usage.live_total if exhausted else 0
+
+    def _large_victim(self) -> list[int]:
+        """Choose the large run that is the easiest to empty, if there is room for that.
+
+        It may be full: when there is none any more, no room is kept to empty one.
+        """
+        usage = self._volume.usage
+        runs = usage.large_runs.difference(self._volume.log.open_runs())
+        live = [(usage.live_blocks(run), run) for run in runs if usage.live_blocks(run)]
+        room_blocks = self._room_blocks()
+        return [run for blocks, run in sorted(live)[:1] if blocks + blocks // 8 <= room_blocks]
+
+    def _finish(self, work: Iterator[None]) -> None:
+        """Do the rest of a round at once."""
+        self._work = None
+        for _ in work:
+            pass
 
     def _patience(self, blocks: int) -> int:
         """Return how many rounds without gain are worth it.
@@ -138,9 +158,17 @@ class Cleaner:
         volume = self._volume
         clean = volume.usage.clean_blocks
         total = volume.superblock.segment_count * volume.superblock.segment_blocks
-        if clean * _CLEAN_SHARE_LOW > total:
+        if clean * CLEAN_SHARE_LOW > total:
             return False
-        return bool(self._victims(volume.options.cleaner_policy, _UTILISATION_WORTH))
+        return bool(self._background_victims())
+
+    def _background_victims(self) -> list[int]:
+        """Choose victims for a round that nobody waits for.
+
+        While there is no need, only those that cost little.
+        """
+        worth = _UTILISATION_WORTH if self._space.is_scarce else _UTILISATION_AHEAD
+        return self._victims(self._volume.options.cleaner_policy, worth)
 
     def step(self, now_ns: int) -> bool:
         """Do a bounded piece of cleaning; returns whether there is more to do."""
@@ -149,8 +177,7 @@ class Cleaner:
         if self._work is None:
             if not self.wanted():
                 return False
-            policy = self._volume.options.cleaner_policy
-            self._work = self._clean(self._victims(policy, _UTILISATION_WORTH), now_ns)
+            self._work = self._clean(self._background_victims(), now_ns)
         try:
             next(self._work)
         except StopIteration:
@@ -179,17 +206,32 @@ class Cleaner:
             {*self._avoided_runs(), *volume.log.open_runs(), *volume.usage.given_up},
             min(self._room_blocks(), round_blocks),
             utilisation_max,
+            _GAIN_SEGMENTS * volume.superblock.segment_blocks,
         )
 
     def _clean(self, victims: list[int], now_ns: int) -> Iterator[None]:
-        """Move what lives in ``victims``; yields between steps, ends with all of it durable."""
+        """Move what lives in ``victims``; yields between steps, ends with all of it durable.
+
+        Those that come last are left out when there may be no room for all: pieces are
+        moved in file order, so a round that stops halfway empties hardly any victim.
+        One that takes a single step can't.
+        """
         pieces: list[Piece] = []
+        surveyed: list[int] = []
+        blocks = 0
+        windows: set[tuple[int, int]] = set()
         for run in victims:
-            pieces += self._survey(run)
+            found = self._survey(run)
+            windows.update(self._windows_of(found))
+            blocks += sum(count for *_, count in found)
+            if blocks > STEP_BLOCKS and _moving_blocks(blocks, len(windows)) > self._room_blocks():
+                break
+            pieces += found
+            surveyed.append(run)
             yield
         pieces.sort()
         complete = True
-        for number, batch in enumerate(_batches(pieces)):
+        for number, batch in enumerate(batches(pieces)):
             if number:
                 yield
             # Requests that came between may have taken the room there was.
@@ -203,15 +245,23 @@ class Cleaner:
         else:
             self._volume.flush(self._committer.commit(now_ns))
         usage = self._volume.usage
-        for run in victims:
+        for run in surveyed:
             if not usage.live_blocks(run):
                 self.cleaned_runs += 1
             elif complete:
                 self._avoid(run)
 
+    def _windows_of(self, pieces: list[Piece]) -> Iterator[tuple[int, int]]:
+        """Yield the windows that change when ``pieces`` are moved."""
+        size = self._volume.window_blocks
+        for ino, first, _, count in pieces:
+            for index in range(first // size, (first + count - 1) // size + 1):
+                yield ino, index
+
     def _avoid(self, run: int) -> None:
         """Clean ``run`` no more in this life of it."""
         self._avoided[run] = self._volume.usage.last_sequence(run)
+        self._volume.usage.pin(run)
 
     def _avoided_runs(self) -> list[int]:
         usage = self._volume.usage
@@ -284,66 +334,43 @@ class Cleaner:
     # --------------------------------------------------------------------- moving
 
     def _move(self, pieces: list[Piece], now_ns: int) -> None:
-        """Write pieces to the cold head, as far as they are still live."""
-        extents: list[Extent] = []
-        for ino, first, address, count in pieces:
-            inode = self._inodes.find(ino)
-            if inode is not None:
-                extents += self._load(inode, first, address, count)
-        extents = _joined(extents)
-        self.moved_blocks += sum(extent.count for extent in extents)
-        self._write_out.place(extents, HEAD_COLD, now_ns, SUMMARY_CLEANER)
-
-    def _load(self, inode: Inode, first: int, address: int, count: int) -> Iterator[Extent]:
-        """Read what ``inode`` still has at ``address`` of blocks ``first`` to ``first + count``."""
+        """Write pieces elsewhere, as far as they are still live."""
+        failures: list[Failure] = []
+        extents = self._mover.load(pieces, failures)
+        for ino, error in failures:
+            self._volume.report(f"cleaner: inode {ino}: {error}")
         size = self._volume.window_blocks
-        end = first + count
-        base = address - first
-        while first < end:
-            index, offset = divmod(first, size)
-            stop = min(size, offset + end - first)
-            window = self._inodes.window(inode, index)
-            pieces = list(window.pieces(offset, stop)) if window else []
-            for block, blocks, at in pieces:
-                if at == 0 or at - (index * size + block) != base:
-                    continue
-                assert window is not None
-                try:
-                    raw = self._volume.read_data(at, window.checksums[block : block + blocks])
-                except (DamageError, FilesystemError) as error:
-                    self._volume.report(f"cleaner: inode {inode.ino}: {error}")
-                    continue
-                yield Extent(inode, index * size + block, blocks, [raw])
-            first += stop - offset
+        is_hot: dict[tuple[int, int], bool] = {}
+        for extent in extents:
+            place = extent.inode.ino, extent.first // size
+            if place not in is_hot:
+                is_hot[place] = self._is_hot(extent.inode, place[1])
+        for hot, head in ((False, HEAD_COLD), (True, HEAD_MAIN)):
+            chosen = [one for one in extents if is_hot[one.inode.ino, one.first // size] is hot]
+            self.moved_blocks += self._mover.place(chosen, head, now_ns)
 
+    def _is_hot(self, inode: Inode, index: int) -> bool:
+        """Tell whether most of a window was written lately: after the older checkpoint.
 
-def _batches(pieces: list[Piece]) -> Iterator[list[Piece]]:
-    """Cut pieces into as much as is moved in one step."""
-    batch: list[Piece] = []
-    blocks = 0
-    for piece in pieces:
-        batch.append(piece)
-        blocks += piece[3]
-        if blocks >= STEP_BLOCKS:
-            yield batch
-            batch, blocks = [], 0
-    if batch:
-        yield batch
-
-
-def _joined(extents: list[Extent]) -> list[Extent]:
-    """Join extents that follow each other in the same file."""
-    joined: list[Extent] = []
-    for extent in extents:
-        last = joined[-1] if joined else None
-        follows = (
-            last is not None
-            and last.inode is extent.inode
-            and last.first + last.count == extent.first
+        It will probably be written again soon, and would leave holes among cold data.
+        """
+        window = self._inodes.window(inode, index)
+        if window is None:
+            return False
+        usage = self._volume.usage
+        since = self._volume.checkpoint_sequences[0]
+        young = sum(
+            count
+            for _, count, address in window.runs
+            if usage.last_sequence(usage.run_of(address)) >= since
         )
-        if follows and last is not None:
-            last.count += extent.count
-            last.buffers += extent.buffers
-        else:
-            joined.append(extent)
-    return joined
+        return 2 * young > window.mapped
+
+
+def _moving_blocks(blocks: int, window_count: int) -> int:
+    """Return an upper bound of what moving ``blocks`` blocks writes, checkpoint included.
+
+    Each window that changes is a leaf for the checkpoint, and its bytes are counted
+    as growth until then (``SpaceRules.pending_blocks``).
+    """
+    return blocks + blocks // 16 + 2 * window_count

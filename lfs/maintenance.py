@@ -10,6 +10,7 @@ from __future__ import annotations
 from lfs.checkpoint import Checkpointer
 from lfs.cleaner import Cleaner
 from lfs.commit import Committer
+from lfs.defragment import Defragmenter
 from lfs.inodes import InodeTable
 from lfs.space import SpaceRules
 from lfs.volume import Volume
@@ -22,7 +23,7 @@ _UNLOGGED_BYTES_MAX = 8 << 20
 
 
 class Maintenance:
-    """Decides when to commit, to checkpoint and to clean."""
+    """Decides when to commit, to checkpoint, to clean and to defragment."""
 
     def __init__(
         self,
@@ -32,6 +33,7 @@ class Maintenance:
         committer: Committer,
         checkpointer: Checkpointer,
         cleaner: Cleaner,
+        defragmenter: Defragmenter,
     ) -> None:
         """Look after one volume."""
         self._volume = volume
@@ -40,6 +42,7 @@ class Maintenance:
         self._committer = committer
         self._checkpointer = checkpointer
         self._cleaner = cleaner
+        self._defragmenter = defragmenter
         self.commit_time_ns = 0
         superblock = volume.superblock
         log_blocks = superblock.segment_count * superblock.segment_blocks // 8
@@ -56,14 +59,15 @@ class Maintenance:
         """Checkpoint if the log or the time since the last one is long; else clean a little.
 
         Cleans when ``idle``, when clean segments are scarce, or to finish what was
-        begun.  Returns whether more should follow at once.  Raises DeviceError.
+        begun; puts scattered files together when ``idle`` and there is nothing to
+        clean.  Returns whether more should follow at once.  Raises DeviceError.
         """
         if self._checkpoint_due(now_ns, idle):
             self._checkpointer.checkpoint(now_ns)
             return True
-        if idle or self._cleaner.busy or self._space.is_scarce:
-            return self._cleaner.step(now_ns)
-        return False
+        if (idle or self._cleaner.busy or self._space.is_scarce) and self._cleaner.step(now_ns):
+            return True
+        return idle and self._defragmenter.step(now_ns)
 
     def _checkpoint_due(self, now_ns: int, idle: bool) -> bool:
         volume = self._volume

@@ -22,12 +22,14 @@ from lfs.attributes import Attributes
 from lfs.checkpoint import Checkpointer
 from lfs.cleaner import Cleaner
 from lfs.commit import Committer
+from lfs.defragment import Defragmenter
 from lfs.device.base import BlockDevice
 from lfs.directory import Directories, NameHash
 from lfs.errors import DamageError, DeviceError, FilesystemError, FormatError
 from lfs.file_data import FileData
 from lfs.inodes import InodeTable
 from lfs.maintenance import Maintenance
+from lfs.moving import Mover
 from lfs.namespace import Namespace
 from lfs.ondisk import KIND_ORPHAN, SYSTEM_INO, Checkpoint, Superblock, pack_key, unpack_key
 from lfs.recovery import Recovery, read_checkpoints, read_superblock, require_writable
@@ -61,13 +63,17 @@ class Mounted:
         )
         self._committer = Committer(volume, self._inodes, self._space, self._write_out)
         self._checkpointer = Checkpointer(volume, self._committer)
+        mover = Mover(volume, self._inodes, self._write_out)
         self._cleaner = Cleaner(
             volume,
             self._inodes,
             self._space,
-            self._write_out,
+            mover,
             self._committer,
             self._checkpointer,
+        )
+        self._defragmenter = Defragmenter(
+            volume, self._inodes, self._space, mover, self._committer, self._write_out.scattered
         )
         self._maintenance = Maintenance(
             volume,
@@ -76,6 +82,7 @@ class Mounted:
             self._committer,
             self._checkpointer,
             self._cleaner,
+            self._defragmenter,
         )
         self._now_ns = 0
         self._needs_checkpoint = False

@@ -32,6 +32,8 @@ from lfs.volume import Volume
 
 _INODE_ITEM_BYTES = 256
 _CRUDE_BLOCKS = 4
+CLEAN_SHARE_LOW = 8
+"""The cleaner works ahead of need while less than one in so many segments is clean."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +153,7 @@ class SpaceRules:
         takes away goes on even if no room can be made: the slack is for that.
         """
         usage = self._volume.usage
-        room_blocks = usage.clean_blocks - self._cleaner_blocks
+        room_blocks = usage.clean_blocks - self._cleaner_blocks - usage.breakup_blocks
         unpromised_blocks = self._open_limit_blocks - usage.live_total - usage.lost_blocks
         if unpromised_blocks < room_blocks:
             room_blocks = unpromised_blocks
@@ -182,7 +184,7 @@ class SpaceRules:
     def _covered(self, blocks: int) -> bool:
         """Tell whether what is clean covers what is pending and ``blocks`` more."""
         crude_blocks = self._crude_blocks() + _CRUDE_BLOCKS * blocks
-        if crude_blocks + self._cleaner_blocks < self._volume.usage.clean_blocks:
+        if crude_blocks + self._kept_blocks < self._volume.usage.clean_blocks:
             return True
         return self.shortage_blocks(blocks) <= 0
 
@@ -192,11 +194,26 @@ class SpaceRules:
         return self._covered(0)
 
     @property
+    def _kept_blocks(self) -> int:
+        """Return the clean blocks that the cleaner needs to empty any run."""
+        return self._cleaner_blocks + self._volume.usage.breakup_blocks
+
+    @property
     def is_scarce(self) -> bool:
         """Tell whether requests will soon have to wait for the cleaner."""
-        return self.shortage_blocks(self._cleaner_blocks) > 0
+        return self.shortage_blocks(self._cleaner_blocks // 2) > 0
+
+    def spare_blocks(self) -> int:
+        """Return how many clean blocks may go to what nobody asked for, such as order in files.
+
+        Beyond all promises there is a share of the disk that the cleaner would have to
+        make clean again.
+        """
+        usage = self._volume.usage
+        kept_blocks = usage.segment_count * usage.segment_blocks // CLEAN_SHARE_LOW
+        return max(0, min(-self.shortage_blocks(0), usage.clean_blocks - kept_blocks))
 
     def shortage_blocks(self, blocks: int) -> int:
         """Return how many clean blocks are missing to accept ``blocks`` more."""
-        needed = self.pending_blocks() + blocks + blocks // 32 + self._cleaner_blocks
+        needed = self.pending_blocks() + blocks + blocks // 32 + self._kept_blocks
         return needed - self._volume.usage.clean_blocks

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lfs.alloc.scattered import ScatteredFiles
 from lfs.checksum import block_checksums, checksum
 from lfs.device.base import Buffer
 from lfs.inodes import Inode, InodeTable, Window
@@ -46,6 +47,7 @@ class WriteOut:
         self._inodes = inodes
         self._space = space
         self._spare_blocks: int | None = None
+        self.scattered = ScatteredFiles()
 
     # --------------------------------------------------------------- collecting
 
@@ -82,15 +84,17 @@ class WriteOut:
         A window that will lie in several pieces is written whole if its unchanged
         blocks are no more than the dirty ones, or, once it has many pieces, than
         four times as many.  Reading them must not make a commit fail, so damaged
-        ones stay where they are.
+        ones stay where they are.  A window that stays in many pieces is noted.
         """
         size = self._volume.window_blocks
         by_window: dict[int, int] = {}
+        pieces: dict[int, int] = {}
         for first, count in inode.dirty_extents:
             while count:
                 index, offset = divmod(first, size)
                 part = min(size - offset, count)
                 by_window[index] = by_window.get(index, 0) + part
+                pieces[index] = pieces.get(index, 0) + 1
                 first += part
                 count -= part
         for index, dirty in by_window.items():
@@ -99,11 +103,17 @@ class WriteOut:
                 continue
             runs = len(window.runs)
             worth = 4 * dirty if runs >= 2 * _NEIGHBOUR_RUNS_MIN else dirty
-            if runs >= _NEIGHBOUR_RUNS_MIN and window.mapped - dirty <= worth:
-                self._dirty_whole(inode, index, window)
+            is_cheap = runs >= _NEIGHBOUR_RUNS_MIN and window.mapped - dirty <= worth
+            if is_cheap and self._dirty_whole(inode, index, window):
+                continue
+            if runs + 2 * pieces[index] > 2 * _NEIGHBOUR_RUNS_MIN:
+                self.scattered.note(inode.ino, dirty)
 
-    def _dirty_whole(self, inode: Inode, index: int, window: Window) -> None:
-        """Read what is mapped and not dirty of a window and make it dirty."""
+    def _dirty_whole(self, inode: Inode, index: int, window: Window) -> bool:
+        """Read what is mapped and not dirty of a window and make it dirty.
+
+        Returns False when there is no space to spare for all of it.
+        """
         base = index * self._volume.window_blocks
         block_bytes = self._volume.block_bytes
         for first, count, address in window.runs:
@@ -111,10 +121,10 @@ class WriteOut:
             if not wanted:
                 continue
             if self._spare_blocks is None:
-                # Half of what is clean beyond all promises may go to defragmentation.
-                self._spare_blocks = max(0, -self._space.shortage_blocks(0)) // 2
+                # Half of what is spare may go to neighbours.
+                self._spare_blocks = self._space.spare_blocks() // 2
             if len(wanted) > self._spare_blocks:
-                return
+                return False
             try:
                 raw = self._volume.read_data(address, window.checksums[first : first + count])
             except OSError:
@@ -124,6 +134,7 @@ class WriteOut:
                 start = (block - first) * block_bytes
                 inode.dirty_blocks[base + block] = raw[start : start + block_bytes]
                 self._space.reservations.reserve(inode.dirty_extents.add(base + block, 1))
+        return True
 
     # ----------------------------------------------------------------- placing
 

@@ -12,6 +12,7 @@ from lfs.errors import DamageError
 from lfs.ondisk import BLOCK_NODE, BLOCK_USAGE, SUMMARY_CLEANER
 from lfs.segments.policy import POLICIES
 from lfs.segments.usage import UsageTable
+from lfs.segments.writer import HEAD_COLD, HEAD_MAIN
 from lfs.volume import Options, Volume
 from tests.disks import BLOCK_BYTES, Disk, data, flip_byte, problems
 
@@ -102,6 +103,56 @@ def test_cleaner_marks_what_it_writes() -> None:
     clean(disk, data_only)
     moved = [one for one in disk.log() if one.flags & SUMMARY_CLEANER]
     assert sum(one.payload_blocks for one in moved) == cleaner_of(disk).moved_blocks
+
+
+def test_cleaner_leaves_out_victims_that_it_may_have_no_room_to_finish(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    disk, contents, victims = holey_disk()
+    live = {run: usage_of(disk).live_blocks(run) for run in victims}
+    monkeypatch.setattr("lfs.cleaner.STEP_BLOCKS", 0)
+    monkeypatch.setattr(cleaner_of(disk), "_room_blocks", lambda: sum(live.values()) // 2)
+    clean(disk, victims)
+    emptied = [run for run in victims if not usage_of(disk).live_blocks(run)]
+    untouched = [run for run in victims if usage_of(disk).live_blocks(run) == live[run]]
+    assert emptied
+    assert untouched
+    # No block is moved in vain.
+    assert len(emptied) + len(untouched) >= len(victims) - 1
+    check_contents(disk, contents)
+
+
+def test_cleaner_keeps_what_is_hot_out_of_the_cold_run() -> None:
+    disk = small_disk()
+    old = disk.make_file(b"old", data(1, 60 * BLOCK_BYTES))
+    disk.checkpoint()
+    disk.checkpoint()
+    young = disk.make_file(b"young", data(2, 60 * BLOCK_BYTES))
+    disk.sync()
+    pieces = [
+        (ino, first, at, count)
+        for ino in (old, young)
+        for first, at, count in disk.filesystem.extents(ino)
+    ]
+    cleaner_of(disk)._move(pieces, disk.now_ns)
+    heads = {
+        entry.owner: one.head
+        for one in disk.log()
+        if one.flags & SUMMARY_CLEANER
+        for entry in one.entries
+    }
+    assert heads == {old: HEAD_COLD, young: HEAD_MAIN}
+
+
+def test_making_room_finishes_the_round_that_was_begun() -> None:
+    disk, contents, victims = holey_disk()
+    cleaner = cleaner_of(disk)
+    cleaner._work = cleaner._clean(victims, disk.now_ns)
+    next(cleaner._work)
+    cleaner.make_room(0, disk.now_ns)
+    assert not cleaner.busy
+    assert cleaner.cleaned_runs == len(victims)
+    check_contents(disk, contents)
 
 
 def metadata_in(disk: Disk, run: int) -> list[int]:

@@ -27,8 +27,11 @@ def choose_victims(
     excluded: Collection[int],
     live_blocks_max: int,
     utilisation_max: float = 0.999,
+    gain_blocks: int | None = None,
 ) -> list[int]:
     """Return runs to clean, best first, with at most ``live_blocks_max`` live blocks together.
+
+    No more than it takes to gain ``gain_blocks``: what waits loses more live blocks.
 
     Runs in ``excluded``, dead runs and runs used above ``utilisation_max`` are
     no victims.  The first one may alone not exceed the limit either.
@@ -38,7 +41,8 @@ def choose_victims(
     wanted = (live > 0) & (utilisation <= utilisation_max)
     if excluded:
         wanted &= ~np.isin(runs, list(excluded))
-    runs, live, utilisation, last = runs[wanted], live[wanted], utilisation[wanted], last[wanted]
+    runs, live, blocks, last = runs[wanted], live[wanted], blocks[wanted], last[wanted]
+    utilisation = utilisation[wanted]
     if policy == "greedy":
         score = -utilisation
     else:
@@ -47,10 +51,17 @@ def choose_victims(
     order = np.lexsort((runs, -score))
     victims = []
     budget_blocks = live_blocks_max
-    for run, live_blocks in zip(runs[order].tolist(), live[order].tolist(), strict=True):
+    gained_blocks = 0
+    dead = (blocks - live)[order].tolist()
+    for run, live_blocks, dead_blocks in zip(
+        runs[order].tolist(), live[order].tolist(), dead, strict=True
+    ):
+        if gain_blocks is not None and gained_blocks >= gain_blocks:
+            break
         if live_blocks <= budget_blocks:
             victims.append(run)
             budget_blocks -= live_blocks
+            gained_blocks += dead_blocks
         elif budget_blocks < live_blocks_max:
             break
     return victims

@@ -12,6 +12,10 @@ cleaned while mounted, but what lives in it stays.  Once it is empty and free, t
 segments where the write failed stay withheld from the allocator.  The disk knows
 nothing of that: for the next mount they are segments like others.
 
+Large runs.  Runs up to ``order_max`` can be emptied with what the cleaner keeps for
+itself.  While there is a larger one, so many more clean blocks must be kept as it
+takes to empty it (``breakup_blocks``).
+
 Invariants: ``live_total`` is the sum of all live counts; the buddy allocator's
 free units are exactly the clean segments that are not withheld; only the first
 segment of a run carries counts; an empty run that is not open never gains live
@@ -43,6 +47,7 @@ from lfs.ondisk import (
 _SLACK_SEGMENTS_MIN = 16
 _SLACK_SHARE = 20
 _RUN_BYTES_MAX = 128 << 20
+_LARGE_RUN_SHARE = 16
 
 
 def slack_segments(segment_count: int) -> int:
@@ -66,6 +71,13 @@ def _order_max(segment_count: int, segment_bytes: int) -> int:
     return max(0, min(by_room, by_size))
 
 
+def _order_most(segment_count: int, segment_bytes: int) -> int:
+    """Return the order of the largest run that is ever opened, on purpose and to spare."""
+    by_share = max(1, segment_count // _LARGE_RUN_SHARE).bit_length() - 1
+    by_size = (_RUN_BYTES_MAX // segment_bytes).bit_length() - 1
+    return max(_order_max(segment_count, segment_bytes), min(by_share, by_size))
+
+
 class UsageTable:
     """Live blocks and state of every segment of a filesystem."""
 
@@ -81,6 +93,11 @@ class UsageTable:
         self.live_total = 0
         self.dirty_pages: set[int] = set()
         self.order_max = _order_max(segment_count, segment_blocks * block_bytes)
+        self.order_most = _order_most(segment_count, segment_blocks * block_bytes)
+        self.large_runs: set[int] = set()
+        """Runs above ``order_max`` that can be emptied."""
+        self.breakup_blocks = 0
+        """So many clean blocks it takes to empty the largest run, beyond the usual."""
         self.buddy = BuddyAllocator(segment_count, segment_count.bit_length())
         self._live = array("q", bytes(8 * segment_count))
         self._last_sequence = array("q", bytes(8 * segment_count))
@@ -246,12 +263,36 @@ class UsageTable:
         """Return the blocks in segments that can be allocated now."""
         return self.buddy.free_units * self.segment_blocks
 
+    def _breakup_blocks(self, order: int) -> int:
+        """Return ``breakup_blocks`` for a run of an order, its owners' metadata included."""
+        return (self.segment_blocks << order) * 5 // 4 if order > self.order_max else 0
+
+    def opening_blocks(self, order: int) -> int:
+        """Return by how much a run of an order lessens what is clean and may be used."""
+        more_blocks = max(0, self._breakup_blocks(order) - self.breakup_blocks)
+        return (self.segment_blocks << order) + more_blocks
+
+    def pin(self, run: int) -> None:
+        """Note that a run can't be emptied, so that nothing is kept for that."""
+        if run in self.large_runs:
+            self.large_runs.remove(run)
+            order = max((self._order[large] for large in self.large_runs), default=0)
+            self.breakup_blocks = self._breakup_blocks(order)
+
     def open_run(self, order: int, sequence: int) -> int | None:
         """Allocate a run of 2**order segments, or a smaller one when there is none.
 
-        Returns its first segment, or None when no segment is clean.
+        Returns its first segment, or None when no segment is clean.  None is larger
+        than what the cleaner can always empty.
         """
-        for smaller in range(min(order, self.order_max), -1, -1):
+        return self._open_run(min(order, self.order_max), sequence)
+
+    def open_large_run(self, order: int, sequence: int) -> int | None:
+        """Allocate one that may be larger; the caller has seen that there is space for it."""
+        return self._open_run(min(order, self.order_most), sequence)
+
+    def _open_run(self, order: int, sequence: int) -> int | None:
+        for smaller in range(order, -1, -1):
             run = self.buddy.allocate(smaller)
             if run is not None:
                 self._set_run(run, smaller, sequence)
@@ -301,8 +342,12 @@ class UsageTable:
             self._last_sequence[segment] = 0
             self._metadata_until[segment] = 0
             self.dirty_pages.add(segment // self.per_page)
+            self.pin(segment)
         self._state[run] = SEGMENT_RUN
         self._order[run] = order
+        if order > self.order_max:
+            self.large_runs.add(run)
+            self.breakup_blocks = max(self.breakup_blocks, self._breakup_blocks(order))
         self._last_sequence[run] = sequence
 
     def _clear_run(self, run: int) -> None:
@@ -315,6 +360,7 @@ class UsageTable:
             self._metadata_until[segment] = 0
             self.dirty_pages.add(segment // self.per_page)
         self.given_up.discard(run)
+        self.pin(run)
         if self._unwritable.isdisjoint(range(run, run + (1 << order))):
             self.buddy.free(run, order)
             return
@@ -330,6 +376,7 @@ class UsageTable:
         ``last_sequence`` is the last log write in it that did not fail, 0 if none.
         """
         self.given_up.add(run)
+        self.pin(run)
         self._unwritable.update(segments)
         self.touch_run(run, last_sequence)
         if self._live[run] == 0:

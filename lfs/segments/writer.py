@@ -118,6 +118,11 @@ class _Fit(NamedTuple):
         return (summary, payload) if payload >= 0 else (0, -1)
 
 
+def _front_area(run_blocks: int, fit: _Fit) -> int:
+    """Return the blocks for summaries: of one log write that fills a run, or many smaller ones."""
+    return max(fit.summary_blocks(run_blocks), run_blocks // _FRONT_BLOCKS_PER_SUMMARY_BLOCK) + 2
+
+
 class LogWriter:
     """The end of the log."""
 
@@ -225,23 +230,44 @@ class LogWriter:
 
     def _open(self, number: int, payload_blocks: int, fit: _Fit) -> Head:
         """Open a new run for a head, large enough for ``payload_blocks`` if there is one."""
-        front = number == HEAD_BULK
         needed = payload_blocks + fit.summary_blocks(payload_blocks) + 3
-        if front:
+        if number == HEAD_BULK:
             needed += payload_blocks // _FRONT_BLOCKS_PER_SUMMARY_BLOCK
         order = max(0, (-(-needed // self._superblock.segment_blocks) - 1).bit_length())
-        run = self._usage.open_run(order, self.next_sequence)
+        return self._start_run(number, self._usage.open_run(order, self.next_sequence), fit)
+
+    def _start_run(self, number: int, run: int | None, fit: _Fit) -> Head:
         if run is None:
             raise FilesystemError(errno.ENOSPC, "no clean segment left")
         address = self._usage.address_of(run)
         blocks = self._usage.run_blocks(run)
         head = Head(number, address, blocks, 0, address, address + blocks)
-        if front:
-            # Room for one log write that fills the run, or for many smaller ones.
-            area = max(fit.summary_blocks(blocks), blocks // _FRONT_BLOCKS_PER_SUMMARY_BLOCK) + 2
-            head.summary_end = head.payload_next = address + area
+        if number == HEAD_BULK:
+            head.summary_end = head.payload_next = address + _front_area(blocks, fit)
         self._heads[number] = head
         return head
+
+    def open_front(self, order: int) -> None:
+        """Open a run of 2**order segments for the bulk head, larger than usual if need be.
+
+        The caller has seen that it is free, and that there is space to spare.
+        """
+        run = self._usage.open_large_run(order, self.next_sequence)
+        self._start_run(HEAD_BULK, run, self._plain_fit())
+
+    def front_payload_blocks(self, order: int) -> int:
+        """Return how many blocks of data such a run has room for."""
+        blocks = self._superblock.segment_blocks << order
+        return blocks - _front_area(blocks, self._plain_fit())
+
+    def _plain_fit(self) -> _Fit:
+        return _Fit(self._superblock.block_bytes, 0, 0, 1)
+
+    def close_large(self) -> None:
+        """Let a large run be filled no more, so that it can be emptied."""
+        head = self._heads[HEAD_BULK]
+        if head and self._usage.segment_of(head.run_address) in self._usage.large_runs:
+            self._heads[HEAD_BULK] = None
 
     # ------------------------------------------------------------------ writing
 

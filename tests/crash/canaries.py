@@ -20,8 +20,10 @@ from lfs.alloc.reservation import Reservations
 from lfs.checkpoint import Checkpointer
 from lfs.cleaner import Cleaner
 from lfs.commit import Committer
+from lfs.defragment import Defragmenter
 from lfs.errors import DamageError
 from lfs.filesystem import Filesystem
+from lfs.moving import Failure, Mover, Piece
 from lfs.ondisk import SUMMARY_COMMIT, Checkpoint, Pointer, Summary
 from lfs.ondisk import checkpoint as ondisk_checkpoint
 from lfs.ondisk import summary as ondisk_summary
@@ -33,6 +35,7 @@ from lfs.segments.usage import UsageTable, cleaner_segments
 from lfs.segments.writer import LogWriter
 from lfs.space import SpaceRules
 from lfs.volume import Volume
+from lfs.write_out import Extent
 
 Patch = Callable[[Any, str, Any], None]
 Canary = Callable[[Patch], None]
@@ -162,6 +165,30 @@ def _second_checkpoint(patch: Patch) -> None:
 @_canary("checkpoint regions in turn")
 def _in_turn(patch: Patch) -> None:
     patch(checkpoint_module, "CHECKPOINT_REGION_COUNT", 1)
+
+
+# ------------------------------------------------------------------------- moving
+
+
+@_canary("flush when files are put together")
+def _in_defragmenter(patch: Patch) -> None:
+    _skip_flushes(patch, Defragmenter, "step", lambda number: True, "checkpoint")
+
+
+@_canary("moving only what is still in its place")
+def _still_there(patch: Patch) -> None:
+    def load(self: Mover, pieces: list[Piece], failures: list[Failure]) -> list[Extent]:
+        volume = self._volume
+        extents = []
+        for ino, first, address, count in pieces:
+            inode = self._inodes.find(ino)
+            if inode is not None:
+                size = volume.block_bytes
+                raw = volume.device.read(address * size, count * size)
+                extents.append(Extent(inode, first, count, [raw]))
+        return extents
+
+    patch(Mover, "load", load)
 
 
 # ------------------------------------------------------------------------- errors

@@ -19,6 +19,7 @@ _SEEDED = (
     ("reuse", 400),
     ("random", 400),
     ("script", 600),
+    ("scatter", 200),
     ("crowd", 60),
 )
 
@@ -29,6 +30,7 @@ def short_plan(seed: int) -> list[Task]:
     tasks = [Task(f"script-{number}", 700, seed) for number in (1, 2)]
     tasks += [Task(name, 250, seed) for name in trace_names()]
     tasks += [Task(f"crowd-{choose.randrange(10**6)}", 30, seed) for _ in range(2)]
+    tasks += [Task(f"scatter-{choose.randrange(10**6)}", 100, seed) for _ in range(2)]
     tasks += [Task(f"{kind}-{choose.randrange(10**6)}", 200, seed) for kind, _ in _SEEDED[:4] * 5]
     for length, sample_count in ((3, 200), (2, 200)):
         numbers = choose.sample(range(ace.workload_count(length)), sample_count)

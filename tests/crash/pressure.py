@@ -1,10 +1,13 @@
-"""Workloads that make space scarce, on small disks.
+"""Workloads that make space scarce or scatter files, on small disks.
 
 ``cleaning`` holds the disk at a high utilisation and overwrites, so that the
 cleaner works between and below the requests.  ``full`` writes until it is
 refused: the refusals are part of it, and so is what comes after them, deleting,
 truncating, overwriting and writing again.  What is refused depends on the
 filesystem, so neither tries its requests first.
+
+``scattering`` overwrites files here and there and then leaves them alone, so that
+they are put together in idle turns, and changes them in the middle of that.
 """
 
 from __future__ import annotations
@@ -47,6 +50,19 @@ def full(seed: int) -> list[Request]:
     return _timed(_full_calls(random.Random(f"full {seed}")))
 
 
+def scattering(seed: int) -> list[Request]:
+    """Return requests that scatter files and let idle turns put them together.
+
+    Much time passes before each turn.
+    """
+    requests: list[Request] = []
+    now_ns = 0
+    for call, *arguments in _scattering_calls(random.Random(f"scattering {seed}")):
+        now_ns += 6_000_000_000 if call == "tick" else STEP_NS
+        requests.append(Request(str(call), tuple(arguments), now_ns))
+    return requests
+
+
 def _timed(calls: Iterator[Call]) -> list[Request]:
     return [
         Request(str(call), tuple(arguments), STEP_NS * number)
@@ -86,6 +102,46 @@ def _cleaning_calls(choose: random.Random, limit_bytes: int) -> Iterator[Call]:
                 data = _data(choose, 1 * KIB, 3 * KIB, 6 * KIB, 10 * KIB)
                 yield ("write", path, choose.randrange(size - 10 * KIB), data)
     yield ("sync",)
+
+
+def _scattering_calls(choose: random.Random) -> Iterator[Call]:
+    sizes = {b"/large": choose.choice([600, 900]), b"/small": 60}
+    for path, size in sizes.items():
+        yield ("create", path, REGULAR, 0)
+        yield ("write", path, 0, Data(choose.randrange(10_000), size * KIB))
+    for turn in range(3):
+        for path, size in sizes.items():
+            for number in range(size // 6):
+                offset = choose.randrange(size) * KIB
+                yield ("write", path, offset, Data(choose.randrange(10_000), KIB))
+                if number % 40 == 39:
+                    yield ("sync",)
+        yield choose.choice([("sync",), ("checkpoint",)])
+        for _ in range(choose.choice([4, 8])):
+            yield ("tick", 1, True)
+            yield from _between_turns(choose, choose.choice(list(sizes.items())))
+        if turn < 2:
+            yield ("tick", 10, True)
+    yield ("sync",)
+
+
+def _between_turns(choose: random.Random, file: tuple[bytes, int]) -> Iterator[Call]:
+    """Change a file that is being put together, and make it look as if it were old."""
+    path, size = file
+    match choose.randrange(6):
+        case 0 | 1:
+            offset = choose.randrange(size) * KIB
+            yield ("write", path, offset, _data(choose, KIB, 20 * KIB))
+        case 2:
+            yield ("truncate", path, choose.randrange(size // 2, size) * KIB)
+        case 3:
+            yield ("unlink", path)
+            yield ("create", path, REGULAR, 0)
+        case _:
+            return
+    if choose.random() < 0.5:
+        yield ("sync",)
+    yield ("utime", path, 12345)
 
 
 def _reusing_calls(choose: random.Random) -> Iterator[Call]:

@@ -46,7 +46,9 @@ CAUGHT_BY = {
     "slack that user data may not use": Task("clean-0", 250),
     "segments that only the cleaner may use": Task("clean-0", 250),
     "making room before a request": Task("clean-0", 250),
-    "room for what is pending while the cleaner moves": Task("clean-1", 250),
+    "room for what is pending while the cleaner moves": Task("crowd-1", 8),
+    "flush when files are put together": Task("scatter-7", 200),
+    "moving only what is still in its place": Task("scatter-3", 150),
 }
 
 REDUNDANT = {

@@ -42,6 +42,8 @@ SMALLEST = Geometry(1024, 64, 32)
 """The smallest that mkfs makes."""
 CLEANED = Geometry(1024, 64, 128)
 """So many segments that the cleaner works in the background, too."""
+SCATTERED = Geometry(1024, 64, 256)
+"""So many segments that a file gets a run that the cleaner could not always empty."""
 CROWDED = Geometry(1024, 64, 56)
 """Soon full of metadata, and with less of it in the slack than the smallest."""
 ROOMY = Geometry(4096, 64, 64)
@@ -122,6 +124,10 @@ def _full(name: str, seed: int) -> Workload:
     return Workload(name, SMALLEST, pressure.full(seed), _EARLY)
 
 
+def _scattering(name: str, seed: int) -> Workload:
+    return Workload(name, SCATTERED, pressure.scattering(seed), Options(dirty_bytes_max=256 * _KIB))
+
+
 def _random(name: str, seed: int) -> Workload:
     return Workload(name, ROOMY, scripted_workload(seed, 120, 3 << 20))
 
@@ -139,6 +145,7 @@ _MAKERS = {
     "full": _full,
     "crowd": _crowded,
     "reuse": _reusing,
+    "scatter": _scattering,
     "random": _random,
     "script": _script,
 }

@@ -98,3 +98,12 @@ def test_policy_run_too_large_for_the_budget_does_not_hide_others() -> None:
 @pytest.mark.parametrize("policy", POLICIES)
 def test_policy_of_an_empty_table_chooses_nothing(policy: str) -> None:
     assert choose_victims(table([]), policy, NOW, (), PLENTY) == []
+
+
+def test_policy_takes_no_more_than_it_takes_to_gain_enough() -> None:
+    usage = table([(0, 9, 1), (0, 3, 900), (0, 12, 1), (0, 5, 500)])
+    wanted = 2 * SEGMENT_BLOCKS - 8
+    victims = choose_victims(usage, "greedy", NOW, (), PLENTY, gain_blocks=wanted)
+    assert live_of(usage, victims) == [3, 5]
+    victims = choose_victims(usage, "greedy", NOW, (), PLENTY, gain_blocks=wanted + 1)
+    assert live_of(usage, victims) == [3, 5, 9]

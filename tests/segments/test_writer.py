@@ -261,3 +261,23 @@ def test_writer_log_is_a_chain_and_nothing_overlaps(
             touched.update(blocks_of_event)
     assert touched == taken
     assert max(touched) * BLOCK_BYTES < DEVICE_BYTES
+
+
+def test_writer_opens_a_large_run_only_on_purpose_and_closes_it_on_demand() -> None:
+    log = Log()
+    usage = log.usage
+    order = usage.order_most
+    assert order > usage.order_max
+    log.writer.open_front(order)
+    room_blocks = log.writer.front_payload_blocks(order)
+    first = log.write(HEAD_BULK, room_blocks)
+    assert first.payload_blocks == room_blocks
+    assert first.run_blocks == SEGMENT_BLOCKS << order
+    assert usage.large_runs == {usage.segment_of(first.run_address)}
+    assert usage.breakup_blocks > first.run_blocks
+    log.writer.open_front(order)
+    second = log.write(HEAD_BULK, 1)
+    log.writer.close_large()
+    third = log.write(HEAD_BULK, room_blocks)
+    assert third.run_address != second.run_address
+    assert third.run_blocks <= SEGMENT_BLOCKS << usage.order_max
