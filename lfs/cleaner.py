@@ -68,6 +68,7 @@ class Cleaner:
         self._touched_pages = False
         self._exhausted_live_blocks = 0
         self.moved_blocks = 0
+        self._fruitless_state: tuple[int, int] | None = None
         self.cleaned_runs = 0
 
     # --------------------------------------------------------------- foreground
@@ -158,7 +159,7 @@ class Cleaner:
         volume = self._volume
         clean = volume.usage.clean_blocks
         total = volume.superblock.segment_count * volume.superblock.segment_blocks
-        if clean * CLEAN_SHARE_LOW > total:
+        if clean * CLEAN_SHARE_LOW > total or self._state() == self._fruitless_state:
             return False
         return bool(self._background_victims())
 
@@ -214,8 +215,9 @@ class Cleaner:
 
         Those that come last are left out when there may be no room for all: pieces are
         moved in file order, so a round that stops halfway empties hardly any victim.
-        One that takes a single step can't.
+        The first never is: then nothing would be done, over and over.
         """
+        moved_before = self.moved_blocks
         pieces: list[Piece] = []
         surveyed: list[int] = []
         blocks = 0
@@ -224,7 +226,8 @@ class Cleaner:
             found = self._survey(run)
             windows.update(self._windows_of(found))
             blocks += sum(count for *_, count in found)
-            if blocks > STEP_BLOCKS and _moving_blocks(blocks, len(windows)) > self._room_blocks():
+            may_fit = _moving_blocks(blocks, len(windows)) <= self._room_blocks()
+            if surveyed and blocks > STEP_BLOCKS and not may_fit:
                 break
             pieces += found
             surveyed.append(run)
@@ -239,8 +242,9 @@ class Cleaner:
             if not complete:
                 break
             self._move(batch, now_ns)
+        is_fruitless = self.moved_blocks == moved_before
         if self._checkpointer.touched_keys or self._touched_pages:
-            self._touched_pages = False
+            is_fruitless = self._touched_pages = False
             self._checkpointer.checkpoint(now_ns)
         else:
             self._volume.flush(self._committer.commit(now_ns))
@@ -250,6 +254,12 @@ class Cleaner:
                 self.cleaned_runs += 1
             elif complete:
                 self._avoid(run)
+        self._fruitless_state = self._state() if is_fruitless else None
+
+    def _state(self) -> tuple[int, int]:
+        """Return what a round depends on: while it is the same, so would be the next."""
+        usage = self._volume.usage
+        return usage.clean_blocks, usage.live_total
 
     def _windows_of(self, pieces: list[Piece]) -> Iterator[tuple[int, int]]:
         """Yield the windows that change when ``pieces`` are moved."""

@@ -1,7 +1,7 @@
 """Rewriting scattered files while nothing else is to be done.
 
 Theory.  Overwritten blocks go to where the log is, so a file that is overwritten
-here and there ends in many pieces.  Write-out and the cleaner note such files
+here and there ends in many pieces.  Write-out notes such files
 (``lfs.alloc.scattered``).  Once a file has been left alone for a while, it is read in
 file order and written to runs of its own, as large as the disk allows, a few MiB at
 each step.  Nothing about the file changes but where it lies (``lfs.moving``).
@@ -36,6 +36,8 @@ QUIET_NS = 5 * SECOND_NS
 _SHARE_WORTH = 8
 _EXTENTS_MIN = 4
 _EXTENT_BLOCKS_WORTH = 128
+_CHANGED_BLOCKS = 2
+"""What a piece that is moved may cost the next checkpoint, at most."""
 
 
 class Defragmenter:
@@ -167,12 +169,12 @@ class Defragmenter:
         return pieces
 
     def _is_worth(self, pieces: list[Piece]) -> bool:
-        """Tell whether rewriting leaves far fewer pieces, and they are short now."""
+        """Tell whether rewriting leaves far fewer pieces, and they are short now.
+
+        A hole in the file parts nothing: what is before and behind it can lie together.
+        """
         blocks = sum(count for *_, count in pieces)
-        extents = 1 + sum(
-            one[1] + one[3] != other[1] or one[2] + one[3] != other[2]
-            for one, other in pairwise(pieces)
-        )
+        extents = 1 + sum(one[2] + one[3] != other[2] for one, other in pairwise(pieces))
         return extents >= _EXTENTS_MIN and blocks < _EXTENT_BLOCKS_WORTH * extents
 
     def _rewrite_run(self, pieces: list[Piece]) -> Iterator[None]:
@@ -186,15 +188,18 @@ class Defragmenter:
         if order is None:
             return
         head = HEAD_COLD
+        run_address = 0
         if blocks >= BULK_BLOCKS:
             head = HEAD_BULK
-            self._volume.log.open_front(order)
+            run_address = self._volume.log.open_front(order)
         for number, batch in enumerate(batches(pieces)):
             if number:
                 yield
                 inode = self._inodes.find(ino)
                 if inode is None or not self._is_quiet(inode):
                     break
+            if run_address and not self._has_room(run_address, batch):
+                break
             failures: list[Failure] = []
             extents = self._mover.load(batch, failures)
             self.moved_blocks += self._mover.place(extents, head, self._now_ns)
@@ -202,6 +207,18 @@ class Defragmenter:
                 raise DamageError(str(failures[0][1]))
         # What was there before can be reused after this.
         self._volume.flush(self._committer.commit(self._now_ns))
+
+    def _has_room(self, run_address: int, batch: list[Piece]) -> bool:
+        """Tell whether the run that was opened for them still takes a batch.
+
+        Requests that came between may have filled it, had it closed, or used up what
+        was spare: then nothing may be written that others would need room for.
+        """
+        blocks = sum(count for *_, count in batch)
+        return (
+            self._volume.log.has_front_room(run_address, blocks, len(batch))
+            and self._space.shortage_blocks(_CHANGED_BLOCKS * len(batch)) <= 0
+        )
 
     def _leave(self, ino: int, error: Exception) -> None:
         """Say why a file is not rewritten."""

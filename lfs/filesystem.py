@@ -39,10 +39,12 @@ class Filesystem(Mounted):
 
     def lookup(self, parent_ino: int, name: bytes) -> Inode:
         """Return the inode called ``name``; raises ENOENT, ENOTDIR, ENAMETOOLONG, ESTALE."""
+        self._inodes.trim()
         return self._names.lookup(parent_ino, name)
 
     def getattr(self, ino: int) -> Inode:
         """Return inode ``ino``; raises ESTALE."""
+        self._inodes.trim()
         return self._inodes.get(ino)
 
     def setattr(
@@ -354,7 +356,8 @@ class Filesystem(Mounted):
 
         Commits and flushes when the interval has passed; checkpoints when the log
         or the time since the last one is long; cleans when ``idle`` or when clean
-        segments are scarce.  Raises DeviceError.
+        segments are scarce; puts scattered files together when there is nothing else to
+        do and ``idle``.  Raises DeviceError.
         """
         if self.read_only:
             return False
@@ -368,6 +371,7 @@ class Filesystem(Mounted):
         """Start a request that changes something."""
         self._volume.check_writable()
         self._now_ns = now_ns
+        self._inodes.trim()
         self._space.cover()
 
     def _end(self) -> None:

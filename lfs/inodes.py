@@ -15,6 +15,7 @@ import errno
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from operator import ne
 
 from lfs.alloc.dirty import DirtyExtents
 from lfs.checksum import CHECKSUM_BYTES
@@ -135,6 +136,13 @@ class Window:
         runs[low_index:high_index] = kept
         return replaced
 
+    @property
+    def extent_count(self) -> int:
+        """Return in how many places on disk the blocks lie; a hole alone parts nothing."""
+        ends = [address + count for _, count, address in self.runs]
+        starts = [address for _, _, address in self.runs[1:]]
+        return len(self.runs) and 1 + sum(map(ne, ends, starts))
+
     def address(self, block: int) -> int:
         """Return the address of ``block`` of this window, or 0."""
         for first, count, address in self.runs:
@@ -254,16 +262,6 @@ class Inode:
             extents = self._dirty_extents = DirtyExtents()
         return extents
 
-    @dirty_extents.setter
-    def dirty_extents(self, extents: DirtyExtents) -> None:
-        """Replace them."""
-        self._dirty_extents = extents
-
-    def used_blocks(self, block_bytes: int) -> int:
-        """Return the blocks this inode uses, those that have no place yet included."""
-        most = -(-self.size // block_bytes)
-        return min(self.blocks + len(self.dirty_blocks), max(most, self.blocks))
-
     @property
     def is_directory(self) -> bool:
         """Tell whether this is a directory."""
@@ -379,7 +377,7 @@ class InodeTable:
             imap.put(pack_key(ino, KIND_INODE, 0), pack_inode(inode.fields()))
         self.dirty.clear()
         self.inline_bytes = 0
-        self._evict()
+        self._evict_above = 2 * self._volume.options.inode_count_max
 
     def window(self, inode: Inode, index: int) -> Window | None:
         """Return window ``index`` of ``inode``, or None when nothing in it is mapped."""
@@ -391,14 +389,12 @@ class InodeTable:
             if value is None:
                 return None
             window = Window.unpack(value, self._volume.window_blocks)
-            if len(inode.windows) >= _WINDOWS_MAX:
-                inode.windows.clear()
-            inode.windows[index] = window
+            _keep_window(inode, index, window)
         return window
 
     def store_mapped(self, inode: Inode, index: int, window: Window) -> None:
         """Write a window that gained blocks through to the map; their log write tells it."""
-        inode.windows[index] = window
+        _keep_window(inode, index, window)
         self._volume.imap.apply(window_key(inode.ino, index), window)
 
     def store_unmapped(self, inode: Inode, index: int, window: Window) -> None:
@@ -413,6 +409,13 @@ class InodeTable:
 
     def _remember(self, inode: Inode) -> None:
         self._inodes[inode.ino] = inode
+
+    def trim(self) -> None:
+        """Drop inodes when there are twice as many as are to be kept.
+
+        Only between requests: a request holds inodes, and there must be one object for
+        each.
+        """
         if len(self._inodes) > self._evict_above:
             self._evict()
 
@@ -433,3 +436,10 @@ class InodeTable:
             if excess <= 0:
                 break
         self._evict_above = len(self._inodes) + limit
+
+
+def _keep_window(inode: Inode, index: int, window: Window) -> None:
+    if len(inode.windows) >= _WINDOWS_MAX and index not in inode.windows:
+        # All of them are in the inode map, too.
+        inode.windows.clear()
+    inode.windows[index] = window

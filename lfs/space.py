@@ -15,7 +15,8 @@ computed.
 
 What errors take out of use is never clean, and counts as used without being live.
 The one batch that a failed write makes necessary anew comes out of the cleaner's
-working room, which is larger than any run.
+working room, which is larger than any run but the defragmenter's large ones; while
+there is one of those, as much more is kept clean.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from lfs.volume import Volume
 EXTENT_WRITE_OUT_BYTES = 8 << 20
 """A file's dirty data is written out early when it has grown to this."""
 
-_NEIGHBOUR_RUNS_MIN = 4
+_NEIGHBOUR_EXTENTS_MIN = 4
 
 
 @dataclass(slots=True)
@@ -101,12 +101,12 @@ class WriteOut:
             window = self._inodes.window(inode, index)
             if window is None or dirty == size:
                 continue
-            runs = len(window.runs)
-            worth = 4 * dirty if runs >= 2 * _NEIGHBOUR_RUNS_MIN else dirty
-            is_cheap = runs >= _NEIGHBOUR_RUNS_MIN and window.mapped - dirty <= worth
+            extents = window.extent_count
+            worth = 4 * dirty if extents >= 2 * _NEIGHBOUR_EXTENTS_MIN else dirty
+            is_cheap = extents >= _NEIGHBOUR_EXTENTS_MIN and window.mapped - dirty <= worth
             if is_cheap and self._dirty_whole(inode, index, window):
                 continue
-            if runs + 2 * pieces[index] > 2 * _NEIGHBOUR_RUNS_MIN:
+            if extents + 2 * pieces[index] > 2 * _NEIGHBOUR_EXTENTS_MIN:
                 self.scattered.note(inode.ino, dirty)
 
     def _dirty_whole(self, inode: Inode, index: int, window: Window) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from lfs import cleaner as cleaner_module
 from lfs.cleaner import Cleaner
 from lfs.errors import DamageError
 from lfs.ondisk import BLOCK_NODE, BLOCK_USAGE, SUMMARY_CLEANER
@@ -119,6 +120,36 @@ def test_cleaner_leaves_out_victims_that_it_may_have_no_room_to_finish(
     assert untouched
     # No block is moved in vain.
     assert len(emptied) + len(untouched) >= len(victims) - 1
+    check_contents(disk, contents)
+
+
+def test_round_that_could_do_nothing_is_not_begun_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    disk, contents, runs = holey_disk()
+    cleaner = cleaner_of(disk)
+    monkeypatch.setattr(Cleaner, "_background_victims", lambda self: runs[:1])
+    monkeypatch.setattr(cleaner_module, "CLEAN_SHARE_LOW", 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(Cleaner, "_room_blocks", lambda self: 0)
+        steps = 0
+        while cleaner.step(disk.now_ns):
+            steps += 1
+            assert steps < 10
+    assert cleaner.moved_blocks == 0
+    # Something died: there may be room now.
+    disk.truncate(next(iter(contents)), 0)
+    disk.sync()
+    assert cleaner.step(disk.now_ns)
+
+
+def test_first_victim_is_taken_even_if_it_may_not_be_finished(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    disk, contents, runs = holey_disk()
+    monkeypatch.setattr(cleaner_module, "STEP_BLOCKS", 1)
+    monkeypatch.setattr(cleaner_module, "_moving_blocks", lambda blocks, windows: 1 << 30)
+    clean(disk, runs[:2])
+    assert not usage_of(disk).live_blocks(runs[0])
+    assert usage_of(disk).live_blocks(runs[1])
     check_contents(disk, contents)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import random
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import pairwise
 
 import pytest
@@ -14,6 +15,7 @@ from lfs.errors import DamageError, FilesystemError
 from lfs.ondisk import SUMMARY_CLEANER, window_blocks
 from lfs.segments import usage as usage_module
 from lfs.segments.usage import UsageTable
+from lfs.space import SpaceRules
 from lfs.volume import Options
 from tests.disks import BLOCK_BYTES, Disk, data, flip_byte, problems
 
@@ -60,6 +62,14 @@ def scattered_file(
     scatter(disk, ino, content, blocks // 4)
     assert piece_count(disk, ino) > blocks // 6
     return ino, content
+
+
+def fill(disk: Disk) -> None:
+    """Make files until there is no space left."""
+    with suppress(FilesystemError):
+        for number in range(10_000):
+            disk.make_file(b"filler %d" % number, data(number, 240 * BLOCK_BYTES))
+        raise AssertionError("the disk has no end")
 
 
 def piece_count(disk: Disk, ino: int) -> int:
@@ -280,6 +290,49 @@ def test_no_space_is_used_that_is_not_to_spare() -> None:
     settle(disk)
     assert piece_count(disk, ino) == pieces
     assert usage_of(disk).clean_blocks >= clean_blocks - 64
+
+
+@pytest.mark.parametrize("others", ["fill the disk", "fill the run", "need the run", "owe much"])
+def test_no_space_is_used_that_others_took_between_turns(
+    others: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # So large that a run takes several turns.
+    disk = roomy_disk(256 * MIB)
+    ino, content = scattered_file(disk, blocks=2 * FILE_BLOCKS)
+    defragmenter = defragmenter_of(disk)
+    disk.now_ns += LATER
+    while not defragmenter.moved_blocks:
+        assert disk.filesystem.tick(disk.now_ns, idle=True)
+    begun_blocks = defragmenter.moved_blocks
+    if others == "fill the disk":
+        fill(disk)
+    elif others == "fill the run":
+        disk.make_file(b"filler", data(1, 6 * FILE_BLOCKS * BLOCK_BYTES))
+    elif others == "need the run":
+        disk.filesystem._volume.log.close_large()
+    else:
+        monkeypatch.setattr(SpaceRules, "shortage_blocks", lambda self, blocks: blocks - 1)
+    disk.sync()
+    work = defragmenter._work
+    while defragmenter._work is work and disk.filesystem.tick(disk.now_ns, idle=True):
+        assert others not in ("fill the disk", "owe much") or (
+            defragmenter.moved_blocks == begun_blocks
+        )
+    monkeypatch.undo()
+    assert disk.read(ino) == content
+    assert problems(disk.medium) == []
+
+
+def test_a_file_with_holes_is_not_rewritten_for_its_holes() -> None:
+    disk = roomy_disk()
+    ino = disk.make_file(b"sparse")
+    for block in range(0, 2 * FILE_BLOCKS, 2):
+        disk.write(ino, block * BLOCK_BYTES, data(block, BLOCK_BYTES))
+    disk.sync()
+    assert piece_count(disk, ino) >= FILE_BLOCKS
+    disk.filesystem._write_out.scattered.note(ino, FILE_BLOCKS)
+    settle(disk)
+    assert defragmenter_of(disk).moved_blocks == 0
 
 
 def test_where_no_large_run_is_free_smaller_ones_serve() -> None:

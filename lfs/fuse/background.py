@@ -1,4 +1,4 @@
-"""Work between requests: commits by timer, checkpoints, cleaning.
+"""Work between requests: commits by timer, checkpoints, cleaning, order in files.
 
 The core does such work in ``tick``, in steps that are short.  It gets a turn
 every ``interval_seconds``; when there is more to do, at once again if nobody

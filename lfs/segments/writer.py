@@ -247,13 +247,22 @@ class LogWriter:
         self._heads[number] = head
         return head
 
-    def open_front(self, order: int) -> None:
+    def open_front(self, order: int) -> int:
         """Open a run of 2**order segments for the bulk head, larger than usual if need be.
 
-        The caller has seen that it is free, and that there is space to spare.
+        The caller has seen that it is free, and that there is space to spare.  Returns
+        its address.
         """
         run = self._usage.open_large_run(order, self.next_sequence)
-        self._start_run(HEAD_BULK, run, self._plain_fit())
+        return self._start_run(HEAD_BULK, run, self._plain_fit()).run_address
+
+    def has_front_room(self, address: int, payload_blocks: int, extent_count: int) -> bool:
+        """Tell whether the bulk head fills the run at ``address`` and has room there."""
+        head = self._heads[HEAD_BULK]
+        if head is None or head.run_address != address:
+            return False
+        fit = _Fit(self._superblock.block_bytes, payload_blocks, 0, extent_count)
+        return fit.into(head)[1] == payload_blocks
 
     def front_payload_blocks(self, order: int) -> int:
         """Return how many blocks of data such a run has room for."""

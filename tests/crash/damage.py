@@ -113,7 +113,9 @@ def _flushes(recording: Recording, point: Point) -> list[int]:
 
 
 def _is_in_the_last_log_writes(recording: Recording, point: Point, offset: int) -> bool:
+    """Tell whether no later log write can say that the one at ``offset`` was flushed."""
     last = [0, 0, *_flushes(recording, point)][-2]
+    last = recording.counting.get(last, last)
     return any(
         isinstance(event, Write)
         and event.offset_bytes <= offset < event.offset_bytes + len(event.data)

@@ -73,6 +73,11 @@ class Recording:
     activities: list[Activity] = field(default_factory=list)
     struck: list[bool] = field(default_factory=lambda: [False])
     """For a count of events, whether a fault struck in the request that was going on."""
+    counting: dict[int, int] = field(default_factory=dict)
+    """For a flush that other requests came before, the count of events it was for.
+
+    It may have flushed more, but the filesystem can't know that.
+    """
 
     def __post_init__(self) -> None:
         """Read the marks among the events."""
@@ -186,10 +191,16 @@ def record(name: str) -> Recording:
     runner = Runner(filesystem, Client(model))
     digests = [state_digest(tree_state(model, 0))]
     refused: set[int] = set()
+    counting: dict[int, int] = {}
+    tickets: list[int] = []
     fault_count = 0
     for number, request in enumerate(workload.requests, 1):
         device.mark("begun")
         durable, was_refused = runner.run(number, request)
+        if request.call == "begin_commit":
+            tickets.append(len(device.events))
+        elif request.call == "finish_commit" and tickets:
+            counting[len(device.events) - 1] = tickets.pop(0)
         if durable:
             device.mark(f"promised {durable}")
         if was_refused:
@@ -200,7 +211,7 @@ def record(name: str) -> Recording:
         device.mark("roomy" if _is_roomy(filesystem) else "full")
         same = was_refused or request.call in _UNCHANGING
         digests.append(digests[-1] if same else state_digest(tree_state(model, 0)))
-    return Recording(workload, start, device.events, digests, frozenset(refused))
+    return Recording(workload, start, device.events, digests, frozenset(refused), counting=counting)
 
 
 def _is_roomy(filesystem: Filesystem) -> bool:

@@ -28,7 +28,7 @@ CAUGHT_BY = {
     "another place after an error": Task(_ERROR),
     "reuse only after a flush": Task("clean-1", 400),
     "reuse only of what is empty in a commit": Task("reuse-5", 250),
-    "reuse only of log writes before the older checkpoint": Task("clean-2", 250),
+    "reuse only of log writes before the older checkpoint": Task("reuse-5", 250),
     "reuse only of metadata that no checkpoint needs": Task("seq2-75919"),
     "checksums of payload in roll-forward": Task("seq2-84890"),
     "checksum of the summary": Task("seq2-141737"),
