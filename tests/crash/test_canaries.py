@@ -48,7 +48,7 @@ CAUGHT_BY = {
     "making room before a request": Task("clean-0", 250),
     "room for what is pending while the cleaner moves": Task("crowd-1", 8),
     "flush when files are put together": Task("scatter-7", 200),
-    "moving only what is still in its place": Task("scatter-3", 150),
+    "moving only what is still in its place": Task("clean-1", 200),
 }
 
 REDUNDANT = {
