@@ -138,6 +138,7 @@ class SizeResults:
 
 def series_from_json(items: Sequence[dict[str, object]]) -> list[Series]:
     """Return what ``as_json`` made."""
+    # The fields come from a file: their types are known only now.
     return [Series(**item) for item in items]  # type: ignore[arg-type]
 
 

@@ -156,12 +156,16 @@ class Cleaner:
 
     def wanted(self) -> bool:
         """Tell whether cleaning ahead of need is worth its cost now."""
+        return bool(self._wanted_victims())
+
+    def _wanted_victims(self) -> list[int]:
+        """Choose victims for a round ahead of need; none when it is not worth its cost."""
         volume = self._volume
         clean = volume.usage.clean_blocks
         total = volume.superblock.segment_count * volume.superblock.segment_blocks
         if clean * CLEAN_SHARE_LOW > total or self._state() == self._fruitless_state:
-            return False
-        return bool(self._background_victims())
+            return []
+        return self._background_victims()
 
     def _background_victims(self) -> list[int]:
         """Choose victims for a round that nobody waits for.
@@ -176,9 +180,10 @@ class Cleaner:
         if self._volume.failed or self._volume.read_only:
             return False
         if self._work is None:
-            if not self.wanted():
+            victims = self._wanted_victims()
+            if not victims:
                 return False
-            self._work = self._clean(self._background_victims(), now_ns)
+            self._work = self._clean(victims, now_ns)
         try:
             next(self._work)
         except StopIteration:
@@ -332,8 +337,10 @@ class Cleaner:
                 node = imap.nodes.load(pointer)
             except (DamageError, FilesystemError):
                 continue
-            if node.keys and imap.leads_to(node.keys[0], node.level, pointer):
-                self._checkpointer.touched_keys.add(node.keys[0])
+            # A packed leaf decodes its keys each time.
+            keys = node.keys
+            if keys and imap.leads_to(keys[0], node.level, pointer):
+                self._checkpointer.touched_keys.add(keys[0])
 
     def _touch_page(self, index: int, address: int) -> None:
         pages = self._volume.usage_pages

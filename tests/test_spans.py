@@ -93,6 +93,7 @@ def test_spans_of_what_may_change_are_copied() -> None:
     blocks: DirtyBlocks = {}
     changing = bytearray(data(1, SPAN_BLOCKS_MIN * BLOCK))
     before = bytes(changing)
+    # The type says bytes; nothing at run time keeps others from coming.
     put_blocks(blocks, 0, SPAN_BLOCKS_MIN, changing, 0, BLOCK)  # type: ignore[arg-type]
     changing[:] = bytes(len(changing))
     assert b"".join(buffers_of(blocks, 0, SPAN_BLOCKS_MIN, BLOCK)) == before
