@@ -154,10 +154,6 @@ class Cleaner:
         """Tell whether a round has been begun and not finished."""
         return self._work is not None
 
-    def wanted(self) -> bool:
-        """Tell whether cleaning ahead of need is worth its cost now."""
-        return bool(self._wanted_victims())
-
     def _wanted_victims(self) -> list[int]:
         """Choose victims for a round ahead of need; none when it is not worth its cost."""
         volume = self._volume

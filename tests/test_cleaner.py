@@ -320,7 +320,7 @@ def test_cleaner_goes_on_while_files_change() -> None:
 
 def test_cleaner_is_idle_while_much_is_clean() -> None:
     disk, _, _ = holey_disk()
-    assert not cleaner_of(disk).wanted()
+    assert not cleaner_of(disk)._wanted_victims()
     assert not cleaner_of(disk).step(disk.now_ns)
 
 

@@ -48,7 +48,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "while COMMAND ran. Others that use the filesystem meanwhile are counted too.",
     )
     parser.add_argument("directory", metavar="DIR", help="any directory of the filesystem")
-    parser.add_argument("command", metavar="COMMAND", nargs=argparse.REMAINDER, help="what to run")
+    command = parser.add_argument(
+        "command", metavar="COMMAND", nargs=argparse.REMAINDER, help="what to run"
+    )
+    # Before Python 3.12 a remainder counts as required when another argument is missing.
+    command.required = False
     parser.set_defaults(run=run)
 
 

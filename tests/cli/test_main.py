@@ -18,6 +18,8 @@ from lfs.device.lock import ImageLock
         ([], "the following arguments are required: COMMAND (see lfs --help)"),
         (["sync"], "the following arguments are required: DIR (see lfs sync --help)"),
         (["filefrag"], "the following arguments are required: FILE (see lfs filefrag --help)"),
+        (["requests"], "the following arguments are required: DIR (see lfs requests --help)"),
+        (["requests", "-z", "/"], "unrecognized arguments: -z (see lfs --help)"),
         (["sync", "-z", "/"], "unrecognized arguments: -z (see lfs --help)"),
         (
             ["filefrag", "--image"],
