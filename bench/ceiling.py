@@ -25,6 +25,7 @@ import trio
 
 from lfs.fuse.kernel import connect, read_ahead
 from lfs.fuse.loop import TASK_COUNT_MAX, RequestWaiter, fuse_descriptors, install
+from lfs.fuse.memory import keep_freed_memory
 from lfs.fuse.negotiation import Negotiation
 from lfs.fuse.options import parse_options
 from lfs.fuse.replies import VALID_SECONDS, missing_entry
@@ -341,6 +342,7 @@ async def serve(mount_point: str) -> None:
 
 def main() -> None:
     """Serve at the directory named on the command line, with the options after it."""
+    keep_freed_memory()
     attach(Ceiling(), sys.argv[1], sys.argv[2:])
     try:
         trio.run(serve, sys.argv[1])

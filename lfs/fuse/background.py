@@ -6,7 +6,7 @@ asked for anything since, else after a pause that leaves the requests most of th
 time.  Nothing else wakes an idle daemon.
 
 An idle turn also looks for garbage in cycles, ``GARBAGE_SECONDS`` after the last
-time: see ``postpone_garbage_collection``.
+time: see ``lfs.fuse.memory``.
 """
 
 from __future__ import annotations
@@ -27,18 +27,6 @@ FAILURE_PAUSE_SECONDS = 30.0
 GARBAGE_SECONDS = 600.0
 
 log = logging.getLogger(__name__)
-
-
-def postpone_garbage_collection() -> None:
-    """Keep Python from searching all of memory for garbage in the middle of requests.
-
-    With tens of thousands of inodes in memory that takes tens of milliseconds.
-    Hardly anything here makes cycles, so idle turns are often enough; young
-    objects are searched as ever.
-    """
-    gc.freeze()
-    young, middle, _ = gc.get_threshold()
-    gc.set_threshold(young, middle, 1 << 30)
 
 
 class Ticking(Protocol):

@@ -32,10 +32,11 @@ from lfs.device.lock import ImageLock
 from lfs.errors import FilesystemError, FormatError, UsageError
 from lfs.filesystem import Filesystem, Options
 from lfs.fuse import loop
-from lfs.fuse.background import INTERVAL_SECONDS_MAX, Background, postpone_garbage_collection
+from lfs.fuse.background import INTERVAL_SECONDS_MAX, Background
 from lfs.fuse.committer import Committer
 from lfs.fuse.control import Control, Image
 from lfs.fuse.kernel import connect, read_ahead
+from lfs.fuse.memory import keep_freed_memory, postpone_garbage_collection
 from lfs.fuse.mountpoint import (
     ATIME_FLAGS,
     STRICTATIME,
@@ -73,6 +74,7 @@ def serve(request: MountRequest, ready: Callable[[], None]) -> None:
     when the last checkpoint could not be written (what was committed is safe).
     """
     options = request.options
+    keep_freed_memory()
     try:
         with ImageLock(
             request.target, exclusive=not options.read_only, wait_seconds=LOCK_WAIT_SECONDS
