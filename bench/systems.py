@@ -240,7 +240,7 @@ class Lfs(System):
     def make(self) -> None:
         """Run mkfs.lfs."""
         self.make_image()
-        run(our_tool("mkfs.main", "-q", self.medium))
+        run(our_tool("mkfs.main", "-q", "-K", self.medium))
 
     def mount(self) -> None:
         """Run mount.lfs in the foreground, so that its process is known."""

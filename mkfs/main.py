@@ -110,6 +110,12 @@ def _parser() -> argparse.ArgumentParser:
         default=500,
         help="share kept for root, in percent (default: 5)",
     )
+    option(
+        "-K",
+        dest="discard",
+        action="store_false",
+        help="do not discard the blocks first: an image keeps the space that the host gave it",
+    )
     option("-n", dest="dry_run", action="store_true", help="print the layout and change nothing")
     option("-q", dest="quiet", action="store_true", help="print nothing but errors")
     option(
@@ -142,8 +148,10 @@ def _plan(options: argparse.Namespace, device_bytes: int) -> Superblock:
     )
 
 
-def write_filesystem(device: BlockDevice, superblock: Superblock) -> None:
+def write_filesystem(device: BlockDevice, superblock: Superblock, discard: bool = True) -> None:
     """Make the filesystem that ``superblock`` describes; raises DeviceError.
+
+    With ``discard`` the blocks are given back to the host or the disk first.
 
     A crash before the end leaves either nothing that looks like a filesystem or,
     when it comes at the very start, damaged remains of what was there.
@@ -151,7 +159,7 @@ def write_filesystem(device: BlockDevice, superblock: Superblock) -> None:
     wipe_signatures(device)
     # What was wiped stays: nobody promises that discarded ranges read as zeros.
     end_bytes = device.size_bytes - TAIL_BYTES
-    for offset_bytes in range(HEAD_BYTES, end_bytes, _DISCARD_STEP_BYTES):
+    for offset_bytes in range(HEAD_BYTES, end_bytes, _DISCARD_STEP_BYTES) if discard else ():
         device.discard(offset_bytes, min(end_bytes - offset_bytes, _DISCARD_STEP_BYTES))
     # Whoever makes the image is to be able to use it, root or not.
     format_device(device, superblock, superblock.created_ns, ROOT_MODE, os.getuid(), os.getgid())
@@ -172,7 +180,7 @@ def _make_new(options: argparse.Namespace) -> tuple[Superblock, int]:
     create_image(path, size_bytes)
     try:
         with ImageLock(path), contextlib.closing(FileDevice(path)) as device:
-            write_filesystem(device, superblock)
+            write_filesystem(device, superblock, options.discard)
     except BaseException:
         path.unlink(missing_ok=True)
         raise
@@ -201,7 +209,7 @@ def _make_on_existing(options: argparse.Namespace) -> tuple[Superblock, int]:
             if resized:
                 resize_image(path, size_bytes)
                 device.size_bytes = size_bytes
-            write_filesystem(device, superblock)
+            write_filesystem(device, superblock, options.discard)
     return superblock, size_bytes
 
 

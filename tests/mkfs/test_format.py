@@ -18,7 +18,13 @@ from tests.crash.states import medium_of, points, variants
 TIB = 1 << 40
 
 
-def _make(device: MemoryDevice | RecordingDevice, block_bytes: int, label: bytes = b"") -> None:
+def _make(
+    device: MemoryDevice | RecordingDevice,
+    block_bytes: int,
+    label: bytes = b"",
+    created_ns: int = 0,
+    discard: bool = True,
+) -> None:
     superblock = plan(
         device.size_bytes,
         block_bytes=block_bytes,
@@ -27,9 +33,9 @@ def _make(device: MemoryDevice | RecordingDevice, block_bytes: int, label: bytes
         uuid=label.ljust(16, b"\1"),
         label=label,
         hash_seed=bytes(16),
-        created_ns=0,
+        created_ns=created_ns,
     )
-    write_filesystem(device, superblock)
+    write_filesystem(device, superblock, discard)
 
 
 def _mount(device: MemoryDevice) -> Filesystem:
@@ -51,6 +57,22 @@ def test_format_any_size_can_be_mounted_and_written(
     filesystem = _mount(device)
     assert filesystem.read(ino, 0, 200_000, 5) == b"x" * 100_000
     filesystem.unmount(6)
+
+
+def test_format_with_the_uuid_of_the_old_one_does_not_find_its_log() -> None:
+    device = MemoryDevice(16 << 20)
+    _make(device, 4096, created_ns=10**18)
+    filesystem = _mount(device)
+    for number in range(50):
+        ino = filesystem.create(ROOT_INO, b"%d" % number, 0o100644, 0, 0, 2).ino
+        filesystem.write(ino, 0, bytes(100_000), 2)
+        filesystem.sync(3)
+    _make(device, 4096, created_ns=10**18 + 10**9, discard=False)
+    filesystem = _mount(device)
+    assert list(filesystem.readdir(ROOT_INO)) == []
+    filesystem.create(ROOT_INO, b"new", 0o100644, 0, 0, 4)
+    filesystem.sync(5)
+    assert [entry.name for entry in _mount(device).readdir(ROOT_INO)] == [b"new"]
 
 
 def test_format_crash_leaves_the_new_filesystem_or_none() -> None:

@@ -143,6 +143,14 @@ def test_mkfs_foreign_filesystem_is_refused_unless_forced(
     assert image.read_bytes()[:4] == bytes(4)
 
 
+def test_mkfs_keeps_the_space_of_an_image_if_asked(image: Path) -> None:
+    image.write_bytes(b"x" * (32 << 20))
+    assert main(["-q", "-K", str(image)]) == 0
+    assert image.stat().st_blocks * 512 >= 32 << 20
+    assert main(["-q", "-f", str(image)]) == 0
+    assert image.stat().st_blocks * 512 < 4 << 20
+
+
 def test_mkfs_longer_size_extends_an_image(image: Path) -> None:
     image.write_bytes(bytes(4096))
     assert main(["-q", str(image), "16M"]) == 0
