@@ -3,7 +3,8 @@
 Requests go through the page cache of the host with ``preadv(2)`` and
 ``pwritev(2)``: nothing is copied here, and a read of what was just written
 costs no device access.  ``flush`` is ``fdatasync(2)``.  Holes of an image file are
-filled ahead of commits (``lfs.device.holes``).
+filled ahead of commits (``lfs.device.holes``), and large writes begin before the flush
+(``lfs.device.writeback``).
 
 After a failed ``fdatasync`` the kernel forgets which pages it could not write,
 and the next call succeeds without them.  Therefore a device that has failed one
@@ -24,6 +25,7 @@ from pathlib import Path
 
 from lfs.device.base import BlockDevice, Buffer
 from lfs.device.holes import HoleFiller
+from lfs.device.writeback import WRITEBACK_BYTES_MIN, Writeback
 from lfs.errors import DeviceError, UsageError
 
 _BUFFERS_MAX = os.sysconf("SC_IOV_MAX")
@@ -64,6 +66,7 @@ class FileDevice(BlockDevice):
         self.size_bytes = size_bytes - size_bytes % self.align_bytes
         self.is_block_device = stat.S_ISBLK(os.fstat(self._descriptor).st_mode)
         self._holes = None if self.is_block_device else HoleFiller(self.size_bytes)
+        self._writeback = Writeback(self._descriptor)
 
     def make_writable(self) -> None:
         """Open what was opened read-only for writing too; raises UsageError.
@@ -77,6 +80,7 @@ class FileDevice(BlockDevice):
         again = _open(Path(f"/proc/self/fd/{self._descriptor}"), False, self.path)
         self.close()
         self._descriptor = again
+        self._writeback = Writeback(again)
         self.read_only = False
 
     def fileno(self) -> int:
@@ -108,6 +112,8 @@ class FileDevice(BlockDevice):
             position = self._write_all(position, buffers[start : start + _BUFFERS_MAX])
         if self._holes is not None:
             self._holes.wrote(self._descriptor, offset_bytes, position)
+        if position - offset_bytes >= WRITEBACK_BYTES_MIN:
+            self._writeback.begin(offset_bytes, position - offset_bytes)
 
     def _write_all(self, position: int, buffers: Sequence[Buffer]) -> int:
         """Write at most ``_BUFFERS_MAX`` buffers, however many calls it takes; return the end."""
@@ -154,6 +160,7 @@ class FileDevice(BlockDevice):
 
     def close(self) -> None:
         """Close the descriptor."""
+        self._writeback.close()
         if self._descriptor >= 0:
             descriptor, self._descriptor = self._descriptor, -1
             # What close could report belongs to writes that nobody flushed.

@@ -1,0 +1,79 @@
+"""Large writes on their way to the disk before anybody asks for a flush.
+
+Theory.  What is written goes to the page cache of the host, which keeps it for
+seconds; a flush then has to wait for all of it, and an ``fsync`` of 4 KiB waits for
+the stream of another program.  Large writes are data that nobody writes again in the
+same place, so nothing is gained by waiting: the host is asked to begin at once.
+
+That may block where the disk is slow, so a thread does it, and it is advice: while
+``PENDING_MAX`` writes wait for their turn, more are left to the flush.  Only the
+beginning is asked for, never the end (``sync_file_range(2)`` without its WAIT flags):
+who waits is told of errors in place of the flush, which has to hear of them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+
+WRITEBACK_BYTES_MIN = 1 << 20
+"""Shorter writes wait for the flush: most are commits, which come with one."""
+
+PENDING_MAX = 16
+_SYNC_FILE_RANGE_WRITE = 2
+
+Begin = Callable[[int, int, int], object]
+"""Begins to write a range of a descriptor: ``(descriptor, offset_bytes, length_bytes)``."""
+
+
+class Writeback:
+    """Begins to write ranges of one file.  One thread calls it."""
+
+    def __init__(self, descriptor: int, begin: Begin | None = None) -> None:
+        """Serve the file behind ``descriptor``, by ``sync_file_range(2)`` where there is one."""
+        self._begin = begin or _sync_file_range
+        self._ranges: SimpleQueue[tuple[int, int] | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._descriptor = descriptor
+
+    def begin(self, offset_bytes: int, length_bytes: int) -> None:
+        """Let what was written to a range go to the disk soon, or leave it to the flush."""
+        if self._thread is None:
+            # Its own descriptor: the number of another may lead elsewhere once it is closed.
+            own = os.dup(self._descriptor)
+            self._thread = threading.Thread(target=self._run, args=(own,), daemon=True)
+            self._thread.start()
+        if self._ranges.qsize() < PENDING_MAX:
+            self._ranges.put((offset_bytes, length_bytes))
+
+    def close(self) -> None:
+        """End the thread."""
+        if self._thread is not None:
+            self._ranges.put(None)
+            self._thread.join()
+            self._thread = None
+
+    def _run(self, descriptor: int) -> None:
+        try:
+            while (wanted := self._ranges.get()) is not None:
+                self._begin(descriptor, *wanted)
+        finally:
+            os.close(descriptor)
+
+
+def _sync_file_range(descriptor: int, offset_bytes: int, length_bytes: int) -> int:
+    """Begin to write a range; return 0, or something else where that can't be had."""
+    call = getattr(ctypes.CDLL(None), "sync_file_range", None)
+    if call is None:
+        return -1
+    return int(
+        call(
+            descriptor,
+            ctypes.c_int64(offset_bytes),
+            ctypes.c_int64(length_bytes),
+            _SYNC_FILE_RANGE_WRITE,
+        )
+    )

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from queue import SimpleQueue
+
+import pytest
+
+from lfs.device import writeback
+from lfs.device.file import FileDevice
+from lfs.device.writeback import PENDING_MAX, WRITEBACK_BYTES_MIN, Writeback
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def descriptor(tmp_path: Path) -> Iterator[int]:
+    descriptor = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
+    yield descriptor
+    os.close(descriptor)
+
+
+def open_descriptors() -> set[str]:
+    return set(os.listdir("/proc/self/fd"))
+
+
+def test_device_begins_to_write_what_is_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[tuple[int, int]] = []
+    monkeypatch.setattr(writeback, "_sync_file_range", lambda fd, *where: begun.append(where))
+    image = tmp_path / "image"
+    image.write_bytes(bytes(8 * MIB))
+    device = FileDevice(image)
+    device.write(0, [bytes(WRITEBACK_BYTES_MIN - 512)])
+    device.write(MIB, [bytes(MIB // 2)] * 3)
+    device.write(4 * MIB, [bytes(WRITEBACK_BYTES_MIN)])
+    device.close()
+    assert begun == [(MIB, 3 * MIB // 2), (4 * MIB, WRITEBACK_BYTES_MIN)]
+
+
+def test_writeback_that_blocks_holds_nobody_up(descriptor: int) -> None:
+    may_go_on = threading.Event()
+    begun: SimpleQueue[int] = SimpleQueue()
+
+    def begin(_: int, offset_bytes: int, length_bytes: int) -> None:
+        begun.put(offset_bytes)
+        may_go_on.wait(60)
+
+    slow = Writeback(descriptor, begin)
+    slow.begin(0, 1)
+    assert begun.get(timeout=60) == 0
+    for number in range(1, 4 * PENDING_MAX):
+        slow.begin(number, 1)
+    may_go_on.set()
+    slow.close()
+    assert [begun.get() for _ in range(begun.qsize())] == list(range(1, PENDING_MAX + 1))
+
+
+def test_writeback_keeps_its_file_and_gives_it_back(descriptor: int) -> None:
+    before = open_descriptors()
+    used: list[os.stat_result] = []
+    own = Writeback(descriptor, lambda mine, *where: used.append(os.fstat(mine)))
+    own.begin(0, 1)
+    own.close()
+    assert os.path.samestat(used[0], os.fstat(descriptor))
+    assert open_descriptors() == before
+
+
+def test_writeback_begins_to_write_for_the_kernel(descriptor: int) -> None:
+    os.write(descriptor, b"x" * MIB)
+    assert writeback._sync_file_range(descriptor, 0, MIB) == 0
+    assert os.pread(descriptor, MIB, 0) == b"x" * MIB
