@@ -231,7 +231,10 @@ class Session:
 
     async def _announce(self, ready: Callable[[], None]) -> None:
         await self._connected.wait()
-        status = await trio.to_thread.run_sync(os.stat, self._request.mount_point)
+        # Abandoned when serving fails: nobody answers it then before the connection is closed.
+        status = await trio.to_thread.run_sync(
+            os.stat, self._request.mount_point, abandon_on_cancel=True
+        )
         read_ahead(status.st_dev, READ_AHEAD_KIB)
         if self._request.options.atime == "strictatime" and os.geteuid() == 0:
             # libfuse has no word for it, and a remount goes by what the mount table shows.

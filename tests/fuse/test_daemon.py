@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from lfs.fuse.daemon import run_in_background
-from lfs.fuse.mountpoint import MountError
-from tests.fuse.mounting import wait_until
+from lfs.fuse.mountpoint import MountError, find_mount
+from tests.fuse.mounting import WAIT_SECONDS, environment, wait_until
+
+BROKEN = """
+import sys
+from lfs.fuse.mount import main
+from lfs.fuse.operations import LfsOperations
+
+async def broken(self, inode, ctx):
+    raise RuntimeError("broken")
+
+LfsOperations.getattr = broken
+sys.exit(main(sys.argv[1:]))
+"""
 
 
 def test_daemon_that_ends_at_once_is_told() -> None:
@@ -45,3 +59,21 @@ def test_daemon_leaves_the_process_group_when_it_is_ready_and_not_before(tmp_pat
     wait_until(after.exists, "the child is done")
     group, pid = after.read_text().split()
     assert group == pid
+
+
+@pytest.mark.fuse
+def test_daemon_that_fails_before_it_has_answered_ends(image: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "mnt"
+    directory.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", BROKEN, image, directory],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=WAIT_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("mount.lfs: ")
+    assert done.stderr.count("\n") == 1
+    assert find_mount(str(directory)) is None
