@@ -42,11 +42,8 @@ class Writeback:
     def begin(self, offset_bytes: int, length_bytes: int) -> None:
         """Let what was written to a range go to the disk soon, or leave it to the flush."""
         if self._thread is None:
-            # Its own descriptor: the number of another may lead elsewhere once it is closed.
-            own = os.dup(self._descriptor)
-            self._thread = threading.Thread(target=self._run, args=(own,), daemon=True)
-            self._thread.start()
-        if self._ranges.qsize() < PENDING_MAX:
+            self._thread = self._started()
+        if self._thread is not None and self._ranges.qsize() < PENDING_MAX:
             self._ranges.put((offset_bytes, length_bytes))
 
     def close(self) -> None:
@@ -55,6 +52,21 @@ class Writeback:
             self._ranges.put(None)
             self._thread.join()
             self._thread = None
+
+    def _started(self) -> threading.Thread | None:
+        """Return the thread, or None where the process can have no more of what it needs."""
+        try:
+            # Its own descriptor: the number of another may lead elsewhere once it is closed.
+            own = os.dup(self._descriptor)
+        except OSError:
+            return None
+        thread = threading.Thread(target=self._run, args=(own,), daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            os.close(own)
+            return None
+        return thread
 
     def _run(self, descriptor: int) -> None:
         try:

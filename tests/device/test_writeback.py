@@ -69,6 +69,23 @@ def test_writeback_keeps_its_file_and_gives_it_back(descriptor: int) -> None:
     assert open_descriptors() == before
 
 
+def test_writeback_that_can_have_no_thread_is_left_to_the_flush(
+    descriptor: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    before = open_descriptors()
+    own = Writeback(descriptor)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    own.begin(0, 1)
+    own.close()
+    closed = Writeback(-1)
+    closed.begin(0, 1)
+    closed.close()
+    assert open_descriptors() == before
+
+
 def test_writeback_begins_to_write_for_the_kernel(descriptor: int) -> None:
     os.write(descriptor, b"x" * MIB)
     assert writeback._sync_file_range(descriptor, 0, MIB) == 0
