@@ -38,6 +38,7 @@ WAITING = "kernel and program (waiting)"
 RECEIVING = "pyfuse3: receive and reply"
 SCHEDULING = "trio"
 OTHER = "other"
+_NOT_WAITED_FOR = "lfs/device/writeback.py"
 # "name (path.py:12)" as in a line of raw samples.
 _FRAME = re.compile(r"(?P<name>.*) \((?P<path>[^()]*?):(?P<line>\d+)\)$")
 
@@ -134,6 +135,8 @@ def count_samples(text: str) -> tuple[Counter[str], Counter[str]]:
         if not any(frame.name == "<module>" for frame in frames):
             if layer in (SCHEDULING, OTHER):
                 continue  # a worker thread that has nothing to do
+            if any(frame.path.endswith(_NOT_WAITED_FOR) for frame in frames):
+                continue
             layers[WAITING] -= count
         layers[layer] += count
         if layer not in (WAITING, RECEIVING):

@@ -49,6 +49,7 @@ def test_what_a_worker_thread_does_takes_the_place_of_waiting() -> None:
         f"{main};handler (lfs/fuse/handlers.py:83) 3\n"
         f"{worker};flush (lfs/device/file.py:9) 5\n"
         f"{worker} 900\n"
+        "Thread.run (threading.py:982);Writeback._run (lfs/device/writeback.py:77) 800\n"
     )
     assert layers == {WAITING: 2, "lfs/fuse": 3, "lfs/device": 5}
     assert functions == {"flush (lfs/device/file.py)": 5, "handler (lfs/fuse/handlers.py)": 3}
