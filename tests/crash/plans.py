@@ -31,8 +31,8 @@ def short_plan(seed: int) -> list[Task]:
     tasks += [Task(name, 250, seed) for name in trace_names()]
     tasks += [Task(f"crowd-{choose.randrange(10**6)}", 30, seed) for _ in range(2)]
     tasks += [Task(f"scatter-{choose.randrange(10**6)}", 100, seed) for _ in range(2)]
-    tasks += [Task(f"{kind}-{choose.randrange(10**6)}", 200, seed) for kind, _ in _SEEDED[:4] * 5]
-    for length, sample_count in ((3, 200), (2, 200)):
+    tasks += [Task(f"{kind}-{choose.randrange(10**6)}", 200, seed) for kind, _ in _SEEDED[:4] * 3]
+    for length, sample_count in ((3, 130), (2, 130)):
         numbers = choose.sample(range(ace.workload_count(length)), sample_count)
         tasks += [Task(f"seq{length}-{number}", 0, seed) for number in numbers]
     for kind in ("clean", "reuse", "random", "crowd"):
