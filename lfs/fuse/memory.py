@@ -14,10 +14,10 @@ import gc
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 
-HEAP_BUFFER_BYTES_MAX = 4 << 20
+_HEAP_BUFFER_BYTES_MAX = 4 << 20
 """Buffers up to this size come from the heap; the largest of a request has 1 MiB."""
 
-FREE_BYTES_MAX = 32 << 20
+_FREE_BYTES_MAX = 32 << 20
 """As much free memory at the end of the heap is kept: what a file has dirty, and then some."""
 
 
@@ -30,8 +30,8 @@ def keep_freed_memory() -> None:
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, HEAP_BUFFER_BYTES_MAX)
-        mallopt(_M_TRIM_THRESHOLD, FREE_BYTES_MAX)
+        mallopt(_M_MMAP_THRESHOLD, _HEAP_BUFFER_BYTES_MAX)
+        mallopt(_M_TRIM_THRESHOLD, _FREE_BYTES_MAX)
 
 
 def postpone_garbage_collection() -> None:

@@ -238,7 +238,9 @@ class Session:
         read_ahead(status.st_dev, READ_AHEAD_KIB)
         if self._request.options.atime == "strictatime" and os.geteuid() == 0:
             # libfuse has no word for it, and a remount goes by what the mount table shows.
-            await trio.to_thread.run_sync(_show_strictatime, self._request.mount_point)
+            await trio.to_thread.run_sync(
+                _show_strictatime, self._request.mount_point, abandon_on_cancel=True
+            )
         ready()
 
     async def _await_signal(

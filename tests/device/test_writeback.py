@@ -41,6 +41,22 @@ def test_device_begins_to_write_what_is_large(
     assert begun == [(MIB, 3 * MIB // 2), (4 * MIB, WRITEBACK_BYTES_MIN)]
 
 
+def test_device_made_writable_begins_to_write_the_same_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[os.stat_result] = []
+    monkeypatch.setattr(
+        writeback, "_sync_file_range", lambda fd, *where: begun.append(os.fstat(fd))
+    )
+    image = tmp_path / "image"
+    image.write_bytes(bytes(4 * MIB))
+    device = FileDevice(image, read_only=True)
+    device.make_writable()
+    device.write(0, [bytes(2 * MIB)])
+    device.close()
+    assert [os.path.samestat(one, image.stat()) for one in begun] == [True]
+
+
 def test_writeback_that_blocks_holds_nobody_up(descriptor: int) -> None:
     may_go_on = threading.Event()
     begun: SimpleQueue[int] = SimpleQueue()
