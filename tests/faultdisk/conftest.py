@@ -1,4 +1,4 @@
-"""Served disks for the tests beside this file."""
+"""Served disks and a write log for the tests beside this file."""
 
 from __future__ import annotations
 
@@ -7,9 +7,20 @@ from pathlib import Path
 
 import pytest
 
+from lfs.device.recording import Discard, Event, Flush, Mark, Write
+from lfs.device.write_log import WriteLog
 from tests.faultdisk.serving import ServedDisk, make_image
 
 Serve = Callable[..., ServedDisk]
+
+EVENTS: list[Event] = [
+    Write(0, b"a" * 512),
+    Write(4096, bytes(8192), True),
+    Mark("half way"),
+    Flush(),
+    Discard(512, 1024),
+    Write(0, b"b" * 512),
+]
 
 
 @pytest.fixture
@@ -30,3 +41,12 @@ def serve(tmp_path: Path, image: Path) -> Iterator[Serve]:
     yield start
     for one in served:
         one.close()
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    path = tmp_path / "writes.log"
+    with WriteLog(path, 1 << 20) as log:
+        for event in EVENTS:
+            log.append(event)
+    return path
