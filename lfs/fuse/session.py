@@ -109,7 +109,6 @@ def _serve_device(
         raise MountError(f"{request.target}: {error.strerror}") from error
     session = Session(request, image, filesystem, device)
     session.attach()
-    log.info("%s mounted on %s", request.target, request.mount_point)
     postpone_garbage_collection()
     try:
         trio.run(session.run, ready)
@@ -241,6 +240,7 @@ class Session:
             await trio.to_thread.run_sync(
                 _show_strictatime, self._request.mount_point, abandon_on_cancel=True
             )
+        log.info("%s mounted on %s", self._request.target, self._request.mount_point)
         ready()
 
     async def _await_signal(

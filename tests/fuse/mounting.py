@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from lfs.fuse.mountpoint import MountError, find_mount, is_dead, unmount
+from lfs.fuse.mountpoint import MountError, find_mount, unmount
 from mkfs.main import main as mkfs
 
 ROOT = Path(__file__).parents[2]
@@ -64,6 +64,7 @@ class MountedImage:
         self.path = directory
         directory.mkdir(exist_ok=True)
         self.log_path = image.with_suffix(".log")
+        self._log_start = len(self.log) if self.log_path.exists() else 0
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 command("lfs.fuse.mount", image, directory, "-f", *arguments),
@@ -76,7 +77,8 @@ class MountedImage:
     def _settled(self) -> bool:
         if self.process.poll() is not None:
             return True
-        return find_mount(str(self.path)) is not None and not is_dead(str(self.path))
+        # Not only mounted: the daemon has asked what it wants to know, too.
+        return " mounted on " in self.log[self._log_start :]
 
     @property
     def log(self) -> str:
