@@ -224,7 +224,7 @@ class Recovery:
             end = usage.address_of(segment + 1)
             if run >= 0:
                 end = usage.address_of(run) + usage.run_blocks(run)
-            for address in range(end_address + 1, end):
+            for address in self._volume.reader.possible_summaries(end_address + 1, end):
                 yield from self._rest_of_run(address, sequence)
         for address in {one.run_address: one.run_next_address for one in chain}.values():
             yield from self._rest_of_run(address, sequence)

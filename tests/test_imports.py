@@ -7,6 +7,8 @@ from its own, as long as no import leads back to where it began.
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -236,3 +238,15 @@ def test_imports_allowed_import_passes(module: str, imported: str) -> None:
 
 def test_imports_unknown_module_is_noticed() -> None:
     assert layer_of("lfs.brand_new") is None
+
+
+def test_imports_of_a_mount_are_few() -> None:
+    """What starts with every mount is paid for by every mount."""
+    code = "import sys, lfs.fuse.session; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    imported = {name.partition(".")[0] for name in done.stdout.split()}
+    assert "trio" in imported
+    assert imported.isdisjoint({"numpy", "faultdisk", "fsck", "mkfs"})
+    assert "lfs.cli.main" not in done.stdout.split()

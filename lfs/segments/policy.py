@@ -13,8 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-import numpy as np
-
 from lfs.segments.usage import UsageTable
 
 POLICIES = ("cost-benefit", "greedy")
@@ -36,6 +34,9 @@ def choose_victims(
     Runs in ``excluded``, dead runs and runs used above ``utilisation_max`` are
     no victims.  The first one may alone not exceed the limit either.
     """
+    # Imported here for the same reason as in ``usage``.
+    import numpy as np
+
     runs, live, blocks, last = usage.columns()
     utilisation = live / blocks
     wanted = (live > 0) & (utilisation <= utilisation_max)

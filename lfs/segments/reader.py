@@ -11,10 +11,11 @@ from collections.abc import Iterator
 
 from lfs.checksum import block_checksums
 from lfs.device.base import BlockDevice
-from lfs.errors import DamageError
-from lfs.ondisk import Summary, Superblock
+from lfs.errors import DamageError, DeviceError
+from lfs.ondisk import SUMMARY_MAGIC, Summary, Superblock
 
 VERIFY_BLOCKS = 1024
+_SEARCH_BLOCKS = 256
 
 
 class LogReader:
@@ -58,6 +59,23 @@ class LogReader:
         )
         if not inside:
             raise DamageError(f"summary at {summary.address}: not inside its run")
+
+    def possible_summaries(self, address: int, end: int) -> Iterator[int]:
+        """Yield, in order, each block from ``address`` up to ``end`` that may begin a summary.
+
+        Nearly none does, so many are read at once; what can't be read may.
+        """
+        block_bytes = self._superblock.block_bytes
+        for start in range(address, end, _SEARCH_BLOCKS):
+            count = min(_SEARCH_BLOCKS, end - start)
+            try:
+                raw = self._device.read(start * block_bytes, count * block_bytes)
+            except DeviceError:
+                yield from range(start, start + count)
+                continue
+            for index in range(count):
+                if raw.startswith(SUMMARY_MAGIC, index * block_bytes):
+                    yield start + index
 
     def payload_holds(self, summary: Summary) -> bool:
         """Tell whether every payload block has the checksum its entry says."""

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
-from lfs.errors import DamageError
+from lfs.errors import DamageError, DeviceError
 from lfs.ondisk import Summary
 from lfs.segments.writer import HEAD_COLD, HEAD_MAIN
 from tests.segments.logs import BLOCK_BYTES, Log
@@ -198,3 +199,30 @@ def test_payload_holds_only_if_every_block_does() -> None:
         assert not log.reader.payload_holds(summary)
         log.flip(summary.payload_address + position, 1000)
     assert log.reader.payload_holds(summary)
+
+
+def test_possible_summaries_are_the_blocks_that_begin_like_one() -> None:
+    log = some_log()
+    written = [log.write(HEAD_MAIN, 3) for _ in range(2)]
+    begin, end = log.first_address, written[-1].run_next_address + 1000
+    expected = [one.address for one in log.chain()]
+    log.device.reset_counters()
+    assert list(log.reader.possible_summaries(begin, end)) == expected
+    # One by one it would be a thousand.
+    assert log.device.read_count <= 5
+    assert list(log.reader.possible_summaries(expected[1], expected[-1])) == expected[1:-1]
+
+
+def test_possible_summaries_are_all_blocks_of_what_cannot_be_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log = some_log()
+
+    def fail(offset_bytes: int, length_bytes: int) -> bytes:
+        raise DeviceError(errno.EIO, "read failed", offset_bytes)
+
+    monkeypatch.setattr(log.device, "read", fail)
+    begin = log.first_address
+    assert list(log.reader.possible_summaries(begin, begin + 300)) == list(
+        range(begin, begin + 300)
+    )
