@@ -199,11 +199,10 @@ def _sizes(document: Document, plot: str) -> str:
         rows[0][:3] = ["cost", "where", "unit"]
         tables.append(markdown_table(rows, texts=3))
     return (
-        f"## Cost against size\n\nMeasured by {_command(document)}. Growth is from the smallest "
-        "size to the largest, beside what a\nlogarithm that goes through the smallest would "
-        "reach; a star marks what grows faster. Times of mounts hold the\nstart of Python. Times "
-        "of operations are means over files chosen at random: of a thousand files a few\nblocks, "
-        "once read, serve all, so the device counts of a first operation tell more about growth."
+        f"## Cost against size\n\nMeasured by {_command(document)}. A logarithm adds the same for "
+        "each tenfold. A star marks what grows faster:\nwhat has more than doubled, and added most "
+        "in the last step. *Cold* is the first operation after a mount,\n*warm* the mean of many "
+        "when all that they need has been read before. Times of mounts hold the start of Python."
         "\n\n" + "\n\n".join([*tables, plot])
     )
 

@@ -28,7 +28,10 @@ _COLOURS = {
 _PANELS = [
     ("Metadata and small files", ("metadata",)),
     ("The same from four processes at once", ("metadata x4",)),
-    ("fsync, streams, random writes, latency", ("fsync", "write", "read", "random", "latency")),
+    (
+        "fsync, streams, random writes, latency, start and stop",
+        ("fsync", "write", "read", "random", "latency", "start"),
+    ),
 ]
 
 
@@ -122,7 +125,7 @@ def _draw_ratios(axis: Any, results: Results, workloads: Sequence[Workload]) -> 
 
 
 def plot_sizes(series: Sequence[Series], path: Path) -> None:
-    """Draw cost against size, with the logarithm through the first point; raises PlotError."""
+    """Draw cost against size, so that a logarithm is a straight line; raises PlotError."""
     pyplot = _pyplot()
     mounts = (CLEAN, CRASHED)
     files = [one for one in series if one.against == "files"]
@@ -176,9 +179,6 @@ def _draw_costs(axis: Any, some: Sequence[Series]) -> None:
         sizes = [size / (1 if one.against == "files" else GIB) for size in one.sizes]
         label = f"{one.what}, {one.where}" if several_places else one.what
         axis.plot(sizes, one.costs, "o-", color=colour, label=label)
-        reference = [one.logarithm(size) for size in one.sizes]
-        axis.plot(sizes, reference, ":", color=colour, linewidth=1.2)
-    axis.plot([], [], ":", color="black", linewidth=1.2, label="as a logarithm grows")
     axis.set_xscale("log")
     sizes = sorted({size for one in some for size in one.sizes})
     if some[0].against == "files":
@@ -188,10 +188,7 @@ def _draw_costs(axis: Any, some: Sequence[Series]) -> None:
         axis.set_xticks([size / GIB for size in sizes], [f"{size // GIB:,}" for size in sizes])
         axis.set_xlabel("GiB")
     axis.set_xticks([], minor=True)
-    if unit == "µs":
-        axis.set_yscale("log")
-    else:
-        axis.set_ylim(bottom=0)
+    axis.set_ylim(bottom=0)
     axis.set_ylabel({"µs": "µs each", "": "requests, or KiB"}.get(unit, unit))
     axis.grid(color="#dddddd", linewidth=0.6)
     axis.legend(fontsize=8, frameon=False)

@@ -68,7 +68,7 @@ def run_rounds(
         for number in range(rounds):
             for workload in workloads:
                 turn = number % max(1, len(ready))
-                for system in ready[turn:] + ready[:turn]:
+                for system in filter(workload.applies_to, ready[turn:] + ready[:turn]):
                     progress(f"round {number + 1} of {rounds}: {workload.name} on {system.name}")
                     _take(results, workload, system, scale)
     progress("")

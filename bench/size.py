@@ -6,11 +6,15 @@ log then ends with a checkpoint and a fixed number of changes to files all over
 the tree, so that the mount after the crash has the same amount to roll forward
 everywhere.  Everything else goes through that mount.
 
-A cost may grow with a logarithm: from a thousand files to a million it may double.
-Times say that only roughly, because with few files a few blocks, once read, serve
-all that follows.  What tells it exactly is what one operation asks of the device
-when nothing has been read before: it is counted through the library, and is the
-same on every machine.
+A cost may grow with a logarithm, which adds the same for each tenfold of files.
+
+Operations are timed in two states that mean the same at every size.  *Cold* is the
+first one after a mount, when nothing of the image is in any cache.  *Warm* is when
+all that it needs has been read before.  A mean over the first thousand would be
+neither: of a thousand files a few blocks, once read, serve all, while of a million
+each file has blocks of its own, so that it would tell how warm they are.  Beside the
+times stands what one operation asks of the device, counted through the library: that
+is the same on every machine.
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 from bench.library import KIB, MIB, REGULAR, Clock, Figure
@@ -48,7 +53,7 @@ FIRST = (
 _CHANGES_AFTER_CHECKPOINT = 2000
 _FILES_PER_TICK = 100
 _BYTES_PER_FILE = 4 * KIB
-_LOG_UNIT = {"files": 1, "bytes": MIB}
+_NOISE_GROWTH_MAX = 2.0
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,7 @@ class SizeScale:
     operations: int
     syncs: int
     mounts: int
+    firsts: int
     counted: int
 
 
@@ -69,6 +75,7 @@ FULL = SizeScale(
     operations=1000,
     syncs=300,
     mounts=3,
+    firsts=11,
     counted=10,
 )
 QUICK = SizeScale(
@@ -77,6 +84,7 @@ QUICK = SizeScale(
     operations=200,
     syncs=40,
     mounts=1,
+    firsts=3,
     counted=3,
 )
 
@@ -99,14 +107,22 @@ class Series:
         return self.costs[-1] / self.costs[0]
 
     @property
-    def growth_max(self) -> float:
-        """Return how much dearer it may be by a logarithm."""
-        return self.logarithm(self.sizes[-1]) / self.costs[0]
+    def steps(self) -> list[float]:
+        """Return what each tenfold adds, from one size to the next."""
+        points = list(zip(self.sizes, self.costs, strict=True))
+        return [
+            (cost - cost_before) / math.log10(size / size_before)
+            for (size_before, cost_before), (size, cost) in pairwise(points)
+        ]
 
-    def logarithm(self, size: int) -> float:
-        """Return the logarithm that goes through the first point."""
-        unit = _LOG_UNIT[self.against]
-        return self.costs[0] * math.log(size / unit) / math.log(self.sizes[0] / unit)
+    @property
+    def outgrows_logarithm(self) -> bool:
+        """Tell whether it grows faster than a logarithm: its last step is the largest.
+
+        What has not even doubled is no growth that could be told from noise.
+        """
+        *earlier, last = self.steps or [0.0]
+        return self.growth > _NOISE_GROWTH_MAX and last > max(earlier, default=0.0)
 
 
 class SizeResults:
@@ -233,9 +249,10 @@ class _Mounted:
         self.files = files
         self.where = where
         self.scale = scale
-        count = min(scale.operations, files)
+        count = min(scale.operations + scale.firsts, files)
         chosen = random.Random(4).sample(range(files), count)
-        self.paths = [f"{self.system.place}/{path_of(number, where)}" for number in chosen]
+        paths = [f"{self.system.place}/{path_of(number, where)}" for number in chosen]
+        self.first_paths, self.paths = paths[: scale.firsts], paths[scale.firsts :]
 
     def measure(self, results: SizeResults, walk: bool) -> None:
         """Fill, mount, and add one point to each series."""
@@ -251,14 +268,12 @@ class _Mounted:
             system.drop_caches()
             add(CRASHED, "s", seconds_of(system.mount))
             add(CLEAN, "s", _clean_mount_seconds(system, self.scale.mounts))
-            system.remount()
-            add("lookup, cold", "µs", self._microseconds(os.stat))
-            drop_kernel_caches()
-            add("lookup, warm", "µs", self._microseconds(os.stat))
-            system.settle()
-            add("create", "µs", self._microseconds(_create_beside))
-            system.settle()
-            add("append+fsync", "µs", self._microseconds(_append_sync, self.scale.syncs))
+            add("lookup, cold", "µs", self._first_microseconds(os.stat))
+            add("create, cold", "µs", self._first_microseconds(_create_beside))
+            add("append+fsync, cold", "µs", self._first_microseconds(_append_sync))
+            add("lookup, warm", "µs", self._warm_microseconds(os.stat))
+            add("create, warm", "µs", self._warm_microseconds(_create_beside))
+            add("append+fsync, warm", "µs", self._warm_microseconds(_append_sync))
             if walk:
                 subprocess.run(
                     ["find", system.place, "-size", "+1"], stdout=subprocess.DEVNULL, check=True
@@ -276,9 +291,25 @@ class _Mounted:
         start = len(str(self.system.place)) + 1
         return [path[start:] for path in self.paths[: self.scale.counted]]
 
-    def _microseconds(self, do: Callable[[str], object], count: int | None = None) -> float:
-        """Return what ``do`` costs for each path, as a mean."""
-        paths = self.paths[:count]
+    def _first_microseconds(self, do: Callable[[str], object]) -> float:
+        """Return what ``do`` costs as the first operation after a mount, as a median."""
+        taken = []
+        for path in self.first_paths:
+            self.system.remount()
+            taken.append(seconds_of(lambda path=path: do(path)))  # type: ignore[misc]
+        return 1e6 * statistics.median(taken)
+
+    def _warm_microseconds(self, do: Callable[[str], object]) -> float:
+        """Return what ``do`` costs for each path, as a mean, when all it needs has been read.
+
+        The kernel has forgotten all of it and asks again.
+        """
+        paths = self.paths[: self.scale.syncs] if do is _append_sync else self.paths
+        for path in paths:
+            os.stat(path)
+            os.path.exists(_beside(path))
+        self.system.settle()
+        drop_kernel_caches()
 
         def work() -> None:
             for path in paths:
@@ -287,8 +318,13 @@ class _Mounted:
         return 1e6 * seconds_of(work) / len(paths)
 
 
+def _beside(path: str) -> str:
+    """Return the path of a file that is yet to be made in the same directory."""
+    return path + " new"
+
+
 def _create_beside(path: str) -> None:
-    os.close(os.open(path + " new", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+    os.close(os.open(_beside(path), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
 
 
 def _append_sync(path: str) -> None:
@@ -416,20 +452,20 @@ AGAINST = ("files", "bytes")
 
 
 def size_table(series: Sequence[Series], against: str) -> list[list[str]]:
-    """Return rows of text: a head, then one for each series with its growth and the limit.
+    """Return rows of text: a head, then one for each series with its growth and its steps.
 
-    A star marks what grows faster than it may.
+    A star marks what grows faster than a logarithm.
     """
     some = [one for one in series if one.against == against]
     sizes = sorted({size for one in some for size in one.sizes})
     names = [size_name(size, against) for size in sizes]
-    rows = [["", "", "", *names, "growth", "by a logarithm"]]
+    rows = [["", "", "", *names, "growth", "added by each tenfold"]]
     for one in some:
         costs = dict(zip(one.sizes, one.costs, strict=True))
         shown = [f"{costs[size]:.3g}" if size in costs else "-" for size in sizes]
-        mark = " *" if one.growth > one.growth_max else ""
-        growth = [f"x{one.growth:.2f}{mark}", f"x{one.growth_max:.2f}"]
-        rows.append([one.what, one.where, one.unit, *shown, *growth])
+        mark = " *" if one.outgrows_logarithm else ""
+        steps = " ".join(f"{step:+.2g}" for step in one.steps)
+        rows.append([one.what, one.where, one.unit, *shown, f"x{one.growth:.2f}{mark}", steps])
     return rows
 
 

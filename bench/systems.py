@@ -70,6 +70,9 @@ class System(ABC):
     programs: tuple[str, ...] = ()
     needs_root = False
     has_image = True
+    keeps_content = True
+    module = ""
+    """The Python module that its daemon imports, where it is one of Python."""
 
     def __init__(
         self, work: Path, image_bytes: int, on_loop: bool = False, filled: bool = False
@@ -234,6 +237,7 @@ class Lfs(System):
 
     name = "lfs"
     kind = "lfs"
+    module = "lfs.fuse.session"
     programs = ("fusermount3",)
     mount_options = ""
 
@@ -272,9 +276,11 @@ class Ceiling(System):
     """A filesystem in memory that does nothing, behind the same loop."""
 
     has_image = False
+    keeps_content = False
 
     name = "ceiling"
     kind = "ceiling"
+    module = "bench.ceiling"
     programs = ("fusermount3",)
 
     def make(self) -> None:

@@ -15,6 +15,7 @@ import random
 import shutil
 import sqlite3
 import subprocess
+import sys
 import tarfile
 import time
 from collections.abc import Callable
@@ -94,6 +95,7 @@ class Workload:
     meaning: str
     run: Callable[[Context], float]
     more_is_better: bool = True
+    applies_to: Callable[[System], bool] = lambda system: True
 
 
 def seconds_of(work: Callable[[], object]) -> float:
@@ -393,6 +395,40 @@ def _stat_latency(context: Context) -> float:
     return 1000 * latencies[len(latencies) * 99 // 100]
 
 
+# --------------------------------------------------------------------------- start and stop
+
+
+def _import(context: Context) -> float:
+    """Start Python and import what serves, with its files in the host's cache."""
+    command = [sys.executable, "-c", f"import {context.system.module}"]
+    return 1000 * seconds_of(lambda: subprocess.run(command, check=True))
+
+
+def _mount(context: Context) -> float:
+    """Mount a filesystem with files on it and ask for one of them."""
+    system, names = context.system, _file_names(context.folder, context.scale.files)
+    _make_files(context.folder, len(names))
+    system.unmount()
+    system.drop_caches()
+
+    def work() -> None:
+        system.mount()
+        if system.keeps_content:
+            os.stat(names[-1])
+
+    return 1000 * seconds_of(work)
+
+
+def _unmount(context: Context) -> float:
+    """Unmount it when everything is on the medium already."""
+    system = context.system
+    _make_files(context.folder, context.scale.files)
+    system.settle()
+    seconds = seconds_of(system.unmount)
+    system.mount()
+    return 1000 * seconds
+
+
 WORKLOADS: list[Workload] = [
     *(Workload(m.name, "metadata", "/s", m.meaning, _by_one(m)) for m in _METADATA),
     *(
@@ -423,6 +459,31 @@ WORKLOADS: list[Workload] = [
         "ms",
         "99th percentile of stat beside a writer that syncs all the time",
         _stat_latency,
+        more_is_better=False,
+    ),
+    Workload(
+        "import",
+        "start",
+        "ms",
+        "start Python and import what serves (lfs and the ceiling)",
+        _import,
+        more_is_better=False,
+        applies_to=lambda system: bool(system.module),
+    ),
+    Workload(
+        "mount",
+        "start",
+        "ms",
+        "mount, and stat one file",
+        _mount,
+        more_is_better=False,
+    ),
+    Workload(
+        "unmount",
+        "start",
+        "ms",
+        "unmount, until the daemon has ended",
+        _unmount,
         more_is_better=False,
     ),
 ]

@@ -34,12 +34,27 @@ def test_fill_makes_every_file_and_ends_as_a_crash_does(tmp_path: Path, where: s
     device.close()
 
 
-def test_logarithm_goes_through_the_first_point() -> None:
-    series = Series("lookup", SPREAD, "µs", "files", [1000, 1_000_000], [50.0, 75.0])
-    assert series.logarithm(1000) == pytest.approx(50)
-    assert series.logarithm(1_000_000) == pytest.approx(100)
-    assert series.growth == pytest.approx(1.5)
-    assert series.growth_max == pytest.approx(2)
+@pytest.mark.parametrize(
+    ("costs", "starred"),
+    [
+        ([50, 70, 90, 110], False),  # a logarithm
+        ([50, 150, 200, 210], False),  # bounded
+        ([50, 60, 70, 140], True),
+        ([50, 55, 61, 85], False),  # not even doubled
+        ([50, 80, 130, 200], True),  # a power
+        ([1, 10, 100, 1000], True),
+    ],
+)
+def test_star_marks_what_grows_faster_than_a_logarithm(costs: list[float], starred: bool) -> None:
+    sizes = [1000, 10_000, 100_000, 1_000_000]
+    assert Series("lookup", SPREAD, "µs", "files", sizes, costs).outgrows_logarithm is starred
+
+
+def test_steps_are_what_each_tenfold_adds() -> None:
+    sizes = [1 << 30, 10 << 30, 1000 << 30]
+    series = Series("mount", SPREAD, "s", "bytes", sizes, [1.0, 1.5, 3.5])
+    assert series.steps == pytest.approx([0.5, 1.0])
+    assert series.growth == pytest.approx(3.5)
 
 
 def test_size_figures_are_held_against_budgets() -> None:
@@ -54,5 +69,5 @@ def test_size_figures_are_held_against_budgets() -> None:
     assert (memory.value, memory.met) == (151.0, False)
     head, crashed, resident = size_table(results.series, "files")
     assert head[3:6] == ["1,000 files", "100,000 files", "1,000,000 files"]
-    assert crashed[3:] == ["0.5", "1.25", "9", "x18.00 *", "x2.00"]
+    assert crashed[3:] == ["0.5", "1.25", "9", "x18.00 *", "+0.38 +7.8"]
     assert resident[3:6] == ["-", "-", "151"]
