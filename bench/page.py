@@ -200,9 +200,10 @@ def _sizes(document: Document, plot: str) -> str:
         tables.append(markdown_table(rows, texts=3))
     return (
         f"## Cost against size\n\nMeasured by {_command(document)}. A logarithm adds the same for "
-        "each tenfold. A star marks what grows faster:\nwhat has more than doubled, and added most "
-        "in the last step. *Cold* is the first operation after a mount,\n*warm* the mean of many "
-        "when all that they need has been read before. Times of mounts hold the start of Python."
+        "each tenfold. A star marks what grows faster:\nwhat has more than doubled, and added "
+        "twice as much in the last step as in those before. *Cold* is the first\noperation after "
+        "a mount, *warm* the mean of many when all that they need has been read before. Times of\n"
+        "mounts hold the start of Python."
         "\n\n" + "\n\n".join([*tables, plot])
     )
 

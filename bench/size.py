@@ -53,7 +53,8 @@ FIRST = (
 _CHANGES_AFTER_CHECKPOINT = 2000
 _FILES_PER_TICK = 100
 _BYTES_PER_FILE = 4 * KIB
-_NOISE_GROWTH_MAX = 2.0
+_GROWTH_MIN = 2.0
+_STEP_FACTOR = 2.0
 
 
 @dataclass(frozen=True)
@@ -117,12 +118,14 @@ class Series:
 
     @property
     def outgrows_logarithm(self) -> bool:
-        """Tell whether it grows faster than a logarithm: its last step is the largest.
+        """Tell whether it grows faster than a logarithm: its last step is twice those before.
 
-        What has not even doubled is no growth that could be told from noise.
+        As much more, because the height of a tree grows in steps of its own.  What has not
+        even doubled is no growth that could be told from noise.
         """
         *earlier, last = self.steps or [0.0]
-        return self.growth > _NOISE_GROWTH_MAX and last > max(earlier, default=0.0)
+        usual = statistics.mean(earlier) if earlier else 0.0
+        return self.growth > _GROWTH_MIN and last > _STEP_FACTOR * usual
 
 
 class SizeResults:
@@ -302,7 +305,7 @@ class _Mounted:
     def _warm_microseconds(self, do: Callable[[str], object]) -> float:
         """Return what ``do`` costs for each path, as a mean, when all it needs has been read.
 
-        The kernel has forgotten all of it and asks again.
+        The kernel has forgotten the files and asks again; it knows their directories.
         """
         paths = self.paths[: self.scale.syncs] if do is _append_sync else self.paths
         for path in paths:
@@ -310,6 +313,8 @@ class _Mounted:
             os.path.exists(_beside(path))
         self.system.settle()
         drop_kernel_caches()
+        for directory in {os.path.dirname(path) for path in paths}:
+            os.stat(directory)
 
         def work() -> None:
             for path in paths:

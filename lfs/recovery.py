@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from heapq import nlargest
+from itertools import islice
 
 from lfs.device.base import BlockDevice
 from lfs.errors import DamageError, FilesystemError, FormatError, LogDamageError
@@ -232,10 +233,17 @@ class Recovery:
             for address in self._places_in_youngest_runs():
                 yield from self._rest_of_run(address, sequence)
         place_count = _CLEAN_SCAN if self.was_clean else _DAMAGE_SCAN
-        first_blocks = [usage.address_of(one) for one in range(usage.segment_count)]
-        first_blocks.sort(key=lambda address: usage.has_live(address))
-        for address in first_blocks[:place_count]:
+        for address in islice(self._first_blocks(), place_count):
             yield from self._rest_of_run(address, sequence)
+
+    def _first_blocks(self) -> Iterator[int]:
+        """Yield the first block of each segment, those in runs without live blocks first."""
+        usage = self._volume.usage
+        for wanted in (False, True):
+            for segment in range(usage.segment_count):
+                address = usage.address_of(segment)
+                if usage.has_live(address) is wanted:
+                    yield address
 
     def _places_in_youngest_runs(self) -> Iterator[int]:
         """Yield where the runs that were written last before the checkpoint may go on.
