@@ -14,6 +14,7 @@ from lfs.errors import DamageError, FilesystemError, FormatError, LogDamageError
 from lfs.filesystem import Filesystem
 from lfs.ondisk import (
     CHECKPOINT_REGION_BYTES,
+    ROOT_INO,
     SUMMARY_COMMIT,
     SUMMARY_JUMP,
     SUPERBLOCK_OFFSET_BYTES,
@@ -36,6 +37,7 @@ from tests.disks import (
     problems,
 )
 from tests.state import TreeState
+from tests.volumes import format_small, mount
 
 MIB = 1 << 20
 
@@ -116,6 +118,20 @@ def test_recovery_after_a_clean_unmount_writes_nothing() -> None:
     disk.unmount()
     assert disk.device.write_count == 0
     assert disk.lines == []
+
+
+@pytest.mark.parametrize("size_bytes", [1 << 30, 1 << 40])
+def test_recovery_after_a_clean_unmount_reads_little_of_any_disk(size_bytes: int) -> None:
+    medium = MemoryDevice(size_bytes)
+    format_small(medium, 4096, 1024)
+    filesystem = mount(medium, 1)
+    filesystem.mkdir(ROOT_INO, b"folder", 0o755, 0, 0, 2)
+    filesystem.unmount(3)
+    device = RecordingDevice(medium)
+    mount(device, 4)
+    # Superblocks, checkpoint regions, the root, a usage page, the rest of the open run by 256
+    # blocks, and 256 places where a later log write might begin.
+    assert device.read_count <= 300
 
 
 # -------------------------------------------------------------------- the log's end
