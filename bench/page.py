@@ -201,10 +201,9 @@ def _sizes(document: Document, plot: str) -> str:
     return (
         f"## Cost against size\n\nMeasured by {_command(document)}. A logarithm adds the same for "
         "each tenfold. A star marks what grows faster:\nwhat has more than doubled, and added "
-        "twice as much in the last step as in those before. *Cold* is the first\noperation after "
-        "a mount, *warm* the mean of many when all that they need has been read before. Times of\n"
-        "mounts hold the start of Python."
-        "\n\n" + "\n\n".join([*tables, plot])
+        "half as much again in the last step as in the mean of those before. *Cold* is\nthe first "
+        "operation after a mount, *warm* the mean of many when all that they need has been read\n"
+        "before. Times of mounts hold the start of Python.\n\n" + "\n\n".join([*tables, plot])
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from bench.report import CEILING, FUSE_PEERS, KERNEL_PEERS, ratio_to_best
 from bench.runner import Results
-from bench.size import CLEAN, CRASHED, FIRST, GIB, MOUNT_READS, Series
+from bench.size import CLEAN, CRASHED, FIRST, GIB, MOUNT_READS, STATES, Series
 from bench.workloads import WORKLOADS, Workload
 
 _DPI = 110
@@ -133,10 +133,15 @@ def plot_sizes(series: Sequence[Series], path: Path) -> None:
     panels = [
         *(
             (
-                f"Operations, files {where}",
-                [one for one in files if one.where == where and one.unit == "µs"],
+                f"Operations, {state}, files {where}",
+                [
+                    one
+                    for one in files
+                    if one.where == where and one.unit == "µs" and one.what.endswith(state)
+                ],
             )
             for where in wheres
+            for state in STATES
         ),
         ("Mount, by number of files", [one for one in files if one.what in mounts]),
         (

@@ -7,6 +7,7 @@ another system.  A workload that fails on a system is noted and left out there.
 
 from __future__ import annotations
 
+import os
 import statistics
 import sys
 from collections.abc import Callable, Sequence
@@ -104,6 +105,9 @@ def start_all(
 
 def _take(results: Results, workload: Workload, system: System, scale: Scale) -> None:
     try:
+        if not os.path.ismount(system.place):
+            # What is there now is the host's.
+            raise SetupError("it is not mounted any more")
         results.add(workload.name, system.name, measure(workload, system, scale))
     except (OSError, SetupError, AssertionError) as error:
         results.note(f"{workload.name} fails on {system.name}: {error}", system.name)

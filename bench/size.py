@@ -9,7 +9,8 @@ everywhere.  Everything else goes through that mount.
 A cost may grow with a logarithm, which adds the same for each tenfold of files.
 
 Operations are timed in two states that mean the same at every size.  *Cold* is the
-first one after a mount, when nothing of the image is in any cache.  *Warm* is when
+first one after a mount, when nothing of the image is in any cache but what the mount
+itself has read.  *Warm* is when
 all that it needs has been read before.  A mean over the first thousand would be
 neither: of a thousand files a few blocks, once read, serve all, while of a million
 each file has blocks of its own, so that it would tell how warm they are.  Beside the
@@ -45,6 +46,7 @@ ONE = "in one directory"
 CLEAN = "mount, clean"
 CRASHED = "mount, after a crash"
 MOUNT_READS = "device reads of a clean mount"
+STATES = ("cold", "warm")
 FIRST = (
     "device reads of the first lookup",
     "device reads of a create after it",
@@ -54,7 +56,7 @@ _CHANGES_AFTER_CHECKPOINT = 2000
 _FILES_PER_TICK = 100
 _BYTES_PER_FILE = 4 * KIB
 _GROWTH_MIN = 2.0
-_STEP_FACTOR = 2.0
+_STEP_FACTOR = 1.5
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ FULL = SizeScale(
     syncs=300,
     mounts=3,
     firsts=11,
-    counted=10,
+    counted=30,
 )
 QUICK = SizeScale(
     files=(500, 2_000, 8_000),
@@ -118,14 +120,15 @@ class Series:
 
     @property
     def outgrows_logarithm(self) -> bool:
-        """Tell whether it grows faster than a logarithm: its last step is twice those before.
+        """Tell whether it grows faster than a logarithm: its last step is larger than the mean.
 
-        As much more, because the height of a tree grows in steps of its own.  What has not
-        even doubled is no growth that could be told from noise.
+        By half and more, because the height of a tree grows in steps of its own.  What has not
+        even doubled is no growth that could be told from noise, and one step tells nothing.
         """
-        *earlier, last = self.steps or [0.0]
-        usual = statistics.mean(earlier) if earlier else 0.0
-        return self.growth > _GROWTH_MIN and last > _STEP_FACTOR * usual
+        if len(self.steps) < 2 or self.growth < _GROWTH_MIN:
+            return False
+        *earlier, last = self.steps
+        return last > _STEP_FACTOR * statistics.mean(earlier)
 
 
 class SizeResults:

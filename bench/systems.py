@@ -173,16 +173,23 @@ class System(ABC):
             subprocess.run(["losetup", "-d", self.loop_device], capture_output=True, check=False)
             self.loop_device = None
 
-    def run_daemon(self, command: Command) -> None:
-        """Start a FUSE daemon in the foreground and wait until it serves."""
+    def run_daemon(self, command: Command, ready_text: str = "") -> None:
+        """Start a FUSE daemon in the foreground and wait until it serves.
+
+        That is when its log says ``ready_text``, where it has a word for it.
+        """
         with self.image.with_suffix(".log").open("ab") as log:
+            log_start = log.tell()
             self.daemon = subprocess.Popen(command, stdout=log, stderr=log)
         end = time.monotonic() + MOUNT_SECONDS_MAX
-        while not _is_mount(self.place):
+        while not _is_mount(self.place) or ready_text not in self._log_text(log_start):
             if self.daemon.poll() is not None or time.monotonic() > end:
-                text = self.image.with_suffix(".log").read_text().strip()
+                text = self._log_text(log_start).strip()
                 raise SetupError(f"{self.name} does not mount: {text[-300:]}")
-            time.sleep(0.005)
+            time.sleep(0.001)
+
+    def _log_text(self, start: int) -> str:
+        return self.image.with_suffix(".log").read_bytes()[start:].decode(errors="replace")
 
     def end_daemon(self, command: Command) -> None:
         """Unmount a FUSE daemon by ``command`` and wait until it has ended."""
@@ -249,11 +256,13 @@ class Lfs(System):
     def mount(self) -> None:
         """Run mount.lfs in the foreground, so that its process is known."""
         options = ["-o", self.mount_options] if self.mount_options else []
-        self.run_daemon(our_tool("lfs.fuse.mount", "-f", self.medium, self.place, *options))
+        self.run_daemon(
+            our_tool("lfs.fuse.mount", "-f", self.medium, self.place, *options), " mounted on "
+        )
 
     def unmount(self) -> None:
-        """Run umount.lfs, which waits for the daemon."""
-        self.end_daemon(our_tool("lfs.fuse.unmount", self.place))
+        """Unmount and wait."""
+        self.end_daemon(["fusermount3", "-u", self.place])
 
     def crash(self) -> None:
         """Kill the daemon and clear the dead mount away."""

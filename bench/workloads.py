@@ -413,8 +413,7 @@ def _mount(context: Context) -> float:
 
     def work() -> None:
         system.mount()
-        if system.keeps_content:
-            os.stat(names[-1])
+        os.stat(names[-1] if system.keeps_content else system.place)
 
     return 1000 * seconds_of(work)
 

@@ -132,6 +132,7 @@ def test_recovery_after_a_clean_unmount_reads_little_of_any_disk(size_bytes: int
     # Superblocks, checkpoint regions, the root, a usage page, the rest of the open run by 256
     # blocks, and 256 places where a later log write might begin.
     assert device.read_count <= 300
+    assert device.read_bytes <= 6 * MIB
 
 
 # -------------------------------------------------------------------- the log's end

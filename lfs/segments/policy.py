@@ -12,6 +12,7 @@ not depend on a clock.
 from __future__ import annotations
 
 from collections.abc import Collection
+from heapq import heapify, heappop
 
 from lfs.segments.usage import UsageTable
 
@@ -34,35 +35,28 @@ def choose_victims(
     Runs in ``excluded``, dead runs and runs used above ``utilisation_max`` are
     no victims.  The first one may alone not exceed the limit either.
     """
-    # Imported here for the same reason as in ``usage``.
-    import numpy as np
-
-    runs, live, blocks, last = usage.columns()
-    utilisation = live / blocks
-    wanted = (live > 0) & (utilisation <= utilisation_max)
-    if excluded:
-        wanted &= ~np.isin(runs, list(excluded))
-    runs, live, blocks, last = runs[wanted], live[wanted], blocks[wanted], last[wanted]
-    utilisation = utilisation[wanted]
-    if policy == "greedy":
-        score = -utilisation
-    else:
-        age = np.maximum(1, now_sequence - last)
-        score = (1 - utilisation) * age / (1 + utilisation)
-    order = np.lexsort((runs, -score))
-    victims = []
+    scored = []
+    for run, live, blocks, last in usage.partly_live(utilisation_max):
+        if run not in excluded:
+            score = _score(policy, live / blocks, now_sequence - last)
+            scored.append((-score, run, live, blocks - live))
+    heapify(scored)
+    victims: list[int] = []
     budget_blocks = live_blocks_max
     gained_blocks = 0
-    dead = (blocks - live)[order].tolist()
-    for run, live_blocks, dead_blocks in zip(
-        runs[order].tolist(), live[order].tolist(), dead, strict=True
-    ):
-        if gain_blocks is not None and gained_blocks >= gain_blocks:
-            break
-        if live_blocks <= budget_blocks:
+    while scored and (gain_blocks is None or gained_blocks < gain_blocks):
+        _, run, live, dead = heappop(scored)
+        if live <= budget_blocks:
             victims.append(run)
-            budget_blocks -= live_blocks
-            gained_blocks += dead_blocks
-        elif budget_blocks < live_blocks_max:
+            budget_blocks -= live
+            gained_blocks += dead
+        elif victims:
             break
     return victims
+
+
+def _score(policy: str, utilisation: float, age: int) -> float:
+    """Return how good a victim is; more is better."""
+    if policy == "greedy":
+        return -utilisation
+    return (1 - utilisation) * max(1, age) / (1 + utilisation)

@@ -15,7 +15,7 @@ from lfs.errors import DamageError, DeviceError
 from lfs.ondisk import SUMMARY_MAGIC, Summary, Superblock
 
 VERIFY_BLOCKS = 1024
-_SEARCH_BLOCKS = 256
+_SEARCH_BYTES = 1 << 20
 
 
 class LogReader:
@@ -66,8 +66,9 @@ class LogReader:
         Nearly none does, so many are read at once; what can't be read may.
         """
         block_bytes = self._superblock.block_bytes
-        for start in range(address, end, _SEARCH_BLOCKS):
-            count = min(_SEARCH_BLOCKS, end - start)
+        step = _SEARCH_BYTES // block_bytes
+        for start in range(address, end, step):
+            count = min(step, end - start)
             try:
                 raw = self._device.read(start * block_bytes, count * block_bytes)
             except DeviceError:

@@ -123,7 +123,7 @@ def test_page_and_plots_are_written(tmp_path: Path) -> None:
         "machine": {},
         "series": [
             {
-                "what": "create",
+                "what": "create, warm",
                 "where": "in one directory",
                 "unit": "µs",
                 "against": "files",

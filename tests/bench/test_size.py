@@ -41,8 +41,8 @@ def test_fill_makes_every_file_and_ends_as_a_crash_does(tmp_path: Path, where: s
         ([50, 150, 200, 210], False),  # bounded
         ([50, 60, 70, 140], True),
         ([50, 55, 61, 85], False),  # not even doubled
-        ([2, 3.7, 4.2, 6.1], False),  # the height of a tree
-        ([50, 100, 200, 400], True),  # a power
+        ([2, 3.7, 4.7, 6.2], False),  # the height of a tree
+        ([100, 158, 251, 398], True),  # a power, 0.2
         ([1, 10, 100, 1000], True),
     ],
 )

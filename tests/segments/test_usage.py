@@ -249,9 +249,7 @@ def test_usage_pages_come_back() -> None:
     for page in range(usage.page_count):
         loaded.load_page(page, usage.page_entries(page, 6), 6)
     loaded.finish_loading(())
-    assert [column.tolist() for column in loaded.columns()] == [
-        column.tolist() for column in usage.columns()
-    ]
+    assert list(loaded.partly_live(1.0)) == list(usage.partly_live(1.0)) != []
     assert loaded.live_total == usage.live_total
     assert loaded.clean_blocks == usage.clean_blocks
     assert [loaded.run_of(loaded.address_of(s)) for s in range(32)] == [
