@@ -28,10 +28,8 @@ _COLOURS = {
 _PANELS = [
     ("Metadata and small files", ("metadata",)),
     ("The same from four processes at once", ("metadata x4",)),
-    (
-        "fsync, streams, random writes, latency, start and stop",
-        ("fsync", "write", "read", "random", "latency", "start"),
-    ),
+    ("fsync, streams, random writes, latency", ("fsync", "write", "read", "random", "latency")),
+    ("Start and stop", ("start",)),
 ]
 
 
