@@ -10,12 +10,11 @@ A cost may grow with a logarithm, which adds the same for each tenfold of files.
 
 Operations are timed in two states that mean the same at every size.  *Cold* is the
 first one after a mount, when nothing of the image is in any cache but what the mount
-itself has read.  *Warm* is when
-all that it needs has been read before.  A mean over the first thousand would be
-neither: of a thousand files a few blocks, once read, serve all, while of a million
-each file has blocks of its own, so that it would tell how warm they are.  Beside the
-times stands what one operation asks of the device, counted through the library: that
-is the same on every machine.
+itself has read.  *Warm* is when all that it needs has been read before.  A mean over
+the first thousand would be neither: of a thousand files a few blocks, once read, serve
+all, while of a million each file has blocks of its own, so that it would tell how warm
+they are.  Beside the times stands what one operation asks of the device, counted
+through the library: that is the same on every machine.
 """
 
 from __future__ import annotations
@@ -29,6 +28,7 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -278,7 +278,7 @@ class _Mounted:
             add("append+fsync, cold", "µs", self._first_microseconds(_append_sync))
             add("lookup, warm", "µs", self._warm_microseconds(os.stat))
             add("create, warm", "µs", self._warm_microseconds(_create_beside))
-            add("append+fsync, warm", "µs", self._warm_microseconds(_append_sync))
+            add("append+fsync, warm", "µs", self._warm_microseconds(_append_sync, self.scale.syncs))
             if walk:
                 subprocess.run(
                     ["find", system.place, "-size", "+1"], stdout=subprocess.DEVNULL, check=True
@@ -316,15 +316,15 @@ class _Mounted:
         taken = []
         for path in self.first_paths:
             self.system.remount()
-            taken.append(seconds_of(lambda path=path: do(path)))  # type: ignore[misc]
+            taken.append(seconds_of(partial(do, path)))
         return 1e6 * statistics.median(taken)
 
-    def _warm_microseconds(self, do: Callable[[str], object]) -> float:
+    def _warm_microseconds(self, do: Callable[[str], object], count: int | None = None) -> float:
         """Return what ``do`` costs for each path, as a mean, when all it needs has been read.
 
         The kernel has forgotten the files and asks again; it knows their directories.
         """
-        paths = self.paths[: self.scale.syncs] if do is _append_sync else self.paths
+        paths = self.paths[:count]
         for path in paths:
             os.stat(path)
             os.path.exists(_beside(path))

@@ -71,6 +71,7 @@ class System(ABC):
     needs_root = False
     has_image = True
     keeps_content = True
+    """Whether files are there again after an unmount and a mount."""
     module = ""
     """The Python module that its daemon imports, where it is one of Python."""
 
@@ -239,7 +240,15 @@ def _drop_cached(path: Path) -> None:
             os.close(descriptor)
 
 
-class Lfs(System):
+class FuseSystem(System):
+    """A filesystem that any user may mount."""
+
+    def unmount(self) -> None:
+        """Unmount and wait for the daemon, which has written everything then."""
+        self.end_daemon(["fusermount3", "-u", self.place])
+
+
+class Lfs(FuseSystem):
     """This filesystem."""
 
     name = "lfs"
@@ -260,10 +269,6 @@ class Lfs(System):
             our_tool("lfs.fuse.mount", "-f", self.medium, self.place, *options), " mounted on "
         )
 
-    def unmount(self) -> None:
-        """Unmount and wait."""
-        self.end_daemon(["fusermount3", "-u", self.place])
-
     def crash(self) -> None:
         """Kill the daemon and clear the dead mount away."""
         assert self.daemon is not None
@@ -281,7 +286,7 @@ class LfsWriteback(Lfs):
     mount_options = "writeback_cache"
 
 
-class Ceiling(System):
+class Ceiling(FuseSystem):
     """A filesystem in memory that does nothing, behind the same loop."""
 
     has_image = False
@@ -299,10 +304,6 @@ class Ceiling(System):
         """Start it."""
         self.run_daemon([sys.executable, "-m", "bench.ceiling", self.place])
 
-    def unmount(self) -> None:
-        """Stop it; everything in it is gone."""
-        self.end_daemon(["fusermount3", "-u", self.place])
-
     def remount(self) -> None:
         """Let the kernel forget what it can; the contents live as long as the process."""
         drop_kernel_caches()
@@ -315,7 +316,7 @@ def drop_kernel_caches() -> None:
         Path("/proc/sys/vm/drop_caches").write_text("3")
 
 
-class Fuse2fs(System):
+class Fuse2fs(FuseSystem):
     """ext2/3/4 in C through FUSE."""
 
     name = "fuse2fs"
@@ -330,10 +331,6 @@ class Fuse2fs(System):
     def mount(self) -> None:
         """Run fuse2fs in the foreground."""
         self.run_daemon(["fuse2fs", "-f", self.medium, self.place, "-o", "fakeroot"])
-
-    def unmount(self) -> None:
-        """Unmount and wait."""
-        self.end_daemon(["fusermount3", "-u", self.place])
 
 
 class Ntfs3g(System):
@@ -357,7 +354,7 @@ class Ntfs3g(System):
         self.end_daemon(["umount", self.place])
 
 
-class Bindfs(System):
+class Bindfs(FuseSystem):
     """A directory of the host, passed through in C by FUSE."""
 
     has_image = False
@@ -373,10 +370,6 @@ class Bindfs(System):
     def mount(self) -> None:
         """Run bindfs in the foreground."""
         self.run_daemon(["bindfs", "-f", self.image, self.place])
-
-    def unmount(self) -> None:
-        """Unmount and wait."""
-        self.end_daemon(["fusermount3", "-u", self.place])
 
     def settle_medium(self) -> None:
         """Let the host write its own filesystem."""

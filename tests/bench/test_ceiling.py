@@ -50,10 +50,6 @@ class LoggingCeiling(Ceiling):
 class LoggingLfs(Lfs):
     mount_options = "debug"
 
-    def unmount(self) -> None:
-        # Unlike umount.lfs this asks nothing.
-        self.end_daemon(["fusermount3", "-u", self.place])
-
 
 @pytest.fixture
 def ceiling(tmp_path: Path) -> Iterator[System]:
