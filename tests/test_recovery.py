@@ -256,6 +256,22 @@ def test_recovery_refuses_a_log_that_is_damaged_at_a_jump_out_of_the_checkpoint(
         flip_byte(disk.medium, damaged.address * BLOCK_BYTES + 80)
 
 
+def test_recovery_refuses_a_log_that_is_damaged_where_it_left_a_full_run_for_a_new_one() -> None:
+    disk = Disk()
+    disk.make_file(b"file")
+    disk.sync()
+    disk.checkpoint()
+    runs: list[int] = []
+    while runs.count(runs[-1] if runs else 0) < 2 or runs[0] == runs[-1]:
+        disk.make_file(b"%d" % len(runs), data(len(runs), 5000))
+        disk.sync()
+        runs = [one.run_address for one in disk.log()]
+    damaged = disk.log()[runs.index(runs[-1]) - 1]
+    flip_byte(disk.medium, damaged.address * BLOCK_BYTES + 80)
+    with pytest.raises(LogDamageError, match=f"damaged at block {damaged.address}"):
+        disk.mount()
+
+
 def test_recovery_ignores_a_commit_without_its_end() -> None:
     disk = Disk()
     inos = [disk.make_file(b"file %d" % n, data(n, 50 * BLOCK_BYTES)) for n in range(5)]
