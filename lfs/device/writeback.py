@@ -9,12 +9,14 @@ That may block where the disk is slow, so a thread does it, and it is advice: wh
 ``PENDING_MAX`` writes wait for their turn, more are left to the flush.  Only the
 beginning is asked for, never the end (``sync_file_range(2)`` without its WAIT flags):
 who waits is told of errors in place of the flush, which has to hear of them.
+
+Invariant.  The thread uses the descriptor of its owner, who closes this first: once
+``close`` has returned nothing uses it, so its number may lead elsewhere.
 """
 
 from __future__ import annotations
 
 import ctypes
-import os
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -47,33 +49,24 @@ class Writeback:
             self._ranges.put((offset_bytes, length_bytes))
 
     def close(self) -> None:
-        """End the thread."""
+        """End the thread; the descriptor stays open."""
         if self._thread is not None:
             self._ranges.put(None)
             self._thread.join()
             self._thread = None
 
     def _started(self) -> threading.Thread | None:
-        """Return the thread, or None where the process can have no more of what it needs."""
-        try:
-            # Its own descriptor: the number of another may lead elsewhere once it is closed.
-            own = os.dup(self._descriptor)
-        except OSError:
-            return None
-        thread = threading.Thread(target=self._run, args=(own,), daemon=True)
+        """Return the thread, or None where the process can have no more of them."""
+        thread = threading.Thread(target=self._run, daemon=True)
         try:
             thread.start()
         except RuntimeError:
-            os.close(own)
             return None
         return thread
 
-    def _run(self, descriptor: int) -> None:
-        try:
-            while (wanted := self._ranges.get()) is not None:
-                self._begin(descriptor, *wanted)
-        finally:
-            os.close(descriptor)
+    def _run(self) -> None:
+        while (wanted := self._ranges.get()) is not None:
+            self._begin(self._descriptor, *wanted)
 
 
 def _sync_file_range(descriptor: int, offset_bytes: int, length_bytes: int) -> int:

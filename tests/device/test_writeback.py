@@ -75,13 +75,16 @@ def test_writeback_that_blocks_holds_nobody_up(descriptor: int) -> None:
     assert [begun.get() for _ in range(begun.qsize())] == list(range(1, PENDING_MAX + 1))
 
 
-def test_writeback_keeps_its_file_and_gives_it_back(descriptor: int) -> None:
+def test_writeback_opens_nothing_and_leaves_its_file_open(descriptor: int) -> None:
     before = open_descriptors()
-    used: list[os.stat_result] = []
-    own = Writeback(descriptor, lambda mine, *where: used.append(os.fstat(mine)))
+    used: list[tuple[int, set[str]]] = []
+    own = Writeback(
+        descriptor,
+        lambda used_descriptor, *where: used.append((used_descriptor, open_descriptors())),
+    )
     own.begin(0, 1)
     own.close()
-    assert os.path.samestat(used[0], os.fstat(descriptor))
+    assert used == [(descriptor, before)]
     assert open_descriptors() == before
 
 
@@ -91,15 +94,11 @@ def test_writeback_that_can_have_no_thread_is_left_to_the_flush(
     def refuse(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    before = open_descriptors()
     own = Writeback(descriptor)
-    monkeypatch.setattr(threading.Thread, "start", refuse)
-    own.begin(0, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        own.begin(0, 1)
     own.close()
-    closed = Writeback(-1)
-    closed.begin(0, 1)
-    closed.close()
-    assert open_descriptors() == before
 
 
 def test_writeback_begins_to_write_for_the_kernel(descriptor: int) -> None:

@@ -85,6 +85,11 @@ class MountedImage:
         """Return what the daemon logged."""
         return self.log_path.read_text()
 
+    @property
+    def descriptor_count(self) -> int:
+        """Return how many files the daemon has open."""
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
     def stop(self) -> None:
         """Unmount, and wait for the daemon to end well."""
         wait_until(self._is_unmounted, "nobody uses the mount any more")

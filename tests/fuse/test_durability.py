@@ -238,3 +238,15 @@ def test_daemon_memory_stays_within_bounds(image: Path, mount: Mounter) -> None:
         for number in range(20):
             (mounted.path / str(number)).write_bytes(data)
     wait_until(lambda: resident_bytes() < 200 << 20, "memory is below 200 MiB")
+
+
+def test_daemon_has_all_the_files_open_that_it_needs(tmp_path: Path, mount: Mounter) -> None:
+    # Large enough for segments that take the writes whose write-back begins early.
+    mounted = mount(make_image(tmp_path / "large.img", "256M"))
+    data = os.urandom(8 << 20)
+    before = mounted.descriptor_count
+    for number in range(3):
+        write_synced(mounted.path / str(number), data)
+    for number in range(3):
+        assert (mounted.path / str(number)).read_bytes() == data
+    assert mounted.descriptor_count == before

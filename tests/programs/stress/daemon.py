@@ -51,17 +51,12 @@ def memory_bytes(mounted: MountedImage) -> int:
     raise AssertionError(f"the daemon has ended: {mounted.log}")
 
 
-def descriptor_count(mounted: MountedImage) -> int:
-    """Return how many files the daemon has open."""
-    return len(os.listdir(f"/proc/{mounted.process.pid}/fd"))
-
-
 def usage(mounted: MountedImage) -> Usage:
     """Return what the daemon uses now."""
     space = os.statvfs(mounted.path)
     return Usage(
         memory_bytes(mounted),
-        descriptor_count(mounted),
+        mounted.descriptor_count,
         space.f_bfree,
         space.f_files - space.f_ffree,
     )

@@ -109,7 +109,7 @@ class Stress:
         self._say(
             f"{name}: {self.report.operations} operations so far,"
             f" {daemon.memory_bytes(self._mounted) >> 20} MiB resident,"
-            f" {daemon.descriptor_count(self._mounted)} descriptors"
+            f" {self._mounted.descriptor_count} descriptors"
         )
 
     def _remove(self) -> None:
