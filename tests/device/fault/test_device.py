@@ -258,14 +258,14 @@ def _in_threads(count: int, work: Callable[[int], None]) -> list[threading.Threa
 
 
 def test_threads_are_delayed_side_by_side() -> None:
-    disk = FaultDevice(MemoryDevice(SIZE_BYTES), parse_plan("delay 100ms"), RealClock())
+    disk = FaultDevice(MemoryDevice(SIZE_BYTES), parse_plan("delay 500ms"), RealClock())
     start = time.monotonic()
     for thread in _in_threads(8, lambda number: disk.write(number * BLOCK, [b"a" * BLOCK])):
         thread.join()
     elapsed = time.monotonic() - start
-    # One after the other they would take 800 ms.
-    assert 0.1 <= elapsed < 0.6
-    assert disk.report()["operations"]["write"]["latency_ns"]["max"] >= 100 * MS
+    # One after the other they would take 4 s.
+    assert 0.5 <= elapsed < 3
+    assert disk.report()["operations"]["write"]["latency_ns"]["max"] >= 500 * MS
 
 
 def test_threads_share_a_rate() -> None:
@@ -306,7 +306,7 @@ def test_pause_holds_every_thread_until_resume() -> None:
         done.append(number)
 
     threads = _in_threads(3, work)
-    time.sleep(0.05)
+    time.sleep(0.3)
     assert not done
     assert disk.report()["paused"]
     assert disk.report()["operations"]["write"]["count"] == 0
