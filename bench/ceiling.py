@@ -12,7 +12,6 @@ names and attributes, and says of extended attributes that there are none, where
 from __future__ import annotations
 
 import errno
-import functools
 import os
 import stat
 import sys
@@ -23,6 +22,7 @@ from dataclasses import dataclass, field
 import pyfuse3
 import trio
 
+from lfs.fuse import latency
 from lfs.fuse.kernel import connect, read_ahead
 from lfs.fuse.loop import TASK_COUNT_MAX, RequestWaiter, fuse_descriptors, install
 from lfs.fuse.memory import keep_freed_memory
@@ -321,31 +321,42 @@ class Ceiling(pyfuse3.Operations):
         """Nothing is kept for an open file."""
 
 
-def attach(operations: pyfuse3.Operations, mount_point: str, texts: list[str]) -> None:
-    """Mount as ``mount.lfs`` does with the options in ``texts``."""
-    options = parse_options(texts).kernel_options("ceiling", os.geteuid() == 0)
+def attach(
+    operations: pyfuse3.Operations, mount_point: str, texts: list[str]
+) -> latency.ProcessorLatency:
+    """Mount as ``mount.lfs`` does with the options in ``texts``; return what ``serve`` runs."""
+    options = parse_options(texts)
+    processors = latency.opened(options.cpu_latency)
     before = fuse_descriptors()
-    connect(operations, mount_point, options)
+    connect(operations, mount_point, options.kernel_options("ceiling", os.geteuid() == 0))
     opened = fuse_descriptors() - before
     if len(opened) == 1:
         descriptor = opened.pop()
-        install(RequestWaiter(descriptor), lambda: Negotiation.begun(descriptor))
+        waiter = RequestWaiter(descriptor, on_turn=processors.turn)
+        install(waiter, lambda: Negotiation.begun(descriptor))
+    return processors
 
 
-async def serve(mount_point: str) -> None:
+async def serve(mount_point: str, processors: latency.ProcessorLatency) -> None:
     """Serve until unmounted."""
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(functools.partial(pyfuse3.main, max_tasks=TASK_COUNT_MAX))
+        nursery.start_soon(_serve_requests, nursery)
+        nursery.start_soon(processors.run)
         status = await trio.to_thread.run_sync(os.stat, mount_point)
         read_ahead(status.st_dev, READ_AHEAD_KIB)
+
+
+async def _serve_requests(nursery: trio.Nursery) -> None:
+    await pyfuse3.main(max_tasks=TASK_COUNT_MAX)
+    nursery.cancel_scope.cancel()
 
 
 def main() -> None:
     """Serve at the directory named on the command line, with the options after it."""
     keep_freed_memory()
-    attach(Ceiling(), sys.argv[1], sys.argv[2:])
+    processors = attach(Ceiling(), sys.argv[1], sys.argv[2:])
     try:
-        trio.run(serve, sys.argv[1])
+        trio.run(serve, sys.argv[1], processors)
     finally:
         pyfuse3.close()
 

@@ -57,8 +57,11 @@ class RequestWaiter:
         descriptor: int,
         hurried: Callable[[], bool] = lambda: False,
         spin_ns: int | None = None,
+        on_turn: Callable[[], None] = lambda: None,
     ) -> None:
         """Wait on ``descriptor``; ``hurried`` tells whether another task must run soon.
+
+        ``on_turn`` is called after every ``REQUESTS_PER_TURN`` requests.
 
         ``spin_ns`` is how long to look after the last request, by default
         ``SPIN_NS``, or 0 where a spinning process would hold up its clients.
@@ -67,6 +70,7 @@ class RequestWaiter:
             spin_ns = SPIN_NS if len(os.sched_getaffinity(0)) > 1 else 0
         self._descriptor = descriptor
         self._hurried = hurried
+        self._on_turn = on_turn
         self._spin_ns = spin_ns
         self._requests_until_turn = REQUESTS_PER_TURN
         self._closed = False
@@ -80,8 +84,11 @@ class RequestWaiter:
         """Return True when a receive will not block, False when the session is over."""
         self._requests_until_turn -= 1
         hurried = self._hurried()
-        if self._requests_until_turn <= 0 or hurried:
+        turn = self._requests_until_turn <= 0
+        if turn:
             self._requests_until_turn = REQUESTS_PER_TURN
+            self._on_turn()
+        if turn or hurried:
             await trio.lowlevel.checkpoint()
         look = self._look
         if look(0):

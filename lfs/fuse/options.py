@@ -18,6 +18,7 @@ COMMIT_SECONDS_DEFAULT = 5.0
 ATIME_MODES = ("relatime", "noatime", "strictatime")
 CLEANER_POLICIES = ("cost-benefit", "greedy")
 ERROR_POLICIES = ("remount-ro", "continue", "panic")
+CPU_LATENCIES = ("auto", "low", "any")
 
 # Pairs that the kernel knows; the last one of a pair counts.
 _SWITCHES = {
@@ -107,6 +108,7 @@ class MountOptions:
     errors: str = "remount-ro"
     debug: bool = False
     writeback_cache: bool = False
+    cpu_latency: str = "auto"
     fault: FaultOptions = field(default_factory=FaultOptions)
     kernel: dict[str, str] = field(default_factory=dict)
     """Options for the kernel by what they are about, so that the last of a kind counts."""
@@ -211,6 +213,10 @@ def _apply_value(options: MountOptions, option: str, name: str, value: str) -> b
         if value not in ERROR_POLICIES:
             raise OptionError(f"{option}: errors is one of {', '.join(ERROR_POLICIES)}")
         options.errors = value
+    elif name == "cpu_latency":
+        if value not in CPU_LATENCIES:
+            raise OptionError(f"{option}: cpu_latency is one of {', '.join(CPU_LATENCIES)}")
+        options.cpu_latency = value
     elif name in _FAULT_VALUES:
         if not value:
             raise OptionError(f"{option}: a value is missing")

@@ -31,7 +31,7 @@ from lfs.device.file import FileDevice
 from lfs.device.lock import ImageLock
 from lfs.errors import FilesystemError, FormatError, UsageError
 from lfs.filesystem import Filesystem, Options
-from lfs.fuse import loop
+from lfs.fuse import latency, loop
 from lfs.fuse.background import INTERVAL_SECONDS_MAX, Background
 from lfs.fuse.committer import Committer
 from lfs.fuse.control import Control, Image
@@ -175,6 +175,7 @@ class Session:
         self._over = trio.Event()
         self._detached = False
         self._waiter: loop.RequestWaiter | None = None
+        self._latency = latency.opened(request.options.cpu_latency)
         self._committer = Committer(filesystem, device, self)
         self._operations = LfsOperations(
             filesystem,
@@ -207,7 +208,9 @@ class Session:
         opened = loop.fuse_descriptors() - before
         if len(opened) == 1:
             descriptor = opened.pop()
-            self._waiter = loop.RequestWaiter(descriptor, lambda: self._committer.flushing)
+            self._waiter = loop.RequestWaiter(
+                descriptor, lambda: self._committer.flushing, on_turn=self._latency.turn
+            )
             loop.install(self._waiter, lambda: Negotiation.begun(descriptor))
 
     async def run(self, ready: Callable[[], None]) -> None:
@@ -215,6 +218,7 @@ class Session:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._announce, ready)
             nursery.start_soon(self._background.run)
+            nursery.start_soon(self._latency.run)
             await nursery.start(self._await_signal)
             await pyfuse3.main(max_tasks=loop.TASK_COUNT_MAX)
             self._over.set()
@@ -225,6 +229,7 @@ class Session:
 
     def detach(self) -> None:
         """Close the connection, and unmount unless that has been done."""
+        self._latency.close()
         # A lazy unmount has freed the mount point: what is there now is not ours.
         pyfuse3.close(unmount=not self._detached)
 

@@ -156,7 +156,10 @@ def test_wait_gives_other_tasks_a_turn_under_load(requests: Requests) -> None:
 
 
 def test_wait_gives_other_tasks_each_turn_when_hurried(requests: Requests) -> None:
-    waiter = RequestWaiter(requests.reader, hurried=lambda: True, spin_ns=0)
+    told: list[int] = []
+    waiter = RequestWaiter(
+        requests.reader, hurried=lambda: True, spin_ns=0, on_turn=lambda: told.append(1)
+    )
     turns = 0
 
     async def other() -> None:
@@ -168,14 +171,16 @@ def test_wait_gives_other_tasks_each_turn_when_hurried(requests: Requests) -> No
     async def work() -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(other)
-            for _ in range(20):
+            for _ in range(2 * REQUESTS_PER_TURN):
                 requests.send()
                 assert await waiter.wait()
                 requests.receive()
             nursery.cancel_scope.cancel()
 
     run(work)
-    assert turns >= 10
+    assert turns >= REQUESTS_PER_TURN
+    # What is told of is how many requests come, whoever is in a hurry.
+    assert len(told) == 2
 
 
 def test_close_ends_every_wait(requests: Requests) -> None:

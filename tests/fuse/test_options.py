@@ -52,6 +52,16 @@ def test_parse_what_errors_lead_to(policy: str) -> None:
     assert parse_options([f"errors={policy}"]) == MountOptions(errors=policy)
 
 
+@pytest.mark.parametrize("choice", ["auto", "low", "any"])
+def test_parse_latency_of_processors(choice: str) -> None:
+    assert parse_options([f"cpu_latency={choice}"]) == MountOptions(cpu_latency=choice)
+
+
+def test_parse_unknown_latency_is_refused() -> None:
+    with pytest.raises(OptionError, match="cpu_latency=0: cpu_latency is one of auto, low, any"):
+        parse_options(["cpu_latency=0"])
+
+
 def test_parse_unknown_consequence_of_errors_is_refused() -> None:
     with pytest.raises(OptionError, match="errors=ignore: errors is one of remount-ro, continue"):
         parse_options(["errors=ignore"])

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from tests.fuse.mounting import MountedImage
 
-# The daemon has about 12 open; what it opened for each file or request would pass this soon.
+# The daemon has about 14 open; what it opened for each file or request would pass this soon.
 DESCRIPTORS_MAX = 24
 _KIB = 1024
 _DROP_CACHES = Path("/proc/sys/vm/drop_caches")
