@@ -15,7 +15,6 @@ import errno
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from operator import ne
 
 from lfs.alloc.dirty import DirtyExtents
 from lfs.checksum import CHECKSUM_BYTES
@@ -136,12 +135,19 @@ class Window:
         runs[low_index:high_index] = kept
         return replaced
 
-    @property
-    def extent_count(self) -> int:
-        """Return in how many places on disk the blocks lie; a hole alone parts nothing."""
-        ends = [address + count for _, count, address in self.runs]
-        starts = [address for _, _, address in self.runs[1:]]
-        return len(self.runs) and 1 + sum(map(ne, ends, starts))
+    def extent_count(self, count_max: int) -> int:
+        """Return in how many places on disk the blocks lie; a hole alone parts nothing.
+
+        Counts no further than ``count_max``.
+        """
+        found = end = 0
+        for _, count, address in self.runs:
+            if address != end:
+                found += 1
+                if found == count_max:
+                    break
+            end = address + count
+        return found
 
     def address(self, block: int) -> int:
         """Return the address of ``block`` of this window, or 0."""
