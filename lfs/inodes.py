@@ -138,9 +138,9 @@ class Window:
     def extent_count(self, count_max: int) -> int:
         """Return in how many places on disk the blocks lie; a hole alone parts nothing.
 
-        Counts no further than ``count_max``.
+        Counts no further than ``count_max``, which is at least 1.
         """
-        found = end = 0
+        found, end = 0, -1
         for _, count, address in self.runs:
             if address != end:
                 found += 1

@@ -101,7 +101,7 @@ class WriteOut:
             window = self._inodes.window(inode, index)
             if window is None or dirty == size:
                 continue
-            extents = window.extent_count(2 * _NEIGHBOUR_EXTENTS_MIN + 1)
+            extents = window.extent_count(2 * _NEIGHBOUR_EXTENTS_MIN)
             worth = 4 * dirty if extents >= 2 * _NEIGHBOUR_EXTENTS_MIN else dirty
             is_cheap = extents >= _NEIGHBOUR_EXTENTS_MIN and window.mapped - dirty <= worth
             if is_cheap and self._dirty_whole(inode, index, window):

@@ -10,8 +10,8 @@ That may block where the disk is slow, so a thread does it, and it is advice: wh
 beginning is asked for, never the end (``sync_file_range(2)`` without its WAIT flags):
 who waits is told of errors in place of the flush, which has to hear of them.
 
-Invariant.  The thread uses the descriptor of its owner, who closes this first: once
-``close`` has returned nothing uses it, so its number may lead elsewhere.
+Invariant.  The thread uses the descriptor of its owner, who calls ``close`` before it
+closes that, and ``begin`` no more: the number may lead elsewhere then.
 """
 
 from __future__ import annotations

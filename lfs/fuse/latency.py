@@ -8,14 +8,17 @@ how long it can wait for a processor (``/dev/cpu_dma_latency``, kernel document
 nothing to do look for work instead of going to sleep.
 
 Zero is asked for when ``REQUESTS_PER_TURN`` requests (``lfs.fuse.loop``) have come
-within ``BUSY_SECONDS``, and taken back when that has not happened again for so long.
-A daemon that ends, however it does, takes its wish with it: the kernel drops it with
-the descriptor.
+within ``BUSY_SECONDS``, and taken back when that has not happened again for so long:
+by a task, and so not before the serving thread has done what it is doing, such as
+waiting for the disk.  A daemon that ends, however it does, takes its wish with it: the
+kernel drops it with the descriptor.
 
 The wish holds for every processor of the machine.  So unless the user decides, it
 is made where it gains most and costs least: in a virtual machine whose host says that
-the processors are the guest's own (the kernel then idles by ``haltpoll``), if it
-has at most ``AUTO_PROCESSORS_MAX`` of them.
+the processors are the guest's own (the kernel then idles by the driver ``haltpoll``), if
+it has at most ``AUTO_PROCESSORS_MAX`` of them.  Kernels that idle without a driver, as
+many guests do, do not heed it, and where the host or the guest's kernel looks for work
+for a while before it sleeps, there is less to gain.  Only root may make the wish.
 """
 
 from __future__ import annotations
@@ -88,21 +91,29 @@ class ProcessorLatency:
 def opened(choice: str, device: Path = _DEVICE, driver: Path = _IDLE_DRIVER) -> ProcessorLatency:
     """Return what makes the wishes of a mount with ``cpu_latency=`` set to ``choice``.
 
-    ``low`` makes them wherever the system lets it, and logs where it does not.
+    ``low`` makes them wherever the system lets it, and logs where that has no effect.
     """
-    if choice == "any" or (choice == "auto" and not _gains_much(driver)):
+    idle_driver = _idle_driver(driver)
+    if choice == "any" or (choice == "auto" and not _gains_much(idle_driver)):
         return ProcessorLatency(None)
     try:
-        return ProcessorLatency(os.open(device, os.O_WRONLY | os.O_CLOEXEC))
+        descriptor = os.open(device, os.O_WRONLY | os.O_CLOEXEC)
     except OSError as error:
         if choice == "low":
             log.warning("cpu_latency=low has no effect: %s: %s", device, error.strerror)
         return ProcessorLatency(None)
+    if idle_driver is None:
+        log.warning("cpu_latency=low has no effect: this kernel idles without a driver")
+    return ProcessorLatency(descriptor)
 
 
-def _gains_much(driver: Path) -> bool:
+def _idle_driver(path: Path) -> str | None:
     try:
-        own = driver.read_text().strip() == "haltpoll"
-    except OSError:  # a kernel without such drivers
-        return False
-    return own and 1 < (os.cpu_count() or 1) <= AUTO_PROCESSORS_MAX
+        name = path.read_text().strip()
+    except OSError:  # a kernel without cpuidle
+        return None
+    return None if name == "none" else name
+
+
+def _gains_much(idle_driver: str | None) -> bool:
+    return idle_driver == "haltpoll" and 1 < (os.cpu_count() or 1) <= AUTO_PROCESSORS_MAX

@@ -61,7 +61,8 @@ class RequestWaiter:
     ) -> None:
         """Wait on ``descriptor``; ``hurried`` tells whether another task must run soon.
 
-        ``on_turn`` is called after every ``REQUESTS_PER_TURN`` requests.
+        ``on_turn`` is called at every turn of the others that is due to the number of
+        requests, and not to a hurry.
 
         ``spin_ns`` is how long to look after the last request, by default
         ``SPIN_NS``, or 0 where a spinning process would hold up its clients.

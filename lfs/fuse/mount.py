@@ -40,8 +40,9 @@ options of -o, separated by commas:
   norecovery                show the last checkpoint without the log after it; needs ro
   writeback_cache           let the kernel collect writes: faster, but writes may fail late
                             and files may be reordered by a crash
-  cpu_latency=auto|low|any  keep idle processors awake while requests come in quick succession:
-                            faster, but takes power (auto: in small virtual machines)
+  cpu_latency=auto|low|any  keep idle processors awake while requests come in quick succession,
+                            which is faster and takes power: always (low), never (any), or in
+                            virtual machines of 2 to 4 processors (auto, the default); as root
   allow_other, allow_root   who may enter a mount of an ordinary user (root: everybody)
   fault=PLAN                put a faulty disk below: a plan (FAULTS.md), or @FILE with one
   fault_log=FILE            keep all that was asked of it, for faultdisk replay

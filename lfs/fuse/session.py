@@ -175,7 +175,7 @@ class Session:
         self._over = trio.Event()
         self._detached = False
         self._waiter: loop.RequestWaiter | None = None
-        self._latency = latency.opened(request.options.cpu_latency)
+        self._latency = latency.ProcessorLatency(None)
         self._committer = Committer(filesystem, device, self)
         self._operations = LfsOperations(
             filesystem,
@@ -206,6 +206,7 @@ class Session:
         before = loop.fuse_descriptors()
         connect(self._operations, self._request.mount_point, options)
         opened = loop.fuse_descriptors() - before
+        self._latency = latency.opened(self._request.options.cpu_latency)
         if len(opened) == 1:
             descriptor = opened.pop()
             self._waiter = loop.RequestWaiter(

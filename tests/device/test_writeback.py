@@ -94,11 +94,14 @@ def test_writeback_that_can_have_no_thread_is_left_to_the_flush(
     def refuse(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    own = Writeback(descriptor)
+    begun: list[int] = []
+    own = Writeback(descriptor, lambda _, offset_bytes, length_bytes: begun.append(offset_bytes))
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
-        own.begin(0, 1)
+        own.begin(1, 1)
+    own.begin(2, 1)
     own.close()
+    assert begun == [2]
 
 
 def test_writeback_begins_to_write_for_the_kernel(descriptor: int) -> None:

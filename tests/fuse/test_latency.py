@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import logging
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -93,7 +95,7 @@ def test_latency_close_gives_the_device_back_once(wishes: Wishes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("choice", "driver", "processors", "wishes"),
+    ("choice", "driver", "processors", "expected"),
     [
         ("auto", "haltpoll\n", 2, True),
         ("auto", "haltpoll\n", AUTO_PROCESSORS_MAX, True),
@@ -102,7 +104,7 @@ def test_latency_close_gives_the_device_back_once(wishes: Wishes) -> None:
         ("auto", "intel_idle\n", 2, False),
         ("auto", None, 2, False),
         ("low", "intel_idle\n", 64, True),
-        ("low", None, 64, True),
+        ("low", None, 2, True),
         ("any", "haltpoll\n", 2, False),
     ],
 )
@@ -112,7 +114,7 @@ def test_latency_is_chosen_by_option_and_machine(
     choice: str,
     driver: str | None,
     processors: int,
-    wishes: bool,
+    expected: bool,
 ) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: processors)
     device = tmp_path / "device"
@@ -120,10 +122,11 @@ def test_latency_is_chosen_by_option_and_machine(
     if driver is not None:
         (tmp_path / "driver").write_text(driver)
     latency = opened(choice, device, tmp_path / "driver")
-    latency.turn()
-    latency.turn()
+    # A busy machine may stall between two of them, but hardly between all.
+    for _ in range(20):
+        latency.turn()
     latency.close()
-    assert device.read_bytes() == (LOW if wishes else b"")
+    assert device.read_bytes() == (LOW if expected else b"")
 
 
 def test_latency_that_can_not_be_had_is_told_only_to_who_asked(
@@ -140,6 +143,22 @@ def test_latency_that_can_not_be_had_is_told_only_to_who_asked(
     ]
 
 
+@pytest.mark.parametrize("driver", [None, "none\n"])
+def test_latency_that_the_kernel_does_not_heed_is_told_only_to_who_asked(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, driver: str | None
+) -> None:
+    device = tmp_path / "device"
+    device.touch()
+    if driver is not None:
+        (tmp_path / "driver").write_text(driver)
+    caplog.set_level(logging.INFO)
+    opened("auto", device, tmp_path / "driver").close()
+    opened("any", device, tmp_path / "driver").close()
+    assert not caplog.messages
+    opened("low", device, tmp_path / "driver").close()
+    assert caplog.messages == ["cpu_latency=low has no effect: this kernel idles without a driver"]
+
+
 def wished_for() -> bool:
     """Tell whether somebody on this machine wishes for processors that stay awake."""
     descriptor = os.open(DEVICE, os.O_RDONLY)
@@ -149,37 +168,50 @@ def wished_for() -> bool:
         os.close(descriptor)
 
 
+names = itertools.count()
+
+
 def make_requests(mounted: MountedImage) -> None:
-    """Ask for many names that the kernel can't know."""
-    for number in range(20 * REQUESTS_PER_TURN):
+    """Ask for many names, new ones each time: the kernel remembers which are missing."""
+    for number in itertools.islice(names, 20 * REQUESTS_PER_TURN):
         assert not (mounted.path / str(number)).exists()
 
 
+@pytest.fixture
+def undisturbed() -> None:
+    """Go on only where nobody else wishes, as another mount on this machine may."""
+    if not os.access(DEVICE, os.W_OK):
+        pytest.skip(f"no access to {DEVICE}")
+    for _ in range(50):
+        if not wished_for():
+            return
+        time.sleep(0.1)
+    pytest.skip("another program keeps the processors awake")
+
+
 @pytest.mark.fuse
-@pytest.mark.skipif(not os.access(DEVICE, os.W_OK), reason=f"no access to {DEVICE}")
+@pytest.mark.usefixtures("undisturbed")
 def test_latency_of_a_mount_is_low_while_requests_come(image: Path, mount: Mounter) -> None:
-    wait_until(lambda: not wished_for(), "nobody else wishes")
     mounted = mount(image, "-o", "cpu_latency=low")
-    assert not wished_for()
 
     def wished_for_by_requests() -> bool:
         make_requests(mounted)
         return wished_for()
 
+    assert not wished_for()
     wait_until(wished_for_by_requests, "requests lead to a wish")
     wait_until(lambda: not wished_for(), "the wish is taken back")
 
 
 @pytest.mark.fuse
-@pytest.mark.skipif(not os.access(DEVICE, os.W_OK), reason=f"no access to {DEVICE}")
+@pytest.mark.usefixtures("undisturbed")
 def test_latency_of_a_mount_may_be_any(image: Path, mount: Mounter) -> None:
-    wait_until(lambda: not wished_for(), "nobody else wishes")
     make_requests(mount(image, "-o", "cpu_latency=any"))
     assert not wished_for()
 
 
 @pytest.mark.fuse
-@pytest.mark.skipif(not os.access(DEVICE, os.W_OK), reason=f"no access to {DEVICE}")
+@pytest.mark.usefixtures("undisturbed")
 def test_latency_wish_ends_with_a_daemon_that_is_killed(image: Path, mount: Mounter) -> None:
     mounted = mount(image, "-o", "cpu_latency=low")
 

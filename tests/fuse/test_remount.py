@@ -298,9 +298,9 @@ def test_remount_changes_the_commit_interval(image: Path, mount: Mounter) -> Non
 def test_remount_accepts_fixed_options_that_do_not_change(
     image: Path, mount: Mounter, capsys: Capture
 ) -> None:
-    mounted = mount(image, "-o", "writeback_cache")
-    assert remount(mounted, "writeback_cache,allow_other,noauto,nofail,_netdev") == 0
-    for option in ("norecovery", "debug", "fsname=other", "fault=loss 1%"):
+    mounted = mount(image, "-o", "writeback_cache,cpu_latency=any")
+    assert remount(mounted, "writeback_cache,cpu_latency=any,allow_other,nofail,_netdev") == 0
+    for option in ("norecovery", "debug", "fsname=other", "fault=loss 1%", "cpu_latency=low"):
         assert refusal(capsys, mounted, f"ro,{option}") == (
             1,
             f"{option} cannot change at a remount: unmount and mount again",
