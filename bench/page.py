@@ -36,7 +36,9 @@ _TOP_COUNT = 6
 _HEAD = """# Results
 
 Made by `python -m bench report` from the files in `bench/results`; what limits a row comes from
-`bench/limits.md`. [README.md](README.md) says how to measure again and what the words mean."""
+`bench/limits.md`. [README.md](README.md) says how to measure again and what the words mean, and
+under "In a virtual machine" how much of the lead in small requests comes from processors that lfs
+keeps awake."""
 _MISSING = "Nothing is written about this row in `bench/limits.md`."
 
 
