@@ -2,7 +2,9 @@
 
 All systems are mounted the whole time and take turns workload by workload, so
 that what else the machine does falls on all alike; each round begins with
-another system.  A workload that fails on a system is noted and left out there.
+another system.  Between two turns is a rest, in which what lfs wished for in its own,
+processors that stay awake, comes to an end.  A workload that fails on a system is noted
+and left out there.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import os
 import statistics
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -19,6 +22,7 @@ from bench.systems import Lfs, SetupError, System
 from bench.workloads import Scale, Workload, measure
 
 Progress = Callable[[str], None]
+_REST_SECONDS = 0.15
 
 
 @dataclass
@@ -72,6 +76,7 @@ def run_rounds(
                 for system in filter(workload.applies_to, ready[turn:] + ready[:turn]):
                     progress(f"round {number + 1} of {rounds}: {workload.name} on {system.name}")
                     _take(results, workload, system, scale)
+                    time.sleep(_REST_SECONDS)
     progress("")
     return results
 
