@@ -5,8 +5,8 @@ plain call into it between decoding and encoding; the one thing worth waiting
 for is the flush of a device.  ``operations`` translates requests, by way of
 ``handlers``, ``replies`` and ``xattrs``; ``committer`` lets concurrent ``fsync``
 calls share one flush, ``background`` gives the core its turns, ``loop`` receives
-requests without a scheduler's round for each, and ``session`` puts them together
-for as long as a filesystem is mounted.
+requests without a scheduler's round for each, ``latency`` keeps processors awake
+meanwhile, and ``session`` puts them together for as long as a filesystem is mounted.
 ``mount`` and ``unmount`` are the commands around it, with ``options``,
 ``mountpoint`` and ``daemon`` for what they need of the system.
 
