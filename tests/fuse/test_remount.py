@@ -299,7 +299,8 @@ def test_remount_accepts_fixed_options_that_do_not_change(
     image: Path, mount: Mounter, capsys: Capture
 ) -> None:
     mounted = mount(image, "-o", "writeback_cache,cpu_latency=any")
-    assert remount(mounted, "writeback_cache,cpu_latency=any,allow_other,nofail,_netdev") == 0
+    same = "writeback_cache,cpu_latency=any"
+    assert remount(mounted, f"{same},allow_other,noauto,nofail,_netdev") == 0
     for option in ("norecovery", "debug", "fsname=other", "fault=loss 1%", "cpu_latency=low"):
         assert refusal(capsys, mounted, f"ro,{option}") == (
             1,
