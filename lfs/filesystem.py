@@ -229,7 +229,7 @@ class Filesystem(Mounted):
             return
         if inode.is_directory and not options.directory_atime:
             return
-        if not self._space.is_covered:
+        if inode.atime_ns == now_ns or not self._space.is_covered:
             return
         inode.atime_ns = now_ns
         self._inodes.mark_dirty(inode)

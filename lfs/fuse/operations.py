@@ -40,7 +40,6 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Container, Sequence
-from time import time_ns
 
 import pyfuse3
 from pyfuse3 import (
@@ -55,6 +54,7 @@ from pyfuse3 import (
 from lfs.errors import FilesystemError
 from lfs.filesystem import Filesystem, Inode
 from lfs.fuse.callers import may_set_any_bit, mode_without_set_ids
+from lfs.fuse.clock import StampClock
 from lfs.fuse.committer import Committer
 from lfs.fuse.handlers import Handlers, change, query, refusal
 from lfs.fuse.remount import CONTROL_PREFIX
@@ -73,6 +73,7 @@ _DOT_COOKIE = 1
 _DOT_DOT_COOKIE = 2
 _SET_IDS = stat.S_ISUID | stat.S_ISGID
 _CUT = ("size",)
+_TIMES = ("atime_ns", "mtime_ns")
 
 
 class LfsOperations(Handlers):
@@ -97,6 +98,7 @@ class LfsOperations(Handlers):
         """
         super().__init__(filesystem)
         self.enable_writeback_cache = writeback_cache
+        self._now_ns = StampClock(kernel_stamps=writeback_cache)
         self._committer = committer
         self._on_init = on_init
         self._control = control
@@ -134,7 +136,7 @@ class LfsOperations(Handlers):
     def readlink(self, inode: int, ctx: RequestContext) -> bytes:
         """Return the target of a symbolic link."""
         target = self.filesystem.readlink(inode)
-        self.filesystem.accessed(inode, time_ns())
+        self.filesystem.accessed(inode, self._now_ns())
         return target
 
     @query
@@ -153,7 +155,7 @@ class LfsOperations(Handlers):
             mode |= stat.S_IFREG
         return self._entry(
             self.filesystem.create(
-                parent_inode, name, mode, ctx.uid, ctx.gid, time_ns(), rdev, ctx.umask
+                parent_inode, name, mode, ctx.uid, ctx.gid, self._now_ns(), rdev, ctx.umask
             )
         )
 
@@ -163,7 +165,9 @@ class LfsOperations(Handlers):
     ) -> EntryAttributes:
         """Make a directory."""
         return self._entry(
-            self.filesystem.mkdir(parent_inode, name, mode, ctx.uid, ctx.gid, time_ns(), ctx.umask)
+            self.filesystem.mkdir(
+                parent_inode, name, mode, ctx.uid, ctx.gid, self._now_ns(), ctx.umask
+            )
         )
 
     @change
@@ -172,7 +176,7 @@ class LfsOperations(Handlers):
     ) -> EntryAttributes:
         """Make a symbolic link."""
         return self._entry(
-            self.filesystem.symlink(parent_inode, name, target, ctx.uid, ctx.gid, time_ns())
+            self.filesystem.symlink(parent_inode, name, target, ctx.uid, ctx.gid, self._now_ns())
         )
 
     @change
@@ -180,17 +184,17 @@ class LfsOperations(Handlers):
         self, inode: int, new_parent_inode: int, new_name: bytes, ctx: RequestContext
     ) -> EntryAttributes:
         """Give an inode one more name."""
-        return self._entry(self.filesystem.link(inode, new_parent_inode, new_name, time_ns()))
+        return self._entry(self.filesystem.link(inode, new_parent_inode, new_name, self._now_ns()))
 
     @change
     def unlink(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
         """Take a name from a file; an orphan goes with ``forget``."""
-        self._note_orphan(self.filesystem.unlink(parent_inode, name, time_ns()))
+        self._note_orphan(self.filesystem.unlink(parent_inode, name, self._now_ns()))
 
     @change
     def rmdir(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
         """Remove an empty directory."""
-        self._note_orphan(self.filesystem.rmdir(parent_inode, name, time_ns()))
+        self._note_orphan(self.filesystem.rmdir(parent_inode, name, self._now_ns()))
 
     @change
     def rename(
@@ -205,7 +209,7 @@ class LfsOperations(Handlers):
         """Move a name; ``flags`` are those of ``renameat2``."""
         self._note_orphan(
             self.filesystem.rename(
-                parent_inode_old, name_old, parent_inode_new, name_new, time_ns(), flags
+                parent_inode_old, name_old, parent_inode_new, name_new, self._now_ns(), flags
             )
         )
 
@@ -220,7 +224,11 @@ class LfsOperations(Handlers):
         fh: int | None,
         ctx: RequestContext,
     ) -> EntryAttributes:
-        """Change the fields that are marked; the core sets the change time itself."""
+        """Change the fields that are marked.
+
+        The change time is ours, unless the kernel keeps the times of regular files
+        (``writeback_cache``): then it says so, often long after the change.
+        """
         changes: dict[str, int] = {}
         if fields.update_mode:
             changes["mode"] = attr.st_mode & PERMISSIONS
@@ -238,11 +246,19 @@ class LfsOperations(Handlers):
         mode = self._mode_left(before, changes, ctx)
         if mode is not None:
             changes["mode"] = mode
-        if not changes:
+        if not changes and not fields.update_ctime:
             return self._entry(before)
+        now_ns = attr.st_ctime_ns if fields.update_ctime else self._change_ns(changes)
         return self._entry(
-            self.filesystem.setattr(inode, time_ns(), privileged=ctx.uid == 0, **changes)
+            self.filesystem.setattr(inode, now_ns, privileged=ctx.uid == 0, **changes)
         )
+
+    def _change_ns(self, changes: dict[str, int]) -> int:
+        """Return the time of a change that sets times, which may be the kernel's own."""
+        for field in _TIMES:
+            if field in changes:
+                self._now_ns.note(changes[field])
+        return self._now_ns()
 
     def _mode_left(self, inode: Inode, changes: Container[str], ctx: RequestContext) -> int | None:
         """Return the mode that changes of other fields leave; None for the same.
@@ -280,12 +296,12 @@ class LfsOperations(Handlers):
     @change
     def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
         """Set an attribute; pyfuse3 has checked the flags."""
-        self._xattrs.set(inode, name, value, time_ns(), ctx)
+        self._xattrs.set(inode, name, value, self._now_ns(), ctx)
 
     @change
     def removexattr(self, inode: int, name: bytes, ctx: RequestContext) -> None:
         """Remove an attribute."""
-        self._xattrs.remove(inode, name, time_ns())
+        self._xattrs.remove(inode, name, self._now_ns())
 
     @query
     def listxattr(self, inode: int, ctx: RequestContext) -> Sequence[bytes]:
@@ -302,7 +318,7 @@ class LfsOperations(Handlers):
         filesystem = self.filesystem
         mode = stat.S_IFREG | mode & PERMISSIONS
         inode = filesystem.create(
-            parent_inode, name, mode, ctx.uid, ctx.gid, time_ns(), 0, ctx.umask
+            parent_inode, name, mode, ctx.uid, ctx.gid, self._now_ns(), 0, ctx.umask
         )
         filesystem.open(inode.ino)
         self._xattrs.note_new(inode.ino)
@@ -314,7 +330,7 @@ class LfsOperations(Handlers):
         filesystem = self.filesystem
         if flags & os.O_TRUNC:
             mode = self._mode_left(filesystem.getattr(inode), _CUT, ctx)
-            filesystem.setattr(inode, time_ns(), size=0, mode=mode)
+            filesystem.setattr(inode, self._now_ns(), size=0, mode=mode)
         filesystem.open(inode)
         # Reading from the kernel's cache is not seen here, and changes no access time.
         return handle_of(inode, ctx, filesystem.options.atime != "strictatime")
@@ -330,12 +346,12 @@ class LfsOperations(Handlers):
     @query
     def read(self, fh: int, off: int, size: int) -> bytes:
         """Return what there is in a range."""
-        return self.filesystem.read(fh >> 1, off, size, time_ns())
+        return self.filesystem.read(fh >> 1, off, size, self._now_ns())
 
     @change
     def write(self, fh: int, off: int, buf: bytes) -> int:
         """Write all of ``buf``."""
-        self.filesystem.write(fh >> 1, off, buf, time_ns(), bool(fh & 1))
+        self.filesystem.write(fh >> 1, off, buf, self._now_ns(), bool(fh & 1))
         return len(buf)
 
     async def fsync(self, fh: int, datasync: bool) -> None:
@@ -370,7 +386,7 @@ class LfsOperations(Handlers):
         """List a directory from ``start_id`` on, with attributes, as far as the reply has room."""
         filesystem = self.filesystem
         if not start_id:
-            filesystem.accessed(fh, time_ns())
+            filesystem.accessed(fh, self._now_ns())
         if start_id < _DOT_DOT_COOKIE:
             directory = filesystem.getattr(fh)
             dots = [(_DOT_COOKIE, b".", fh), (_DOT_DOT_COOKIE, b"..", directory.parent_ino or fh)]

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+from lfs.fuse.clock import kernel_ns
 from lfs.fuse.mountpoint import MountError, find_mount, unmount
 from mkfs.main import main as mkfs
 
@@ -53,6 +54,12 @@ def wait_until(condition: object, what: str) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"timed out waiting until {what}"
         time.sleep(POLL_SECONDS)
+
+
+def wait_for_tick() -> None:
+    """Wait until a change made now gets a later stamp than those before."""
+    before = kernel_ns()
+    wait_until(lambda: kernel_ns() > before, "the kernel's clock advances")
 
 
 class MountedImage:

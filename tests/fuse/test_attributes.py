@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.fuse.mounting import wait_for_tick
+
 pytestmark = pytest.mark.fuse
 
 USER = 65534
@@ -194,10 +196,12 @@ def test_times_change_with_contents_and_attributes(directory: Path) -> None:
     path = directory / "f"
     path.write_bytes(b"x")
     written = _times(path)
+    wait_for_tick()
     _append(path)
     appended = _times(path)
     assert appended[0] > written[0]
     assert appended[1] > written[1]
+    wait_for_tick()
     path.chmod(0o600)
     assert _times(path)[0] == appended[0]
     assert _times(path)[1] > appended[1]
@@ -214,6 +218,7 @@ def test_times_of_directory_change_with_its_entries(directory: Path) -> None:
         lambda: (directory / "d").rmdir(),
         lambda: (directory / "s").symlink_to("x"),
     ):
+        wait_for_tick()
         change()
         now = _times(directory)
         assert now[0] > last[0]

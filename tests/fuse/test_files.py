@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuse.mounting import MountedImage, wait_until
+from tests.fuse.mounting import MountedImage, wait_for_tick, wait_until
 
 pytestmark = pytest.mark.fuse
 
@@ -79,6 +79,7 @@ def test_append_goes_to_the_end_from_every_handle(directory: Path) -> None:
 def test_open_truncating_empties_the_file(directory: Path, size: int) -> None:
     (directory / "f").write_bytes(bytes(size))
     before_ns = (directory / "f").stat().st_mtime_ns
+    wait_for_tick()
     os.close(os.open(directory / "f", os.O_WRONLY | os.O_TRUNC))
     after = (directory / "f").stat()
     assert (after.st_size, after.st_blocks) == (0, 0)

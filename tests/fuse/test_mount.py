@@ -21,7 +21,7 @@ from lfs.fuse.mountpoint import MountError, find_mount
 from lfs.fuse.options import MountOptions
 from lfs.ondisk import SUPERBLOCK_OFFSET_BYTES, Superblock, backup_superblock_offset_bytes
 from tests.fuse.conftest import Mounter
-from tests.fuse.mounting import ROOT, environment, make_image, run, wait_until
+from tests.fuse.mounting import ROOT, environment, make_image, run, wait_for_tick, wait_until
 
 pytestmark = pytest.mark.fuse
 
@@ -134,6 +134,7 @@ def test_atime_options_take_effect(image: Path, mount: Mounter, option: str) -> 
     path.write_bytes(b"x")
     times = []
     for _ in range(2):
+        wait_for_tick()
         # In the kernel's cache by now, which must not hide the second time.
         path.read_bytes()
         times.append(path.stat().st_atime_ns)

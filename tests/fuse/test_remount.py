@@ -20,7 +20,7 @@ from lfs.fuse.mountpoint import READ_ONLY, find_lfs, find_mount
 from lfs.fuse.options import Change, parse_options
 from lfs.fuse.remount import CONTROL_PREFIX, OPTIONS_ATTRIBUTE, REMOUNT_ATTRIBUTE
 from tests.fuse.conftest import Mounter
-from tests.fuse.mounting import MountedImage, environment, wait_until
+from tests.fuse.mounting import MountedImage, environment, wait_for_tick, wait_until
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root changes flags of a mount")
 fuse = pytest.mark.fuse
@@ -270,6 +270,7 @@ def test_remount_changes_access_times(image: Path, mount: Mounter) -> None:
 
     def changes() -> bool:
         before = path.stat().st_atime_ns
+        wait_for_tick()
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECT)
         os.pread(descriptor, 1, 0)
         os.close(descriptor)
