@@ -14,6 +14,7 @@ bits of the mode are those of the list; only directories have default lists.
 from __future__ import annotations
 
 import errno
+from typing import NamedTuple
 
 from lfs import acl
 from lfs.acl import AccessList
@@ -22,6 +23,14 @@ from lfs.errors import DamageError, FilesystemError
 from lfs.inodes import S_IFDIR, S_IFMT, Inode, InodeTable
 
 _S_ISGID = 0o2000
+
+
+class ModeChange(NamedTuple):
+    """A new mode, and the access list that goes with it if that changes: its place and value."""
+
+    mode: int
+    place: int = 0
+    access_list: bytes = b""
 
 
 class AccessLists:
@@ -74,22 +83,24 @@ class AccessLists:
         self._attributes.remove(inode, name, now_ns)
         self._remember(inode, name, b"")
 
-    def change_mode(self, inode: Inode, mode: int) -> None:
-        """Set all but the type of the inode's mode, and its list by that.
+    def mode_change(self, inode: Inode, mode: int) -> ModeChange:
+        """Return what ``change_mode`` has to do; raises DamageError, and nothing has changed."""
+        entries = self._stored(inode, acl.ACCESS)
+        changed = acl.with_permissions(entries, mode)
+        if changed == entries:
+            return ModeChange(mode)
+        value = acl.pack(changed)
+        return ModeChange(mode, self._attributes.place(inode, acl.ACCESS, len(value)), value)
+
+    def change_mode(self, inode: Inode, change: ModeChange) -> None:
+        """Set all but the type of the inode's mode, and its list by that; can't fail.
 
         The list keeps its length: this needs no space.  The caller marks the inode.
         """
-        entries = self._stored(inode, acl.ACCESS)
-        changed = acl.with_permissions(entries, mode)
-        if changed != entries:
-            value = acl.pack(changed)
-            self._attributes.replace(inode, acl.ACCESS, value)
-            self._remember(inode, acl.ACCESS, value)
-        inode.mode = inode.mode & S_IFMT | mode & ~S_IFMT
-
-    def check_readable(self, inode: Inode) -> None:
-        """Raise what ``change_mode`` would raise for a damaged list."""
-        self._stored(inode, acl.ACCESS)
+        if change.access_list:
+            self._attributes.replace(inode, change.place, acl.ACCESS, change.access_list)
+            self._remember(inode, acl.ACCESS, change.access_list)
+        inode.mode = inode.mode & S_IFMT | change.mode & ~S_IFMT
 
     def for_new(self, parent: Inode, mode: int, umask: int) -> tuple[int, dict[bytes, bytes]]:
         """Return mode and lists of what is made in ``parent`` with ``mode``."""

@@ -87,15 +87,19 @@ class Attributes:
         """Return the blocks to ask for before an attribute is set to ``value``."""
         return 2 + 2 * len(value) // self._block_bytes
 
-    def replace(self, inode: Inode, name: bytes, value: bytes) -> None:
-        """Put ``value`` in the place of one of the same length; needs no space.
+    def place(self, inode: Inode, name: bytes, value_bytes: int) -> int:
+        """Return where an attribute of that length is, for ``replace``; raises DamageError."""
+        offset, item, _ = self._locate(inode.ino, name)
+        if item is None or item.value_bytes != value_bytes:
+            raise DamageError(f"inode {inode.ino}: attribute {name!r} has not {value_bytes} bytes")
+        return offset
+
+    def replace(self, inode: Inode, place: int, name: bytes, value: bytes) -> None:
+        """Put ``value`` at a ``place`` of the same length; needs no space and can't fail.
 
         The caller marks the inode.
         """
-        offset, item, _ = self._locate(inode.ino, name)
-        if item is None or item.value_bytes != len(value):
-            raise DamageError(f"inode {inode.ino}: attribute {name!r} has not {len(value)} bytes")
-        self._put(inode.ino, offset, name, value)
+        self._put(inode.ino, place, name, value)
 
     def give(self, inode: Inode, values: dict[bytes, bytes]) -> None:
         """Set the first attributes of a new inode, for which space has been admitted.
@@ -116,9 +120,11 @@ class Attributes:
         offset, item, last = self._locate(inode.ino, name)
         if item is None:
             raise FilesystemError(errno.ENODATA)
+        moved = self._chunks(inode.ino, last) if last != offset else []
         self._delete_chunks(inode.ino, offset, item)
-        if last != offset:
-            self._move(inode.ino, last, offset)
+        for chunk, part in enumerate(moved):
+            self._imap.put(pack_key(inode.ino, KIND_XATTR, offset + chunk), part)
+            self._imap.delete(pack_key(inode.ino, KIND_XATTR, last + chunk))
         inode.ctime_ns = now_ns
         self._inodes.mark_dirty(inode)
 
@@ -132,11 +138,15 @@ class Attributes:
                 found.append(XattrItem.unpack(value).name)
         return found
 
-    def discard(self, inode: Inode) -> None:
-        """Remove all attributes of an inode that is being removed."""
+    def keys(self, inode: Inode) -> list[bytes]:
+        """Return the keys of all items of attributes, for ``discard``; raises DamageError."""
         if not inode.has_attributes:
-            return
-        for key, _ in self._imap.scan(*self._range(inode.ino)):
+            return []
+        return [key for key, _ in self._imap.scan(*self._range(inode.ino))]
+
+    def discard(self, keys: list[bytes]) -> None:
+        """Remove all attributes of an inode that is being removed; can't fail."""
+        for key in keys:
             self._imap.delete(key)
 
     def _put(self, ino: int, offset: int, name: bytes, value: bytes) -> None:
@@ -172,13 +182,15 @@ class Attributes:
         for chunk in range(self._chunk_count(item)):
             self._imap.delete(pack_key(ino, KIND_XATTR, offset + chunk))
 
-    def _move(self, ino: int, source: int, target: int) -> None:
-        """Move the attribute at offset ``source`` to ``target``."""
-        value = self._imap.get(pack_key(ino, KIND_XATTR, source))
-        assert value is not None
-        item = XattrItem.unpack(value)
-        for chunk in range(self._chunk_count(item)):
-            part = self._imap.get(pack_key(ino, KIND_XATTR, source + chunk))
-            assert part is not None
-            self._imap.put(pack_key(ino, KIND_XATTR, target + chunk), part)
-        self._delete_chunks(ino, source, item)
+    def _chunks(self, ino: int, offset: int) -> list[bytes]:
+        """Return the items of the attribute at ``offset``, all read."""
+        parts: list[bytes] = []
+        chunk_count = 1
+        while len(parts) < chunk_count:
+            part = self._imap.get(pack_key(ino, KIND_XATTR, offset + len(parts)))
+            if part is None:
+                raise DamageError(f"attribute of inode {ino} lacks chunk {len(parts)}")
+            if not parts:
+                chunk_count = self._chunk_count(XattrItem.unpack(part))
+            parts.append(part)
+        return parts

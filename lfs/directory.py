@@ -90,30 +90,46 @@ class Directories:
 
     def remove(self, place: bytes) -> None:
         """Remove the entry at a place; the last of its hash takes it over."""
-        imap = self._imap
+        last, last_value = self._last(place)
+        if last_value is not None:
+            self._imap.put(place, last_value)
+        self._imap.delete(last)
+
+    def _last(self, place: bytes) -> tuple[bytes, bytes | None]:
+        """Return the place of the last entry of a hash, and what it holds if that is another."""
         last, last_value = place, None
         directory_ino, kind, offset = unpack_key(place)
         end = offset | HASH_COLLISIONS - 1
         while offset < end:
             offset += 1
             key = pack_key(directory_ino, kind, offset)
-            value = imap.get(key)
+            value = self._imap.get(key)
             if value is None:
                 break
             last, last_value = key, value
-        if last_value is not None:
-            imap.put(place, last_value)
-        imap.delete(last)
+        return last, last_value
 
     def move(
         self, place: bytes, new_place: bytes, ino: int, file_type: int, new_name: bytes
     ) -> None:
-        """Remove the entry at ``place`` and let ``new_name`` lead to its inode."""
-        self.remove(place)
-        if place[:-1] == new_place[:-1]:
-            # Entries with the same hash may have moved up.
-            new_place = self.find(unpack_key(place)[0], new_name)[0]
-        self.put(new_place, ino, file_type, new_name)
+        """Remove the entry at ``place`` and let ``new_name`` lead to its inode.
+
+        Everything that may be unreadable is read before anything changes.
+        """
+        imap = self._imap
+        entry = pack_entry(ino, file_type, new_name)
+        last, last_value = self._last(place)
+        same_hash = place[:-1] == new_place[:-1]
+        if same_hash and new_place > last:
+            # A new name with the hash of the old one: it takes its place.
+            imap.put(place, entry)
+            return
+        imap.put(new_place, entry)
+        if last == new_place:
+            last_value = entry
+        if last_value is not None:
+            imap.put(place, last_value)
+        imap.delete(last)
 
     def listing(self, directory_ino: int, cookie: int = 0) -> Iterator[DirectoryEntry]:
         """Yield the entries after ``cookie`` (0: all) in the order of their offsets."""

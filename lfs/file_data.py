@@ -194,14 +194,16 @@ class FileData:
         self._store(inode, first, end, offset, data, head, tail)
 
     def _load_windows(self, inode: Inode, first: int, last: int) -> None:
-        """Read windows ``first`` to ``last``.
+        """Read windows ``first`` to ``last``, and keep them until their blocks are taken.
 
         One that can't be read fails this request, and not the commit of all files.
         """
         for index in range(first, last + 1):
-            if index not in inode.windows:
-                self._inodes.window(inode, index)
+            self._inodes.pin_window(inode, index)
             inode.read_window = index
+
+    def _pinned(self, inode: Inode, block: int) -> Window:
+        return self._inodes.pin_window(inode, block // self._volume.window_blocks)
 
     def _unmapped(self, inode: Inode, first: int, end: int) -> int:
         """Count the blocks from ``first`` to ``end`` that have no place on disk."""
@@ -293,33 +295,36 @@ class FileData:
             inode.inline = inode.inline[:size]
             inode.size = size
             return
-        block_bytes = self._volume.block_bytes
-        kept_blocks, cut = divmod(size, block_bytes)
-        if cut:
-            self._cut_block(inode, kept_blocks, cut)
-            kept_blocks += 1
-        self._drop_dirty(inode, kept_blocks)
-        self.unmap(inode, kept_blocks)
+        kept_blocks, cut = divmod(size, self._volume.block_bytes)
+        # What must be read may be damaged: find out before anything changes.
+        kept = self._kept_part(inode, kept_blocks, cut) if cut else None
+        from_block = kept_blocks + bool(cut)
+        windows = self._windows_from(inode, from_block)
+        if kept is not None:
+            self._cut_block(inode, kept_blocks, kept)
+        self._drop_dirty(inode, from_block)
+        self._unmap(inode, from_block, windows)
         inode.version += 1
         inode.size = size
         if size == 0:
             inode.inline = b""
 
-    def _cut_block(self, inode: Inode, block: int, cut: int) -> None:
-        """Zero what follows the first ``cut`` bytes of ``block``."""
+    def _kept_part(self, inode: Inode, block: int, cut: int) -> bytearray | None:
+        """Return the first ``cut`` bytes of ``block``; None for a hole."""
         block_bytes = self._volume.block_bytes
-        cut_around(inode.dirty_blocks, block, block + 1, block_bytes)
         dirty = inode.dirty_blocks.get(block)
         if dirty is not None:
-            inode.dirty_blocks[block] = bytearray(bytes_of(dirty, block, block_bytes)[:cut])
-            return
-        window = self._inodes.window(inode, block // self._volume.window_blocks)
-        if window is None or not window.address(block % self._volume.window_blocks):
-            return
-        kept = b"".join(self._read_stored(inode, block, block + 1))[:cut]
+            return bytearray(bytes_of(dirty, block, block_bytes)[:cut])
+        if not self._pinned(inode, block).address(block % self._volume.window_blocks):
+            return None
+        return bytearray(b"".join(self._read_stored(inode, block, block + 1))[:cut])
+
+    def _cut_block(self, inode: Inode, block: int, kept: bytearray) -> None:
+        """Let ``block`` end after ``kept``; zeros follow."""
+        cut_around(inode.dirty_blocks, block, block + 1, self._volume.block_bytes)
         if not inode.dirty_blocks:
             self._inodes.with_dirty_blocks[inode.ino] = inode
-        inode.dirty_blocks[block] = bytearray(kept)
+        inode.dirty_blocks[block] = kept
         self._space.reservations.reserve(inode.dirty_extents.add(block, 1))
 
     def _drop_dirty(self, inode: Inode, from_block: int) -> None:
@@ -332,21 +337,31 @@ class FileData:
         self._space.reservations.release(inode.dirty_extents.truncate(from_block))
         if not inode.dirty_blocks:
             self._inodes.with_dirty_blocks.pop(inode.ino, None)
+        for index in [*inode.pinned]:
+            self._inodes.unpin_window(inode, index)
 
-    def unmap(self, inode: Inode, from_block: int) -> None:
-        """Give up the disk blocks of ``inode`` from ``from_block`` on."""
+    def _windows_from(self, inode: Inode, from_block: int) -> list[tuple[int, Window]]:
+        """Return the windows that map anything from ``from_block`` on, all of them read."""
         if not inode.blocks:
-            return
+            return []
         volume = self._volume
         size = volume.window_blocks
-        first_index = from_block // size
-        start = window_key(inode.ino, first_index)
+        start = window_key(inode.ino, from_block // size)
         end = pack_key(inode.ino, KIND_WINDOW + 1, 0)
-        for key, _ in volume.imap.scan(start, end):
+        windows: list[tuple[int, Window]] = []
+        for key, value in volume.imap.scan(start, end):
             index = unpack_key(key)[2]
-            window = self._inodes.window(inode, index)
-            if window is None:
-                raise DamageError(f"inode {inode.ino} maps more blocks than it counts")
+            window = inode.windows.get(index) or inode.pinned.get(index)
+            windows.append((index, window or Window.unpack(value, size)))
+        if _mapped_from(windows, from_block, size) > inode.blocks:
+            raise DamageError(f"inode {inode.ino} maps more blocks than it counts")
+        return windows
+
+    def _unmap(self, inode: Inode, from_block: int, windows: list[tuple[int, Window]]) -> None:
+        """Give up the disk blocks of ``inode`` from ``from_block`` on; these are their windows."""
+        volume = self._volume
+        size = volume.window_blocks
+        for index, window in windows:
             for address, count in window.unmap(max(0, from_block - index * size), size):
                 volume.usage.drop_live(address, count)
                 inode.blocks -= count
@@ -364,10 +379,14 @@ class FileData:
         inode.size = size
 
     def discard(self, inode: Inode) -> None:
-        """Give up all content of an inode that is being removed."""
+        """Give up all content of an inode that is being removed.
+
+        Raises DamageError when its map can't be read; then nothing has changed.
+        """
+        windows = self._windows_from(inode, 0)
         self._drop_dirty(inode, 0)
         inode.inline = None
-        self.unmap(inode, 0)
+        self._unmap(inode, 0, windows)
 
     # ------------------------------------------------------------------ extents
 
@@ -389,6 +408,16 @@ def _overlay(block: bytearray, start: int, part: bytes) -> None:
     if len(block) < start:
         block.extend(bytes(start - len(block)))
     block[start : start + len(part)] = part
+
+
+def _mapped_from(windows: list[tuple[int, Window]], from_block: int, size: int) -> int:
+    """Count what ``windows``, each of ``size`` blocks, map from file block ``from_block`` on."""
+    return sum(
+        count
+        for index, window in windows
+        for _, count, address in window.pieces(max(0, from_block - index * size), size)
+        if address
+    )
 
 
 def _joined(extents: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:

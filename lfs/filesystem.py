@@ -67,14 +67,13 @@ class Filesystem(Mounted):
         """
         self._begin(now_ns)
         inode = self._inodes.get(ino)
-        if mode is not None:
-            self._access.check_readable(inode)
+        change = None if mode is None else self._access.mode_change(inode, mode)
         if size is not None:
             if not inode.is_regular:
                 raise FilesystemError(errno.EISDIR if inode.is_directory else errno.EINVAL)
             self._data.truncate(inode, size, now_ns)
-        if mode is not None:
-            self._access.change_mode(inode, mode)
+        if change is not None:
+            self._access.change_mode(inode, change)
         if uid is not None:
             inode.uid = uid
         if gid is not None:

@@ -196,6 +196,7 @@ class Inode:
         "nlink",
         "open_count",
         "parent_ino",
+        "pinned",
         "rdev",
         "read_window",
         "size",
@@ -227,8 +228,11 @@ class Inode:
         ) = fields
         self.inline: bytes | None = inline if flags & INODE_INLINE else None
         self.windows: dict[int, Window] = {}
+        """Windows read or changed lately: a cache."""
+        self.pinned: dict[int, Window] = {}
+        """Windows of dirty blocks: writing those out must not have to read anything."""
         self.read_window = -1
-        """The last window that was read for dirty blocks not yet taken; -1 for none."""
+        """The last window that was pinned for dirty blocks not yet taken; -1 for none."""
         self.dirty_blocks: DirtyBlocks = {}
         self._dirty_extents: DirtyExtents | None = None
         self.open_count = 0
@@ -389,14 +393,30 @@ class InodeTable:
         """Return window ``index`` of ``inode``, or None when nothing in it is mapped."""
         window = inode.windows.get(index)
         if window is None:
-            if not inode.blocks:
-                return None
+            window = inode.pinned.get(index)
+            if window is not None or not inode.blocks:
+                return window
             value = self._volume.imap.get(window_key(inode.ino, index))
             if value is None:
                 return None
             window = Window.unpack(value, self._volume.window_blocks)
             _keep_window(inode, index, window)
         return window
+
+    def pin_window(self, inode: Inode, index: int) -> Window:
+        """Return window ``index`` of ``inode``, which stays in memory until it is unpinned."""
+        window = inode.pinned.get(index)
+        if window is None:
+            window = self.window(inode, index) or Window(self._volume.window_blocks)
+            inode.pinned[index] = window
+        return window
+
+    def unpin_window(self, inode: Inode, index: int) -> None:
+        """Let go of window ``index`` unless there are dirty blocks in it."""
+        size = self._volume.window_blocks
+        if not inode.dirty_blocks or not inode.dirty_extents.count_in(index * size, size):
+            inode.pinned.pop(index, None)
+            inode.read_window = -1
 
     def store_mapped(self, inode: Inode, index: int, window: Window) -> None:
         """Write a window that gained blocks through to the map; their log write tells it."""

@@ -285,6 +285,7 @@ class Mounted:
         if inode.open_count:
             return
         self._space.cover()
+        attribute_keys = self._attributes.keys(inode)
         self._data.discard(inode)
-        self._attributes.discard(inode)
+        self._attributes.discard(attribute_keys)
         self._inodes.remove(inode)

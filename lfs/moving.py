@@ -42,9 +42,12 @@ class Mover:
         """Read what is still live of ``pieces``; what can't be read goes to ``failures``."""
         extents: list[Extent] = []
         for ino, first, address, count in pieces:
-            inode = self._inodes.find(ino)
-            if inode is not None:
-                extents += self._load(inode, first, address, count, failures)
+            try:
+                inode = self._inodes.find(ino)
+                if inode is not None:
+                    extents += self._load(inode, first, address, count, failures)
+            except DamageError as error:
+                failures.append((ino, error))
         return extents
 
     def _load(
@@ -68,6 +71,7 @@ class Mover:
                 except (DamageError, FilesystemError) as error:
                     failures.append((inode.ino, error))
                     continue
+                self._inodes.pin_window(inode, index)
                 yield Extent(inode, index * size + block, blocks, [raw])
             first += stop - offset
 

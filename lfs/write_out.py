@@ -54,12 +54,11 @@ class WriteOut:
     def take_dirty(self, inodes: Sequence[Inode]) -> list[Extent]:
         """Return the dirty data of ``inodes`` in file order; it counts as clean from now on.
 
-        Raises DamageError or DeviceError when a window can't be read; then all of it
-        is dirty as before.
+        Whoever made a block dirty pinned its window, so nothing has to be read but
+        neighbours, which may fail.
         """
         self._spare_blocks = None
         for inode in inodes:
-            # Reads the windows too, so that nothing needs to be read once data is in hand.
             self._take_neighbours(inode)
         return [extent for inode in inodes for extent in self._take(inode)]
 
@@ -98,8 +97,8 @@ class WriteOut:
                 first += part
                 count -= part
         for index, dirty in by_window.items():
-            window = self._inodes.window(inode, index)
-            if window is None or dirty == size:
+            window = self._inodes.pin_window(inode, index)
+            if not window.mapped or dirty == size:
                 continue
             extents = window.extent_count(2 * _NEIGHBOUR_EXTENTS_MIN)
             worth = 4 * dirty if extents >= 2 * _NEIGHBOUR_EXTENTS_MIN else dirty
@@ -173,7 +172,8 @@ class WriteOut:
     ) -> tuple[list[Entry], list[Buffer]]:
         """Point the windows of ``extents`` to a placement.
 
-        Returns the entries and buffers that the log write there must have.
+        Returns the entries and buffers that the log write there must have.  The windows
+        are pinned: nothing is read.
         """
         address = placement.payload_address
         entries: list[Entry] = []
@@ -194,6 +194,7 @@ class WriteOut:
             address += len(checksums)
         for (inode, index), window in windows.items():
             self._inodes.store_mapped(inode, index, window)
+            self._inodes.unpin_window(inode, index)
             self._inodes.mark_dirty(inode)
         return entries, buffers
 
@@ -214,7 +215,7 @@ class WriteOut:
             count = min(size - offset, len(checksums) - position)
             window = windows.get((inode, index))
             if window is None:
-                window = self._inodes.window(inode, index) or Window(size)
+                window = self._inodes.pin_window(inode, index)
                 windows[inode, index] = window
             part = checksums[position : position + count]
             inode.blocks += count
