@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,7 +28,7 @@ from lfs.device.fault.clock import RealClock
 from lfs.device.fault.device import FaultDevice
 from lfs.device.fault.plan import FaultPlan
 from lfs.device.file import FileDevice
-from lfs.device.lock import ImageLock
+from lfs.device.lock import locked_file
 from lfs.device.recording import Event
 from lfs.device.write_log import WriteLog, read_size_bytes
 from lfs.errors import DeviceError, UsageError
@@ -100,14 +101,7 @@ def serving(service: Service, report: Report, stop: Callable[[], None]) -> Itera
     _refuse_same_files(service)
     clock = StoppableClock()
     with contextlib.ExitStack() as last, contextlib.ExitStack() as stack:
-        stack.enter_context(
-            ImageLock(
-                service.target, exclusive=not service.read_only, wait_seconds=LOCK_WAIT_SECONDS
-            )
-        )
-        target = stack.enter_context(
-            contextlib.closing(FileDevice(service.target, service.read_only))
-        )
+        target = stack.enter_context(contextlib.closing(_opened(service)))
         if target.size_bytes == 0:
             raise UsageError(f"{service.target} is empty: a disk has at least 512 bytes")
         log: Callable[[Event], None] = _ignore
@@ -125,6 +119,17 @@ def serving(service: Service, report: Report, stop: Callable[[], None]) -> Itera
                 served.settle()
             except DeviceError as error:
                 raise UsageError(f"{service.target}: the last {error.strerror}") from error
+
+
+def _opened(service: Service) -> FileDevice:
+    return FileDevice(
+        service.target, service.read_only, wait_seconds=LOCK_WAIT_SECONDS, on_wait=tell_of_waiting
+    )
+
+
+def tell_of_waiting(line: str) -> None:
+    """Say for whom the command waits."""
+    print(f"faultdisk: {line}", file=sys.stderr, flush=True)
 
 
 def _ignore(event: Event) -> None:
@@ -158,7 +163,7 @@ def open_log(path: str, size_bytes: int) -> Iterator[Callable[[Event], None]]:
         raise UsageError(f"cannot write the log {path}: {error.strerror}") from error
     except UsageError as error:
         raise UsageError(f"{path} exists and is not a write log") from error
-    with ImageLock(path, wait_seconds=0), WriteLog(path, size_bytes) as log:
+    with locked_file(path), WriteLog(path, size_bytes) as log:
         yield log.append
 
 

@@ -8,6 +8,7 @@ Nothing on the target is ever changed.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import traceback
 from collections.abc import Sequence
@@ -84,20 +85,18 @@ def _check(options: argparse.Namespace) -> int:
     """
     from fsck.check import check_device, check_marks
     from lfs.device.file import FileDevice
-    from lfs.device.lock import ImageLock
 
-    with ImageLock(options.target, exclusive=False, wait_seconds=LOCK_WAIT_SECONDS):
-        device = FileDevice(options.target, read_only=True)
-        try:
-            if not options.force:
-                marks = check_marks(device)
-                if marks.is_clean and marks.is_clean_unmount:
-                    print(f"{options.target}: clean, {_contents(marks)}")
-                    return EXIT_CLEAN
-            talkative = options.verbose and not options.unattended
-            report = check_device(device, _print_progress if talkative else None)
-        finally:
-            device.close()
+    opened = FileDevice(
+        options.target, True, wait_seconds=LOCK_WAIT_SECONDS, on_wait=_tell_of_waiting
+    )
+    with contextlib.closing(opened) as device:
+        if not options.force:
+            marks = check_marks(device)
+            if marks.is_clean and marks.is_clean_unmount:
+                print(f"{options.target}: clean, {_contents(marks)}")
+                return EXIT_CLEAN
+        talkative = options.verbose and not options.unattended
+        report = check_device(device, _print_progress if talkative else None)
     if not options.unattended:
         _print_report(report, options.verbose)
     print(f"{options.target}: {_verdict(report.problem_count)}, {_contents(report)}")
@@ -115,6 +114,10 @@ def _print_report(report: Report, verbose: bool) -> None:
             print(f"note: {note}")
         for name, value in report.statistics.items():
             print(f"{name.replace('_', ' ')}: {value}")
+
+
+def _tell_of_waiting(line: str) -> None:
+    print(f"fsck.lfs: {line}", file=sys.stderr, flush=True)
 
 
 def _print_progress(line: str) -> None:

@@ -18,13 +18,12 @@ from typing import NoReturn
 
 from lfs.device.base import BlockDevice
 from lfs.device.file import FileDevice
-from lfs.device.lock import ImageLock
 from lfs.errors import FilesystemError, FormatError, UsageError
 from lfs.format import format_device
 from lfs.ondisk import FORMAT_VERSION, Superblock, backup_superblock_offset_bytes
 from mkfs.geometry import RESERVED_PERCENT_MAX, format_size, parse_size, plan
 from mkfs.signatures import HEAD_BYTES, TAIL_BYTES, find_signature, wipe_signatures
-from mkfs.target import create_image, final_size_bytes, refuse_used, resize_image
+from mkfs.target import create_image, final_size_bytes, refuse_swap, resize_image
 
 LABEL_BYTES_MAX = 64
 LOCK_WAIT_SECONDS = 10.0
@@ -179,7 +178,7 @@ def _make_new(options: argparse.Namespace) -> tuple[Superblock, int]:
         return superblock, size_bytes
     create_image(path, size_bytes)
     try:
-        with ImageLock(path), contextlib.closing(FileDevice(path)) as device:
+        with contextlib.closing(FileDevice(path)) as device:
             write_filesystem(device, superblock, options.discard)
     except BaseException:
         path.unlink(missing_ok=True)
@@ -193,24 +192,30 @@ def _make_on_existing(options: argparse.Namespace) -> tuple[Superblock, int]:
     Returns the superblock and the size of the target in bytes.
     """
     path: Path = options.target
-    refuse_used(path)
-    with ImageLock(path, wait_seconds=LOCK_WAIT_SECONDS):
-        with contextlib.closing(FileDevice(path, read_only=True)) as device:
-            found = None if options.force else find_signature(device)
-            if found is not None:
-                raise UsageError(f"{path} holds {found}: use -f to overwrite it")
-            size_bytes = final_size_bytes(device, options.size_bytes, options.force)
-            resized = size_bytes != device.size_bytes
+    refuse_swap(path)
+    opened = FileDevice(
+        path,
+        read_only=options.dry_run,
+        wait_seconds=LOCK_WAIT_SECONDS,
+        on_wait=None if options.quiet else _tell_of_waiting,
+    )
+    with contextlib.closing(opened) as device:
+        found = None if options.force else find_signature(device)
+        if found is not None:
+            raise UsageError(f"{path} holds {found}: use -f to overwrite it")
+        size_bytes = final_size_bytes(device, options.size_bytes, options.force)
         superblock = _plan(options, size_bytes)
         if options.dry_run:
             return superblock, size_bytes
-        # First the claim, which the kernel refuses for a disk in use, then the change.
-        with contextlib.closing(FileDevice(path)) as device:
-            if resized:
-                resize_image(path, size_bytes)
-                device.size_bytes = size_bytes
-            write_filesystem(device, superblock, options.discard)
+        if size_bytes != device.size_bytes:
+            resize_image(path, size_bytes)
+            device.size_bytes = size_bytes
+        write_filesystem(device, superblock, options.discard)
     return superblock, size_bytes
+
+
+def _tell_of_waiting(line: str) -> None:
+    print(f"mkfs.lfs: {line}", file=sys.stderr, flush=True)
 
 
 def layout_lines(path: Path, superblock: Superblock, device_bytes: int) -> Iterator[str]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import os
+import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from lfs.cli.extents import Extent, read_extents
 from lfs.device.file import FileDevice
-from lfs.device.lock import ImageLock
 from lfs.errors import FilesystemError, FormatError, UsageError
 from lfs.filesystem import Filesystem, Options
 from lfs.ondisk import ROOT_INO
@@ -80,15 +81,17 @@ def image_file_maps(image: str, paths: Sequence[str]) -> list[FileMap]:
 
     Raises UsageError, FilesystemError.
     """
-    with ImageLock(image, exclusive=False, wait_seconds=_LOCK_WAIT_SECONDS):
-        device = FileDevice(image, read_only=True)
+    opened = FileDevice(image, True, wait_seconds=_LOCK_WAIT_SECONDS, on_wait=_tell_of_waiting)
+    with contextlib.closing(opened) as device:
         try:
             filesystem = Filesystem.mount(device, 0, Options(read_only=True, atime="noatime"))
             return [_image_file_map(filesystem, path) for path in paths]
         except FormatError as error:
             raise UsageError(f"{image}: {error}") from error
-        finally:
-            device.close()
+
+
+def _tell_of_waiting(line: str) -> None:
+    print(f"lfs: {line}", file=sys.stderr, flush=True)
 
 
 def _image_file_map(filesystem: Filesystem, path: str) -> FileMap:

@@ -9,6 +9,9 @@ filled ahead of commits (``lfs.device.holes``), and large writes begin before th
 After a failed ``fdatasync`` the kernel forgets which pages it could not write,
 and the next call succeeds without them.  Therefore a device that has failed one
 flush fails all later ones: what it holds is known again after the next open.
+
+Whoever opens an image has it to himself, or with other readers if he only reads
+(``lfs.device.lock``): who asks for a device need not think of locks.
 """
 
 from __future__ import annotations
@@ -20,11 +23,13 @@ import fcntl
 import os
 import stat
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lfs.device.base import BlockDevice, Buffer
 from lfs.device.holes import HoleFiller
+from lfs.device.identity import places_of
+from lfs.device.lock import ImageLock, InUseError, until_free
 from lfs.device.writeback import WRITEBACK_BYTES_MIN, Writeback
 from lfs.errors import DeviceError, UsageError
 
@@ -51,16 +56,29 @@ def _device_error(error: OSError, request: str, offset_bytes: int) -> DeviceErro
 class FileDevice(BlockDevice):
     """A device over the image file or block device ``path``.  One thread writes at a time."""
 
-    def __init__(self, path: str | Path, read_only: bool = False) -> None:
-        """Open ``path``; its size is what it is now, in whole ``align_bytes``.
+    def __init__(
+        self,
+        path: str | Path,
+        read_only: bool = False,
+        *,
+        wait_seconds: float = 0.0,
+        on_wait: Callable[[str], None] | None = None,
+    ) -> None:
+        """Open ``path`` and lock it; its size is what it is now, in whole ``align_bytes``.
 
-        Raises UsageError when it cannot be opened, is no file and no block
-        device, or is a block device that the system uses (mounted, part of an
-        array) and ``read_only`` is not set.
+        Nobody else may have it open, but for reading if ``read_only``, until it is
+        closed or the process ends.  It is waited for up to ``wait_seconds``, and
+        ``on_wait`` gets a line that says for whom once that takes longer than a moment.
+
+        Raises UsageError when it cannot be opened, is no file and no block device, or
+        is in use: by whoever has opened it so under this or another name, or, unless
+        ``read_only``, by the system (mounted, part of an array).
         """
         self.path = Path(path)
         self.read_only = read_only
-        self._descriptor = _open(self.path, read_only)
+        self._descriptor, self._lock = until_free(
+            lambda: _open_locked(self.path, read_only), wait_seconds, on_wait
+        )
         self._flush_error: DeviceError | None = None
         size_bytes = os.lseek(self._descriptor, 0, os.SEEK_END)
         self.size_bytes = size_bytes - size_bytes % self.align_bytes
@@ -69,19 +87,33 @@ class FileDevice(BlockDevice):
         self._writeback = Writeback(self._descriptor)
 
     def make_writable(self) -> None:
-        """Open what was opened read-only for writing too; raises UsageError.
+        """Open for writing what was opened read-only, or has been shared; raises UsageError.
 
-        It is the same file or disk, whatever its path leads to by now.
+        It is the same file or disk, whatever its path leads to by now.  Nobody else has
+        it open afterwards.
         """
         if not self.read_only:
+            self._lock.make_exclusive(self._descriptor)
             return
         if is_write_protected(self.path):
             raise UsageError(f"{self.path} is write-protected")
         again = _open(Path(f"/proc/self/fd/{self._descriptor}"), False, self.path)
-        self.close()
+        try:
+            self._lock.make_exclusive(again)
+        except BaseException:
+            os.close(again)
+            raise
+        self._close_descriptor()
         self._descriptor = again
         self._writeback = Writeback(again)
         self.read_only = False
+
+    def share(self) -> None:
+        """Let others read what is written to no more until ``make_writable``.
+
+        Raises UsageError.
+        """
+        self._lock.share()
 
     def fileno(self) -> int:
         """Return the descriptor; -1 once closed."""
@@ -159,7 +191,11 @@ class FileDevice(BlockDevice):
                 raise _device_error(error, "discard", offset_bytes) from error
 
     def close(self) -> None:
-        """Close the descriptor."""
+        """Close the descriptor and give the lock back."""
+        self._close_descriptor()
+        self._lock.release()
+
+    def _close_descriptor(self) -> None:
         self._writeback.close()
         if self._descriptor >= 0:
             descriptor, self._descriptor = self._descriptor, -1
@@ -191,6 +227,16 @@ def is_write_protected(path: str | Path) -> bool:
     return any(answer)
 
 
+def _open_locked(path: Path, read_only: bool) -> tuple[int, ImageLock]:
+    """Return a descriptor of ``path`` and the lock on it; raises UsageError."""
+    descriptor = _open(path, read_only)
+    try:
+        return descriptor, ImageLock(descriptor, path, not read_only)
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
 def _open(path: Path, read_only: bool, shown: Path | None = None) -> int:
     """Return a descriptor of ``path``; raises UsageError with one line that names ``shown``."""
     shown = shown or path
@@ -205,7 +251,9 @@ def _open(path: Path, read_only: bool, shown: Path | None = None) -> int:
         return os.open(path, flags | os.O_CLOEXEC)
     except OSError as error:
         if error.errno == errno.EBUSY:
-            raise UsageError(f"{shown} is in use by the system (mounted?)") from error
+            status = path.stat()
+            places = places_of(status, str(shown))
+            raise InUseError(shown, places, claimed=status.st_rdev) from error
         raise UsageError(f"cannot open {shown}: {error.strerror}") from error
 
 

@@ -1,152 +1,309 @@
-"""One lock on each image, held by whoever uses it.
+"""One lock on the bytes of an image, held by whoever uses it, however they are reached.
 
-The lock is ``flock(2)`` on a descriptor of the image or disk itself: nothing to
-clean up, gone with its last holder, and inherited by a daemon that forks.
-Writers hold it exclusively, read-only users share it.  Plain ``umount`` may
-return before the daemon has written its last checkpoint; therefore a lock is
-waited for, but for a bounded time, and then the holder is named.
+Theory.  A lock is taken at every place in which the image has its bytes
+(``lfs.device.identity``): the range of the file or device itself and of all that it is
+made of.  Writers hold it exclusively, read-only users share it.  So two users exclude
+each other when their bytes overlap, by whatever paths they came.  The locks are those
+of open file descriptions (``F_OFD_SETLK``): nothing to clean up, gone with their last
+holder, inherited by a daemon that forks, and sent to the server by NFS.
+
+What a lock can't tell the kernel can: a filesystem, or another user of a disk, has
+claimed it (``O_EXCL``).  A writer therefore claims the block device that it opens
+(``lfs.device.file``), and refuses bytes over which another device lies that somebody
+has claimed.  Claims also keep writers apart where the file behind a loop device can't
+be opened to lock it: it is another user's, or has no name any more.
+
+Plain ``umount`` may return before the daemon has written its last checkpoint; so what
+is in use may be waited for, but for a bounded time, and then the holder is named.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import logging
 import os
+import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
+from typing import TypeVar
 
+from lfs.device.holders import (
+    LockedRange,
+    describe_device,
+    describe_mount,
+    describe_process,
+    inode_as_listed,
+    is_locked,
+    listed_inode,
+)
+from lfs.device.identity import (
+    END,
+    Place,
+    loops_over,
+    partition_places,
+    partitions_of,
+    places_of,
+    whole_disk,
+)
 from lfs.errors import UsageError
 
+PATIENCE_SECONDS = 0.3
+"""How long to wait in silence: a daemon that is finishing takes no longer as a rule."""
 _POLL_SECONDS = 0.05
+_FLOCK = struct.Struct("@hhqqi4x")
+_UNSUPPORTED = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+_OPEN_FLAGS = os.O_NONBLOCK | os.O_CLOEXEC
+
+log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+
+class InUseError(UsageError):
+    """The image is somebody's; the text, which takes a while to find, names them."""
+
+    def __init__(
+        self,
+        path: Path,
+        places: list[Place],
+        locked: LockedRange | None = None,
+        claimed: int | None = None,
+    ) -> None:
+        """Take the image and the bytes that are locked, or the device that is claimed."""
+        super().__init__(path)
+        self._path = path
+        self._places = places
+        self._locked = locked
+        self._claimed = claimed
+
+    def __str__(self) -> str:
+        """Return the line for the user."""
+        return f"{self._path} is in use by {self._holder()}"
+
+    def may_pass(self) -> bool:
+        """Tell whether it is worth waiting: not for what the system itself has claimed."""
+        return self._claimed is None or self._process() is not None
+
+    def _holder(self) -> str:
+        process = self._process()
+        if process is None and self._claimed is not None:
+            return f"the system (mounted?){describe_device(self._claimed)}"
+        sources = {place.path for place in self._places} | {str(self._path)}
+        with suppress(OSError):
+            sources.add(os.path.realpath(self._path))
+            sources |= {loop.path for loop in loops_over(self._places)}
+        return (process or "another process") + describe_mount(sources)
+
+    def _process(self) -> str | None:
+        ranges = map(_locked_range, self._places) if self._locked is None else [self._locked]
+        found = (describe_process(locked) for locked in ranges if locked is not None)
+        return next((process for process in found if process is not None), None)
 
 
 class ImageLock:
-    """A lock on ``path``, held until ``release``, the end of ``with``, or the process's end."""
+    """A lock on an open image, held until ``release`` or the process's end."""
 
-    def __init__(
-        self, path: str | Path, *, exclusive: bool = True, wait_seconds: float = 10.0
-    ) -> None:
-        """Take the lock, shared unless ``exclusive``, within ``wait_seconds``.
+    def __init__(self, descriptor: int, path: Path, exclusive: bool) -> None:
+        """Lock the image that ``descriptor`` is open on, for writing too if ``exclusive``.
 
-        Raises UsageError when ``path`` cannot be opened, or when the time is
-        over; then the text names the holder where the system tells.
+        Raises InUseError, UsageError.  ``path`` is where it was opened.
         """
-        self.path = Path(path)
+        self._path = path
         try:
-            self._descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            self._places = places_of(os.fstat(descriptor), os.path.abspath(path))
         except OSError as error:
-            raise UsageError(f"cannot open {path}: {error.strerror}") from error
-        try:
-            self._acquire(exclusive, wait_seconds)
-        except BaseException:
-            self.release()
-            raise
-        self.exclusive = exclusive
+            raise UsageError(f"cannot tell what {path} is made of: {error.strerror}") from error
+        self._held = self._take(descriptor, exclusive)
 
-    def convert(self, exclusive: bool, wait_seconds: float = 0.0) -> None:
-        """Make the lock exclusive or shared, within ``wait_seconds``.
+    def make_exclusive(self, descriptor: int) -> None:
+        """Lock the same image exclusively by a descriptor that is open for writing.
 
-        Raises UsageError when others share it; then it stays as it was.  flock(2)
-        gives the old lock up before it asks for the new one, so that somebody else
-        may get in between and keep it: that is a UsageError too, without a lock.
+        Raises InUseError when others share it; then it stays shared.  The old lock has
+        to be given up first, so that somebody else may get in between and keep the
+        image: that is an InUseError too, without a lock.
         """
+        for held, place in self._held:
+            _set_lock(held, place, fcntl.F_UNLCK)
         try:
-            self._acquire(exclusive, wait_seconds)
-        except UsageError:
-            self._acquire(self.exclusive, wait_seconds)
+            taken = self._take(descriptor, True)
+        except InUseError:
+            self.share()
             raise
-        self.exclusive = exclusive
+        self.release()
+        self._held = taken
 
-    def _acquire(self, exclusive: bool, wait_seconds: float) -> None:
-        operation = (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB
-        deadline = time.monotonic() + wait_seconds
-        while True:
-            try:
-                fcntl.flock(self._descriptor, operation)
-                return
-            except BlockingIOError:
-                left = deadline - time.monotonic()
-            except OSError as error:
-                raise UsageError(f"cannot lock {self.path}: {error.strerror}") from error
-            if left <= 0:
-                holder = describe_holder(self.path) or "another process"
-                raise UsageError(f"{self.path} is in use by {holder}")
-            time.sleep(min(_POLL_SECONDS, left))
+    def share(self) -> None:
+        """Let others read the image; raises InUseError only without an earlier lock."""
+        for held, place in self._held:
+            self._lock(held, place, False)
 
     def release(self) -> None:
-        """Give the lock back; doing so twice is allowed.
+        """Close what the lock added to the image's own descriptor, which carries it too.
 
-        A child that inherited the descriptor keeps the lock.
+        Doing so twice is allowed.  A child that inherited the descriptors keeps the lock.
         """
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        for descriptor, _ in self._held:
+            os.close(descriptor)
+        self._held = []
 
-    def __enter__(self) -> ImageLock:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.release()
-
-
-def describe_holder(path: Path) -> str | None:
-    """Return who holds a lock on ``path``, as ``process 12 (mount.lfs a.img /mnt)``, or None.
-
-    Best effort: another user's processes may hide.
-    """
-    status = path.stat()
-    # The process that took the lock may have left it to a child, so those that
-    # have it now come first and what /proc/locks remembers second.
-    for pid in (*_pids_with_lock(status), *_pids_that_locked(status)):
-        command = _command_line(pid)
-        if command:
-            return f"process {pid} ({command})"
-    return None
-
-
-def _pids_with_lock(status: os.stat_result) -> Iterator[int]:
-    """Yield the processes with a descriptor of the file that carries a lock."""
-    own = os.getpid()
-    for process in Path("/proc").glob("[0-9]*"):
+    def _take(self, descriptor: int, exclusive: bool) -> list[tuple[int, Place]]:
+        held: list[tuple[int, Place]] = []
         try:
-            descriptors = list((process / "fd").iterdir())
-        except OSError:  # gone, or not ours to look at
-            continue
-        for descriptor in descriptors:
-            try:
-                same = os.path.samestat(descriptor.stat(), status)
-                locked = same and "FLOCK" in (process / "fdinfo" / descriptor.name).read_text()
-            except OSError:
-                continue
-            if locked and int(process.name) != own:
-                yield int(process.name)
-                break
+            for place in self._places:
+                opened = _opened(place, descriptor, exclusive and place.exact)
+                if opened is None:
+                    self._refuse_listed(place, exclusive)
+                    continue
+                held.append((opened, place))
+                self._lock(opened, place, exclusive and place.exact)
+            if exclusive:
+                self._refuse_claimed()
+        except BaseException:
+            for opened, place in held:
+                # The image's own descriptor, of which one is a copy, may stay open.
+                with suppress(OSError):
+                    _set_lock(opened, place, fcntl.F_UNLCK)
+                os.close(opened)
+            raise
+        return held
+
+    def _lock(self, descriptor: int, place: Place, exclusive: bool) -> None:
+        try:
+            _set_lock(descriptor, place, fcntl.F_WRLCK if exclusive else fcntl.F_RDLCK)
+        except OSError as error:
+            if error.errno in _UNSUPPORTED:
+                text = "%s can't be locked (%s): nothing keeps others from using it"
+                log.warning(text, place.path or self._path, error.strerror)
+            elif error.errno in (errno.EAGAIN, errno.EACCES):
+                locked = LockedRange(inode_as_listed(descriptor), place.start, place.end)
+                raise InUseError(self._path, self._places, locked) from None
+            else:
+                raise UsageError(f"cannot lock {self._path}: {error.strerror}") from error
+
+    def _refuse_listed(self, place: Place, exclusive: bool) -> None:
+        """Raise InUseError when a place that can't be opened is known to be locked."""
+        if place.is_disk or not exclusive:
+            return
+        inode = listed_inode(os.major(place.device), os.minor(place.device), place.ino)
+        locked = LockedRange(inode, place.start, place.end)
+        if is_locked(locked):
+            raise InUseError(self._path, self._places, locked)
+
+    def _refuse_claimed(self) -> None:
+        """Raise InUseError when a device with bytes of the image is claimed.
+
+        Of the disk that the image itself is, or is a part of, the kernel has decided that.
+        """
+        first = self._places[0]
+        own = whole_disk(first.device) if first.is_disk else None
+        below = [place for place in self._places if place.is_disk]
+        below = [place for place in below if own is None or whole_disk(place.device) != own]
+        for device in (*below, *loops_over(self._places)):
+            if _is_claimed(device, self._places):
+                raise InUseError(self._path, [*self._places, device], claimed=device.device)
 
 
-def _pids_that_locked(status: os.stat_result) -> Iterator[int]:
-    """Yield the processes that /proc/locks names for the file."""
-    device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+def until_free(
+    attempt: Callable[[], _T], wait_seconds: float, on_wait: Callable[[str], None] | None
+) -> _T:
+    """Return what ``attempt`` does once it raises no InUseError, or raise that in time.
+
+    ``on_wait`` gets one line when it takes longer than a moment.
+    """
+    start = time.monotonic()
+    told = on_wait is None
+    while True:
+        try:
+            return attempt()
+        except InUseError as error:
+            waited = time.monotonic() - start
+            if waited >= wait_seconds or (waited >= PATIENCE_SECONDS and not error.may_pass()):
+                raise
+            if not told and waited >= PATIENCE_SECONDS and on_wait is not None:
+                told = True
+                on_wait(f"{error}: waiting for up to {wait_seconds:g} seconds")
+        time.sleep(min(_POLL_SECONDS, max(0.0, start + wait_seconds - time.monotonic())))
+
+
+@contextmanager
+def locked_file(
+    path: str | Path, exclusive: bool = True, wait_seconds: float = 0.0
+) -> Iterator[None]:
+    """Hold the lock on a file that is no image but wants one; raises UsageError."""
     try:
-        lines = Path("/proc/locks").read_text().splitlines()
-    except OSError:
-        return
-    for line in lines:
-        fields = line.split()
-        if "FLOCK" in fields and device in fields:
-            yield int(fields[fields.index(device) - 1])
-
-
-def _command_line(pid: int) -> str:
-    """Return the command line of a process on one line; empty when it is gone."""
+        descriptor = os.open(path, (os.O_RDWR if exclusive else os.O_RDONLY) | _OPEN_FLAGS)
+    except OSError as error:
+        raise UsageError(f"cannot open {path}: {error.strerror}") from error
     try:
-        raw = Path(f"/proc/{pid}/cmdline").read_bytes()
+        lock = until_free(lambda: ImageLock(descriptor, Path(path), exclusive), wait_seconds, None)
+        try:
+            yield
+        finally:
+            lock.release()
+    finally:
+        os.close(descriptor)
+
+
+def _set_lock(descriptor: int, place: Place, kind: int) -> None:
+    """Set or give back the lock on a place; raises OSError, EAGAIN when it is another's."""
+    length = 0 if place.end >= END else place.end - place.start
+    request = _FLOCK.pack(kind, os.SEEK_SET, place.start, length, 0)
+    fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, request)
+
+
+def _opened(place: Place, descriptor: int, for_writing: bool) -> int | None:
+    """Return a descriptor to lock a place by, or None where there is no way to one.
+
+    The image's own file serves itself.  For a device it is the node that the kernel has
+    for it, where there is one: locks are on nodes, and there may be several.
+    """
+    own = os.fstat(descriptor)
+    is_own = place.is_of(own)
+    if not is_own or place.is_disk:
+        with suppress(OSError, ValueError):
+            status = os.stat(place.path)
+            if place.is_of(status) and not os.path.samestat(status, own):
+                flags = (os.O_RDWR if for_writing else os.O_RDONLY) | _OPEN_FLAGS
+                opened = os.open(place.path, flags)
+                if place.is_of(os.fstat(opened)):
+                    return opened
+                os.close(opened)
+    return os.dup(descriptor) if is_own else None
+
+
+def _is_claimed(device: Place, places: list[Place]) -> bool:
+    """Tell whether a device, or a partition of it with some of ``places``, is claimed."""
+    if not _is_busy(device):
+        return False
+    busy = [part for part in partitions_of(device.device) if _is_busy(part)]
+    overlapping = [
+        part
+        for part in busy
+        if any(a.overlaps(b) for a in partition_places(part.device) for b in places)
+    ]
+    return bool(overlapping) or not busy
+
+
+def _is_busy(device: Place) -> bool:
+    try:
+        os.close(os.open(device.path, os.O_RDONLY | os.O_EXCL | _OPEN_FLAGS))
+    except OSError as error:
+        return error.errno == errno.EBUSY
+    return False
+
+
+def _locked_range(place: Place) -> LockedRange | None:
+    """Return a place as lists of locks show it, or None when it can't be opened."""
+    try:
+        descriptor = os.open(place.path, os.O_RDONLY | _OPEN_FLAGS)
     except OSError:
-        return ""
-    text = raw.rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")
-    return " ".join(text.split())
+        return None
+    try:
+        if not place.is_of(os.fstat(descriptor)):
+            return None
+        return LockedRange(inode_as_listed(descriptor), place.start, place.end)
+    finally:
+        os.close(descriptor)

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from time import time_ns
 
 from lfs.device.file import FileDevice
-from lfs.device.lock import ImageLock
 from lfs.errors import FilesystemError, FormatError, UsageError
 from lfs.filesystem import Filesystem
 from lfs.fuse.options import Change, MountOptions, OptionError, parse_options
@@ -25,35 +24,13 @@ _SECOND_NS = 1_000_000_000
 log = logging.getLogger(__name__)
 
 
-class Image:
-    """The image under a mount, with its lock."""
-
-    def __init__(self, lock: ImageLock, device: FileDevice) -> None:
-        """Look after a lock and a device that are open."""
-        self._lock = lock
-        self._device = device
-
-    def make_writable(self) -> None:
-        """Be the only one who uses the image, and open it for writing; raises UsageError."""
-        self._lock.convert(exclusive=True)
-        try:
-            self._device.make_writable()
-        except UsageError:
-            self.share()
-            raise
-
-    def share(self) -> None:
-        """Let others look at the image, which nobody writes to any more; raises UsageError."""
-        self._lock.convert(exclusive=False)
-
-
 class Control:
     """Answers for the attributes by which a remount asks."""
 
     def __init__(
         self,
         filesystem: Filesystem,
-        image: Image,
+        image: FileDevice,
         options: MountOptions,
         set_interval: Callable[[float], None] = lambda _: None,
     ) -> None:

@@ -15,11 +15,12 @@ ends in the middle of the request that found out.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
+import sys
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from time import time_ns
 
@@ -28,13 +29,12 @@ import trio
 
 from lfs.device.base import BlockDevice
 from lfs.device.file import FileDevice
-from lfs.device.lock import ImageLock
 from lfs.errors import FilesystemError, FormatError, UsageError
 from lfs.filesystem import Filesystem, Options
 from lfs.fuse import latency, loop
 from lfs.fuse.background import INTERVAL_SECONDS_MAX, Background
 from lfs.fuse.committer import Committer
-from lfs.fuse.control import Control, Image
+from lfs.fuse.control import Control
 from lfs.fuse.kernel import connect, read_ahead
 from lfs.fuse.memory import keep_freed_memory, postpone_garbage_collection
 from lfs.fuse.mountpoint import (
@@ -76,30 +76,33 @@ def serve(request: MountRequest, ready: Callable[[], None]) -> None:
     options = request.options
     keep_freed_memory()
     try:
-        with ImageLock(
-            request.target, exclusive=not options.read_only, wait_seconds=LOCK_WAIT_SECONDS
-        ) as lock:
-            device = FileDevice(request.target, options.read_only)
-            image = Image(lock, device)
-            try:
-                if options.fault.plan:
-                    # A fifth of what a mount takes to start, and hardly any needs it.
-                    from lfs.fuse.faults import faulty
+        image = FileDevice(
+            request.target,
+            options.read_only,
+            wait_seconds=LOCK_WAIT_SECONDS,
+            on_wait=_tell_of_waiting,
+        )
+        with contextlib.closing(image):
+            if options.fault.plan:
+                # A fifth of what a mount takes to start, and hardly any needs it.
+                from lfs.fuse.faults import faulty
 
-                    with faulty(device, options.fault) as disk:
-                        _serve_device(request, image, disk, ready)
-                else:
-                    _serve_device(request, image, device, ready)
-            finally:
-                device.close()
+                with faulty(image, options.fault) as disk:
+                    _serve_device(request, image, disk, ready)
+            else:
+                _serve_device(request, image, image, ready)
     except UsageError as error:
         raise MountError(str(error)) from error
     except FormatError as error:
         raise MountError(f"{request.target}: {error}") from error
 
 
+def _tell_of_waiting(line: str) -> None:
+    print(f"mount.lfs: {line}", file=sys.stderr, flush=True)
+
+
 def _serve_device(
-    request: MountRequest, image: Image, device: BlockDevice, ready: Callable[[], None]
+    request: MountRequest, image: FileDevice, device: BlockDevice, ready: Callable[[], None]
 ) -> None:
     try:
         filesystem = Filesystem.mount(
@@ -136,7 +139,7 @@ def _turn_seconds(commit_seconds: float) -> float:
 
 def _show_strictatime(mount_point: str) -> None:
     mount = find_mount(mount_point)
-    with suppress(OSError):
+    with contextlib.suppress(OSError):
         if mount is not None:
             flags = mount.flags & ~sum(ATIME_FLAGS.values()) | STRICTATIME
             set_flags(mount.path, flags, of_mount_only=True)
@@ -167,7 +170,7 @@ class Session:
     """The connection to the kernel and the tasks that serve it."""
 
     def __init__(
-        self, request: MountRequest, image: Image, filesystem: Filesystem, device: BlockDevice
+        self, request: MountRequest, image: FileDevice, filesystem: Filesystem, device: BlockDevice
     ) -> None:
         """Serve ``filesystem``, which lies on ``device``, and by that on ``image``."""
         self._request = request
@@ -261,7 +264,7 @@ class Session:
 
     async def _leave(self) -> None:
         """Unmount while serving; stop serving when that takes too long."""
-        with trio.move_on_after(GRACE_SECONDS), suppress(MountError):
+        with trio.move_on_after(GRACE_SECONDS), contextlib.suppress(MountError):
             await trio.to_thread.run_sync(
                 unmount, self._request.mount_point, True, abandon_on_cancel=True
             )

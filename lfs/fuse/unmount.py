@@ -23,7 +23,6 @@ from lfs import __version__
 from lfs.cli.target import mounted_target
 from lfs.device.base import BlockDevice
 from lfs.device.file import FileDevice
-from lfs.device.lock import ImageLock
 from lfs.errors import DamageError, FormatError, UsageError
 from lfs.fuse.mountpoint import Mount, MountError, find_lfs, mounts, unmount
 from lfs.recovery import read_checkpoints, read_superblock
@@ -97,10 +96,8 @@ def _unmount_and_wait(directory: str, wait_seconds: float) -> None:
             f"{directory} is unmounted; its daemon had died, the next mount recovers", 2
         )
     try:
-        with (
-            ImageLock(target, exclusive=False, wait_seconds=wait_seconds),
-            contextlib.closing(FileDevice(target, read_only=True)) as device,
-        ):
+        image = FileDevice(target, True, wait_seconds=wait_seconds, on_wait=_tell_of_waiting)
+        with contextlib.closing(image) as device:
             clean = mount.read_only or is_clean(device)
     except (UsageError, FormatError, DamageError) as error:
         raise MountError(f"{directory} is unmounted, but: {error}", 2) from error
@@ -110,6 +107,10 @@ def _unmount_and_wait(directory: str, wait_seconds: float) -> None:
             " the next mount recovers; the system log says why",
             2,
         )
+
+
+def _tell_of_waiting(line: str) -> None:
+    print(f"umount.lfs: {line}", file=sys.stderr, flush=True)
 
 
 def _target(mount: Mount) -> str | None:

@@ -9,7 +9,7 @@ import pytest
 
 from lfs.cli import filefrag
 from lfs.cli.main import main
-from lfs.device.lock import ImageLock
+from lfs.device.lock import locked_file
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_main_image_in_use_is_refused(
     monkeypatch.setattr(filefrag, "_LOCK_WAIT_SECONDS", 0.0)
     image = tmp_path / "a.img"
     image.touch()
-    with ImageLock(image):
+    with locked_file(image):
         text = _refused(capsys, "filefrag", "--image", image, "f")
     assert text.startswith(f"{image} is in use by process {os.getpid()} ")
 

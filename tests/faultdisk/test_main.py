@@ -18,7 +18,7 @@ from faultdisk.sockets import UnixListener
 from lfs.checksum import checksum
 from lfs.device.fault.device import FaultDevice
 from lfs.device.fault.grammar import parse_plan
-from lfs.device.lock import ImageLock
+from lfs.device.lock import locked_file
 from lfs.device.memory import MemoryDevice
 from lfs.device.recording import Flush
 from lfs.device.write_log import WriteLog
@@ -285,7 +285,7 @@ def test_faultdisk_replay_that_cannot_be_done_changes_nothing(
     assert refused(capsys, "replay", log, small) == f"{log} is the log of a larger device"
     assert "No such file or directory" in refused(capsys, "replay", log, tmp_path / "none")
     assert "No such file or directory" in refused(capsys, "replay", tmp_path / "none", image)
-    with ImageLock(image):
+    with locked_file(image):
         assert f"{image} is in use by " in refused(capsys, "replay", log, image)
     assert image.read_bytes() == b"z" * (1 << 20)
     assert log.read_bytes() == before

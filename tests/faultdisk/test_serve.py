@@ -11,7 +11,7 @@ import pytest
 
 import faultdisk.serve as serve_command
 from faultdisk import serving
-from lfs.device.lock import ImageLock
+from lfs.device.lock import locked_file
 from lfs.device.recording import Flush, Mark, Write
 from lfs.device.write_log import read_events
 from tests.faultdisk.commands import Capture, refused
@@ -51,7 +51,7 @@ def test_faultdisk_serve_refuses_what_it_cannot_serve(
         "fault plan, line 1, column 1: 'loss': a probability from 0% to 100%, such as 0.1% or "
         "1:1000 is expected after it"
     )
-    with ImageLock(image):
+    with locked_file(image):
         assert f"{image} is in use by " in refused(capsys, *_nbd(tmp_path, image))
 
 
@@ -125,7 +125,7 @@ def test_faultdisk_serve_writes_over_nothing(
     assert refused(capsys, *_nbd(tmp_path, image, "--report", none)) == (
         f"cannot write the report {none}: No such file or directory"
     )
-    with ImageLock(log):
+    with locked_file(log):
         assert f"{log} is in use by " in refused(capsys, *_nbd(tmp_path, image, "--log", log))
     assert notes.read_text() == "precious"
     assert log.read_bytes() == before
@@ -209,7 +209,7 @@ def test_faultdisk_serve_in_the_background(tmp_path: Path, image: Path) -> None:
         assert faultdisk("show", place).startswith("plan    seed 3; cache 1M\n")
     finally:
         assert faultdisk("stop", place) == ""
-    with ImageLock(image, wait_seconds=0):
+    with locked_file(image):
         assert list(place.iterdir()) == []
 
 

@@ -16,17 +16,17 @@ import pytest
 import fsck.check
 import fsck.main
 from fsck.main import main
-from lfs.device.lock import ImageLock
+from lfs.device.lock import locked_file
 from lfs.device.memory import MemoryDevice
 from lfs.ondisk import SUPERBLOCK_OFFSET_BYTES, backup_superblock_offset_bytes
 from tests.fsck.samples import flip_block, sample
 
 HOLDER = """
 import sys, time
-from lfs.device.lock import ImageLock
-lock = ImageLock(sys.argv[1])
-print("held", flush=True)
-time.sleep(60)
+from lfs.device.lock import locked_file
+with locked_file(sys.argv[1]):
+    print("held", flush=True)
+    time.sleep(60)
 """
 
 
@@ -168,10 +168,11 @@ def test_main_lock_that_the_system_refuses_is_8(
     image: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
 
-    monkeypatch.setattr(fcntl, "flock", refuse)
-    assert refused(capsys, image) == (8, f"fsck.lfs: cannot lock {image}: No locks available\n")
+    monkeypatch.setattr(fcntl, "fcntl", refuse)
+    line = f"fsck.lfs: cannot lock {image}: Cannot allocate memory\n"
+    assert refused(capsys, image) == (8, line)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -245,7 +246,7 @@ def test_main_image_in_use_is_8_and_names_the_holder(
 
 
 def test_main_image_shared_with_another_reader_is_checked(image: Path) -> None:
-    with ImageLock(image, exclusive=False):
+    with locked_file(image, exclusive=False):
         assert exit_code(image) == 0
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from lfs.device.file import FileDevice
-from lfs.device.lock import ImageLock
+from lfs.device.lock import locked_file
 from lfs.fuse.mountpoint import find_mount
 from lfs.fuse.unmount import is_clean
 from tests.fuse.conftest import Mounter
@@ -30,7 +30,7 @@ def write_synced(path: Path, data: bytes) -> None:
 
 
 def clean(image: Path) -> bool:
-    with ImageLock(image, exclusive=False), contextlib.closing(FileDevice(image, True)) as device:
+    with contextlib.closing(FileDevice(image, True)) as device:
         return is_clean(device)
 
 
@@ -155,7 +155,7 @@ def test_umount_command_returns_when_the_image_is_clean(image: Path, mount: Moun
     done = run("lfs.fuse.unmount", mounted.path)
     assert (done.returncode, done.stderr) == (0, "")
     assert clean(image)
-    with ImageLock(image, wait_seconds=0):
+    with locked_file(image):
         pass
     assert mounted.process.wait(10) == 0
 

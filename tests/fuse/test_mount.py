@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from lfs.device.lock import ImageLock
+from lfs.device.lock import locked_file
 from lfs.fuse import session
 from lfs.fuse.mountpoint import MountError, find_mount
 from lfs.fuse.options import MountOptions
@@ -237,7 +237,7 @@ def test_mount_of_image_in_use_names_the_holder(
 ) -> None:
     monkeypatch.setattr(session, "LOCK_WAIT_SECONDS", 0.1)
     request = session.MountRequest(str(image), str(mount_point), MountOptions())
-    with ImageLock(image), pytest.raises(MountError) as caught:
+    with locked_file(image), pytest.raises(MountError) as caught:
         session.serve(request, lambda: None)
     assert caught.value.exit_code == 32
     assert f"{image} is in use by process {os.getpid()}" in str(caught.value)
@@ -373,7 +373,8 @@ _USER_WORK = """
 import os, pathlib, sys, time
 image, directory = sys.argv[1:]
 from mkfs.main import main as mkfs
-from lfs.device.lock import describe_holder
+from lfs.device.file import FileDevice
+from lfs.errors import UsageError
 from lfs.fuse.mount import main as mount
 from lfs.fuse.unmount import main as unmount
 assert mkfs(["-q", image, "64M"]) == 0
@@ -386,7 +387,10 @@ assert unmount([directory]) == 0
 assert not (path / "f").exists()
 assert mount([image, directory]) == 0
 assert (path / "f").read_text() == "content"
-os.kill(int(describe_holder(pathlib.Path(image)).split()[1]), 9)
+try:
+    FileDevice(image).close()
+except UsageError as error:
+    os.kill(int(str(error).split("in use by process ")[1].split()[0]), 9)
 while True:
     try:
         (path / "f").exists()
@@ -434,5 +438,5 @@ def test_mount_that_libfuse_refuses_says_why(image: Path, mount_point: Path) -> 
 
 
 def _unlocked(image: Path) -> bool:
-    with ImageLock(image, wait_seconds=1):
+    with locked_file(image, wait_seconds=1):
         return True

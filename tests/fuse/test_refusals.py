@@ -5,6 +5,7 @@ What needs nothing mounted runs in the test's own process.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Callable
@@ -172,7 +173,8 @@ def _change_superblocks(image: Path, **changes: int) -> None:
 
 
 def _wipe_checkpoints(image: Path) -> None:
-    superblock = read_superblock(FileDevice(image, read_only=True))
+    with contextlib.closing(FileDevice(image, read_only=True)) as device:
+        superblock = read_superblock(device)
     with image.open("r+b") as file:
         for offset in superblock.checkpoint_offset_bytes:
             file.seek(offset)

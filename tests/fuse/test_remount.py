@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import fsck.main
-from lfs.device.lock import ImageLock
+from lfs.device.lock import locked_file
 from lfs.fuse import remount as remount_module
 from lfs.fuse.mount import main
 from lfs.fuse.mountpoint import READ_ONLY, find_lfs, find_mount
@@ -89,7 +89,7 @@ def test_remount_writable_goes_on(image: Path, mount: Mounter) -> None:
     assert remount(mounted, "ro") == 0
     assert remount(mounted, "rw") == 0
     (mounted.path / "f").write_text("content")
-    with pytest.raises(Exception, match="is in use by"), ImageLock(image, wait_seconds=0):
+    with pytest.raises(Exception, match="is in use by"), locked_file(image):
         pass
     mounted.stop()
     mounted = mount(image, "-r")
@@ -188,7 +188,7 @@ def test_remount_writable_is_refused_while_another_mount_shares_the_image(
     assert find_lfs(str(first.path)).read_only
     # It still has its share of the lock.
     second.stop()
-    with pytest.raises(Exception, match="is in use by"), ImageLock(image, wait_seconds=0):
+    with pytest.raises(Exception, match="is in use by"), locked_file(image):
         pass
     assert remount(first, "rw") == 0
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lfs.device.base import BlockDevice
-from lfs.device.lock import ImageLock
+from lfs.device.lock import locked_file
 from lfs.errors import DeviceError, UsageError
 from lfs.ondisk import Superblock
 from mkfs import main as command
@@ -179,7 +179,7 @@ def test_mkfs_mounted_target_is_refused_even_if_forced(
     def refuse(path: Path) -> None:
         raise UsageError(f"{path} is mounted on /mnt")
 
-    monkeypatch.setattr(command, "refuse_used", refuse)
+    monkeypatch.setattr(command, "refuse_swap", refuse)
     assert _refused(capsys, "-f", image) == f"mkfs.lfs: {image} is mounted on /mnt"
     assert image.read_bytes() == bytes(16 << 20)
 
@@ -189,7 +189,7 @@ def test_mkfs_locked_target_is_refused_even_if_forced(
 ) -> None:
     monkeypatch.setattr(command, "LOCK_WAIT_SECONDS", 0.0)
     image.write_bytes(bytes(16 << 20))
-    with ImageLock(image, wait_seconds=0):
+    with locked_file(image):
         assert f"{image} is in use by " in _refused(capsys, "-f", image)
     assert image.read_bytes() == bytes(16 << 20)
 
@@ -295,7 +295,7 @@ def test_mkfs_other_error_of_the_system_is_one_line(
         raise OSError(errno.EMFILE, "Too many open files")
 
     image.write_bytes(bytes(16 << 20))
-    monkeypatch.setattr(command, "refuse_used", refuse)
+    monkeypatch.setattr(command, "refuse_swap", refuse)
     assert _refused(capsys, image) == f"mkfs.lfs: {image}: Too many open files"
 
 
