@@ -9,6 +9,7 @@ disk, then zeros.
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 
 from lfs.errors import DamageError, FilesystemError
 from lfs.inodes import Inode, InodeTable, Window, window_key
@@ -16,7 +17,7 @@ from lfs.ondisk import KIND_WINDOW, pack_key, unpack_key
 from lfs.space import SpaceRules
 from lfs.spans import Span, bytes_of, cut_around, put_blocks
 from lfs.volume import Volume
-from lfs.write_out import EXTENT_WRITE_OUT_BYTES, WriteOut
+from lfs.write_out import WriteOut
 
 FILE_BYTES_MAX = (1 << 63) - 1
 
@@ -128,8 +129,9 @@ class FileData:
         inode.size = max(inode.size, end)
         inode.mtime_ns = inode.ctime_ns = now_ns
         self._inodes.mark_dirty(inode)
-        if inode.dirty_extents.count * self._volume.block_bytes >= EXTENT_WRITE_OUT_BYTES:
-            self.write_out(inode, now_ns)
+        dirty_bytes = inode.dirty_extents.count * self._volume.block_bytes
+        if dirty_bytes >= self._volume.options.extent_bytes_max:
+            self.write_out([inode], now_ns)
         return size
 
     def fill(self, inode: Inode, data: bytes) -> None:
@@ -269,9 +271,9 @@ class FileData:
             self._inodes.with_dirty_blocks[inode.ino] = inode
             self._space.reservations.reserve(inode.dirty_extents.add(0, 1))
 
-    def write_out(self, inode: Inode, now_ns: int) -> None:
-        """Give the dirty data of one file its place now."""
-        self._write_out.place_all(self._write_out.take_dirty([inode]), now_ns)
+    def write_out(self, inodes: Sequence[Inode], now_ns: int) -> None:
+        """Give the dirty data of files its place now, all of it together."""
+        self._write_out.place_all(self._write_out.take_dirty(inodes), now_ns)
 
     # --------------------------------------------------------------- truncating
 

@@ -245,8 +245,7 @@ class Filesystem(Mounted):
         volume = self._volume
         dirty_bytes = self._space.reservations.dirty_blocks * volume.block_bytes
         if dirty_bytes >= volume.options.dirty_bytes_max:
-            for other in [*self._inodes.with_dirty_blocks.values()]:
-                self._data.write_out(other, now_ns)
+            self._data.write_out([*self._inodes.with_dirty_blocks.values()], now_ns)
         self._end()
         return written
 

@@ -54,6 +54,8 @@ class Options:
     checkpoint_interval_ns: int = 60 * SECOND_NS
     dirty_bytes_max: int = 32 << 20
     """Dirty data above this is written out before more is accepted."""
+    extent_bytes_max: int = 8 << 20
+    """Dirty data of one file above this is written out."""
     node_cache_bytes: int = 32 << 20
     inode_count_max: int = 16384
     """Clean inodes kept in memory."""

@@ -22,9 +22,6 @@ from lfs.space import SpaceRules
 from lfs.spans import buffers_of
 from lfs.volume import Volume
 
-EXTENT_WRITE_OUT_BYTES = 8 << 20
-"""A file's dirty data is written out early when it has grown to this."""
-
 _NEIGHBOUR_EXTENTS_MIN = 4
 
 

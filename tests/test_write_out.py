@@ -8,7 +8,6 @@ from lfs.imap import Imap
 from lfs.ondisk import BLOCK_DATA, window_blocks
 from lfs.segments.writer import HEAD_BULK
 from lfs.volume import Options
-from lfs.write_out import EXTENT_WRITE_OUT_BYTES
 from tests.disks import BLOCK_BYTES, Disk, data, problems
 
 MIB = 1 << 20
@@ -71,8 +70,8 @@ def test_write_out_of_truncated_data_never_happens() -> None:
 def test_write_out_comes_early_for_a_large_extent() -> None:
     disk = roomy_disk()
     disk.device.reset_counters()
-    ino = disk.make_file(b"file", data(1, EXTENT_WRITE_OUT_BYTES))
-    assert disk.device.written_bytes > EXTENT_WRITE_OUT_BYTES
+    ino = disk.make_file(b"file", data(1, Options().extent_bytes_max))
+    assert disk.device.written_bytes > Options().extent_bytes_max
     assert disk.device.flush_count == 0
     assert disk.filesystem.extents(ino) != []
 
@@ -230,3 +229,21 @@ def test_appending_looks_for_each_window_once(monkeypatch: pytest.MonkeyPatch) -
     for block in range(4, window_count * WINDOW_BLOCKS):
         disk.write(ino, block * BLOCK_BYTES, data(2, BLOCK_BYTES))
     assert len(lookups) <= 2 * window_count
+
+
+@pytest.mark.parametrize("size", [1500, BLOCK_BYTES])
+def test_dirty_limit_writes_small_files_together(size: int) -> None:
+    """However the dirty blocks are spread over files, no more is written than was reserved for."""
+    disk = roomy_disk(Options(dirty_bytes_max=MIB))
+    space = disk.filesystem._space
+    inos = [disk.make_file(b"file %d" % number) for number in range(MIB // BLOCK_BYTES)]
+    disk.sync()
+    disk.device.reset_counters()
+    for ino in inos[:-1]:
+        disk.write(ino, 0, bytes(size))
+    assert disk.device.write_count == 0
+    promised_blocks = space.pending_blocks()
+    disk.write(inos[-1], 0, bytes(size))
+    assert space.reservations.dirty_blocks == 0
+    assert MIB <= disk.device.written_bytes <= MIB * 9 // 8
+    assert disk.device.written_bytes <= (promised_blocks + 1) * BLOCK_BYTES

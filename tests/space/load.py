@@ -1,0 +1,304 @@
+"""One run of a load on a disk that it fills, and the promises of space held on it (P4).
+
+A run is told by its id, ``SCALE-SEED``: geometry, options, kinds of load and every
+request follow from it.  What must hold, whatever the geometry and the load:
+
+- a request is refused with ENOSPC or not at all, before anything of it was done, and
+  only while ``statfs`` says that there is no room for it;
+- what takes nothing from the disk is never refused: deleting, truncating, overwriting
+  what is on disk, renaming, changing attributes;
+- nothing ends in a volume that has failed: not write-out, commits, checkpoints,
+  cleaning, nor a mount after a crash;
+- after a sync and a mount, all that was accepted is read back.
+"""
+
+from __future__ import annotations
+
+import errno
+import random
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+from fsck.check import check_device
+from lfs.device.memory import MemoryDevice
+from lfs.errors import FilesystemError
+from lfs.filesystem import Filesystem, Options
+from lfs.format import format_device
+from lfs.ondisk import ROOT_INO, Superblock
+from mkfs.geometry import plan, smallest_device_bytes
+
+KIB = 1 << 10
+MIB = 1 << 20
+SECOND_NS = 1_000_000_000
+REGULAR = stat.S_IFREG | 0o644
+NAMES = (b"user.a", b"user.b", b"user." + b"n" * 200)
+_POOL_BYTES = 4 * MIB
+
+
+class Broken(AssertionError):
+    """A promise of space that a run found broken."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large the disks and limits of runs are."""
+
+    device_bytes_max: int
+    segments_most: int
+    requests: int
+    write_bytes_max: int
+    options: Callable[[random.Random], Options]
+
+
+def _small_options(choose: random.Random) -> Options:
+    dirty_bytes = choose.choice((32 * KIB, 128 * KIB, 512 * KIB, 2 * MIB))
+    return Options(
+        dirty_bytes_max=dirty_bytes,
+        extent_bytes_max=choose.choice((dirty_bytes // 4, dirty_bytes)),
+        inode_count_max=choose.choice((16, 16384)),
+    )
+
+
+SCALES = {
+    # Of a few MiB, with limits that a few hundred requests reach.
+    "small": Scale(6 * MIB, 96, 250, 96 * KIB, _small_options),
+    # What people have, with the limits that a mount has.
+    "real": Scale(768 * MIB, 4096, 60_000, 4 * MIB, lambda choose: Options()),
+}
+
+
+@cache
+def _pool() -> bytes:
+    return random.Random(0).randbytes(_POOL_BYTES)
+
+
+@dataclass
+class File:
+    """What a file must hold."""
+
+    names: list[tuple[int, bytes]]
+    content: bytearray
+    attributes: dict[bytes, bytes]
+    stored_bytes: int = 0
+    """Up to here the content has been committed: overwriting it takes nothing."""
+    has_holes: bool = False
+
+
+class Run:
+    """A disk, what it must hold, and the requests that are made of it."""
+
+    def __init__(self, run_id: str) -> None:
+        """Make the disk of ``run_id``."""
+        scale_name, _, seed = run_id.partition("-")
+        self.scale = SCALES[scale_name]
+        self.choose = random.Random(run_id)
+        self.layout = _layout(self.choose, self.scale)
+        self.options = self.scale.options(self.choose)
+        self.device = MemoryDevice(
+            -(-self.layout.device_blocks * self.layout.block_bytes // 4096) * 4096
+        )
+        format_device(self.device, self.layout, 0)
+        self.lines: list[str] = []
+        self.now_ns = 1
+        self.files: dict[int, File] = {}
+        self.directories: list[int] = [ROOT_INO]
+        self.number = 0
+        self.requests = 0
+        self.refused = 0
+        self.remounts = 0
+        self.filesystem = self._mount(self.device)
+        self.is_root = self.choose.random() < 0.5
+
+    # ------------------------------------------------------------------- the mount
+
+    def now(self) -> int:
+        """Return the time, which goes on by a millisecond."""
+        self.now_ns += SECOND_NS // 1000
+        return self.now_ns
+
+    def _mount(self, device: MemoryDevice) -> Filesystem:
+        filesystem = Filesystem.mount(device, self.now(), self.options, self.lines.append)
+        if filesystem.read_only:
+            raise Broken(f"the mount is read-only: {self.lines[-3:]}")
+        return filesystem
+
+    def remount(self) -> None:
+        """Unmount and mount again, or do without unmounting."""
+        self.remounts += 1
+        if self.choose.random() < 0.5:
+            self.filesystem.unmount(self.now())
+        else:
+            self.sync()
+        self.filesystem = self._mount(self.device)
+
+    def sync(self) -> None:
+        """Make everything durable."""
+        self.filesystem.sync(self.now())
+        self._note_stored()
+
+    def checkpoint(self) -> None:
+        """Write a checkpoint."""
+        self.filesystem.checkpoint(self.now())
+        self._note_stored()
+
+    def _note_stored(self) -> None:
+        for file in self.files.values():
+            file.stored_bytes = len(file.content)
+
+    # ------------------------------------------------------------------- requests
+
+    def grow(self, request: Callable[[], object], bytes_asked: int) -> bool:
+        """Make a request that may be refused for want of space; returns whether it was not."""
+        self.requests += 1
+        try:
+            request()
+        except FilesystemError as error:
+            self._check_refusal(error, bytes_asked)
+            self.refused += 1
+            return False
+        return True
+
+    def _check_refusal(self, error: FilesystemError, bytes_asked: int) -> None:
+        if error.errno != errno.ENOSPC or self.filesystem.read_only:
+            raise Broken(f"refused with {error!r}: {self.lines[-3:]}") from error
+        space = self.filesystem.statfs()
+        left = space.free_blocks if self.is_root else space.available_blocks
+        asked = bytes_asked // space.block_bytes + 6
+        if left > 2 * asked:
+            raise Broken(f"refused {asked} blocks while {left} are available") from error
+
+    def keep(self, request: Callable[[], object]) -> None:
+        """Make a request that takes nothing from the disk, and is never refused."""
+        self.requests += 1
+        try:
+            request()
+        except FilesystemError as error:
+            space = self.filesystem.statfs()
+            raise Broken(
+                f"refused with {error!r} what takes nothing; {space}: {self.lines[-3:]}"
+            ) from error
+
+    def data(self, length: int) -> bytes:
+        """Return ``length`` bytes that no other call returned."""
+        start = self.choose.randrange(_POOL_BYTES - length)
+        return _pool()[start : start + length]
+
+    def new_name(self) -> bytes:
+        """Return a name that was never used."""
+        self.number += 1
+        return b"%d" % self.number + b"-" * self.choose.choice((0, 0, 0, 100, 240))
+
+    def create(self) -> int | None:
+        """Create a file; returns its inode number, or None when refused."""
+        parent, name = self.choose.choice(self.directories), self.new_name()
+        made: list[int] = []
+
+        def request() -> None:
+            made.append(self.filesystem.create(parent, name, REGULAR, 0, 0, self.now()).ino)
+
+        if not self.grow(request, 2 * self.layout.block_bytes):
+            return None
+        self.files[made[0]] = File([(parent, name)], bytearray(), {})
+        return made[0]
+
+    def write(self, ino: int, offset: int, data: bytes) -> bool:
+        """Write; returns whether it was accepted."""
+        file = self.files[ino]
+
+        def request() -> None:
+            self.filesystem.write(ino, offset, data, self.now(), self.is_root)
+
+        if offset + len(data) <= file.stored_bytes and not file.has_holes:
+            self.keep(request)
+        elif not self.grow(request, len(data)):
+            return False
+        file.has_holes |= offset > len(file.content)
+        file.content.extend(bytes(max(0, offset - len(file.content))))
+        file.content[offset : offset + len(data)] = data
+        return True
+
+    def truncate(self, ino: int, size: int) -> None:
+        """Shorten a file."""
+        file = self.files[ino]
+        self.keep(lambda: self.filesystem.setattr(ino, self.now(), size=size))
+        del file.content[size:]
+        file.stored_bytes = min(file.stored_bytes, size)
+
+    def delete(self, ino: int) -> None:
+        """Remove a file with all its names."""
+        for name in self.files.pop(ino).names:
+            self.keep(lambda name=name: self.filesystem.unlink(*name, self.now()))  # type: ignore[misc]
+        self.keep(lambda: self.filesystem.forget(ino))
+
+    # ----------------------------------------------------------------- verification
+
+    def verify(self, filesystem: Filesystem) -> None:
+        """Compare all that ``filesystem`` holds with what was accepted."""
+        for ino, file in self.files.items():
+            found = filesystem.read(ino, 0, len(file.content) + 1, self.now_ns)
+            if found != file.content:
+                raise Broken(
+                    f"inode {ino} has {len(found)} bytes, {len(file.content)} were accepted, "
+                    f"the first difference is at {_difference(found, file.content)}"
+                )
+            for parent, name in file.names:
+                if filesystem.lookup(parent, name).ino != ino:
+                    raise Broken(f"the name {name!r} leads elsewhere")
+            attributes = {
+                name: filesystem.getxattr(ino, name) for name in filesystem.listxattr(ino)
+            }
+            if attributes != file.attributes:
+                raise Broken(f"attributes of inode {ino} differ")
+
+    def finish(self) -> None:
+        """Verify after a crash, check the disk, and remove everything."""
+        self.sync()
+        self.verify(self._mount(self.device.copy()))
+        self.remount()
+        self.verify(self.filesystem)
+        for ino in list(self.files):
+            self.delete(ino)
+        self.filesystem.unmount(self.now())
+        problems = check_device(self.device, data=True).problems
+        if problems:
+            raise Broken(f"fsck finds {[str(problem) for problem in problems[:3]]}")
+        self.filesystem = self._mount(self.device)
+        space = self.filesystem.statfs()
+        if space.free_blocks < space.total_blocks * 0.9 - len(self.directories) - 8:
+            raise Broken(f"not all space came back: {space}")
+
+
+def _difference(found: bytes, expected: bytearray) -> int:
+    pairs = enumerate(zip(found, expected, strict=False))
+    return next((i for i, (one, other) in pairs if one != other), min(len(found), len(expected)))
+
+
+def _layout(choose: random.Random, scale: Scale) -> Superblock:
+    """Choose a geometry that mkfs.lfs would make."""
+    most_bytes = scale.device_bytes_max
+    while True:
+        block_bytes = choose.choice((1, 1, 1, 2, 4, 4, 4, 8, 16, 32, 64)) * KIB
+        segment_bytes: int | None = block_bytes * choose.choice((64, 64, 64, 128, 256, 1024))
+        if segment_bytes is None:
+            least_bytes = 64 * MIB
+        else:
+            least_bytes = smallest_device_bytes(block_bytes, segment_bytes)
+        # Large blocks make large disks, which are filled by few requests.
+        if least_bytes <= most_bytes or choose.random() < 0.02:
+            break
+    most_bytes = max(most_bytes, least_bytes * 5 // 4)
+    most_bytes = min(most_bytes, least_bytes * scale.segments_most // 32)
+    device_bytes = choose.choice((least_bytes, choose.randrange(least_bytes, most_bytes + 1)))
+    device_bytes = -(-device_bytes // 4096) * 4096
+    return plan(
+        device_bytes,
+        block_bytes=block_bytes,
+        segment_bytes=segment_bytes,
+        reserved_basis_points=choose.choice((0, 500)),
+        uuid=bytes(16),
+        label=b"",
+        hash_seed=bytes(16),
+        created_ns=0,
+    )
