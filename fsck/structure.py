@@ -8,6 +8,8 @@ the other one does, because a crash may tear the one being written.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from fsck.image import Image, Run, RunTable
 from fsck.report import Report
 from fsck.space import Extents, Owner
@@ -28,6 +30,7 @@ from lfs.ondisk import (
     Checkpoint,
     Superblock,
     Usage,
+    UsagePage,
     backup_superblock_offset_bytes,
     block_seal_holds,
     block_sequence,
@@ -36,6 +39,7 @@ from lfs.ondisk import (
 )
 
 _CLEAN = Usage(0, 0, SEGMENT_CLEAN, 0)
+_NO_PAGE = UsagePage((), 0, 0, 0)
 
 
 # -------------------------------------------------------------------- superblocks
@@ -156,7 +160,8 @@ def read_usage(
 
     Reports pages that do not hold and impossible runs; None when a page is lost.
     """
-    reader = _RunReader(image, checkpoint, report)
+    places = _Places(image)
+    reader = _RunReader(image, checkpoint, places, report)
     per_page = usage_per_page(image.block_bytes)
     segment_count = image.superblock.segment_count
     page_count = -(-segment_count // per_page)
@@ -167,10 +172,20 @@ def read_usage(
             f"found {len(checkpoint.usage_pages)}",
         )
     complete = True
+    pages: list[Sequence[Usage] | None] = []
     for index in range(min(page_count, len(checkpoint.usage_pages))):
+        page = _read_usage_page(image, checkpoint, index, extents, report)
+        if page is not None and page.run_blocks and not places.add(page):
+            report.add(
+                "usage-page",
+                f"usage page {index}: lies in an impossible run of {page.run_blocks} blocks "
+                f"at {page.run_address}",
+                page.run_address,
+            )
+        complete = complete and page is not None
+        pages.append(None if page is None else page.entries)
+    for index, entries in enumerate(pages):
         entries_expected = min(per_page, segment_count - index * per_page)
-        entries = _read_usage_page(image, checkpoint, index, extents, report)
-        complete = complete and entries is not None
         reader.take_page(index * per_page, entries_expected, entries)
     reader.end(min(segment_count, len(checkpoint.usage_pages) * per_page))
     return reader.runs if complete else None
@@ -178,14 +193,14 @@ def read_usage(
 
 def _read_usage_page(
     image: Image, checkpoint: Checkpoint, index: int, extents: Extents, report: Report
-) -> list[Usage] | None:
-    """Return the entries of usage page ``index``, none if all are clean, None if it is lost."""
+) -> UsagePage | None:
+    """Return usage page ``index``, an empty one if all are clean, None if it is lost."""
     pointer = checkpoint.usage_pages[index]
     if pointer.address == 0:
-        return []
+        return _NO_PAGE
     try:
         raw = image.read_verified(pointer)
-        entries = unpack_usage_page(raw, index, image.filesystem_id, pointer.address)
+        page = unpack_usage_page(raw, index, image.filesystem_id, pointer.address)
     except (DamageError, DeviceError) as error:
         report.add("usage-page", f"usage page {index}: {error.strerror}", pointer.address)
         return None
@@ -199,7 +214,56 @@ def _read_usage_page(
             f"{checkpoint.next_sequence}, found {block_sequence(raw)}",
             pointer.address,
         )
-    return entries
+    return page
+
+
+class _Places:
+    """Where the usage pages lie themselves, which no entry counts.
+
+    A run may have been opened for some of them when its own page had been written
+    already: then that page has it as clean.
+    """
+
+    def __init__(self, image: Image) -> None:
+        self._image = image
+        self._runs: dict[int, list[int]] = {}
+        self._continued: set[int] = set()
+
+    def add(self, page: UsagePage) -> bool:
+        """Take the place of ``page``; tell whether its run is possible."""
+        image = self._image
+        segment_count, rest = divmod(page.run_blocks, image.segment_blocks)
+        segment, skew = divmod(page.run_address - image.first_block, image.segment_blocks)
+        is_power = segment_count > 0 and not segment_count & (segment_count - 1)
+        if rest or skew or not is_power or segment % segment_count:
+            return False
+        if not image.is_in_segments(page.run_address, page.run_blocks):
+            return False
+        run = self._runs.setdefault(segment, [segment_count, 0, 0])
+        run[1] += 1
+        run[2] = max(run[2], page.sequence)
+        self._continued.update(range(segment + 1, segment + segment_count))
+        return True
+
+    def are_in(self, first: int, count: int) -> bool:
+        """Tell whether a page lies in one of ``count`` segments from ``first`` on."""
+        used = (*self._runs, *self._continued)
+        return any(first <= segment < first + count for segment in used)
+
+    def completed(self, segment: int, entry: Usage) -> Usage:
+        """Return ``entry`` with what the places of the pages add to it."""
+        if segment in self._continued and entry.state == SEGMENT_CLEAN:
+            return Usage(0, 0, SEGMENT_CONTINUED, 0)
+        if segment not in self._runs:
+            return entry
+        segment_count, pages, sequence = self._runs[segment]
+        order = segment_count.bit_length() - 1
+        if entry.state == SEGMENT_CLEAN:
+            return Usage(pages, order, SEGMENT_RUN, sequence)
+        return entry._replace(
+            live_blocks=entry.live_blocks + pages,
+            last_sequence=max(entry.last_sequence, sequence),
+        )
 
 
 class _RunReader:
@@ -209,25 +273,28 @@ class _RunReader:
     ``_run_end`` belong to the last run and must be continued.
     """
 
-    def __init__(self, image: Image, checkpoint: Checkpoint, report: Report) -> None:
+    def __init__(
+        self, image: Image, checkpoint: Checkpoint, places: _Places, report: Report
+    ) -> None:
         self.runs = RunTable()
         self._segment_count = image.superblock.segment_count
         self._next_sequence = checkpoint.next_sequence
+        self._places = places
         self._report = report
         self._run_end = 0
 
-    def take_page(self, first: int, count: int, entries: list[Usage] | None) -> None:
+    def take_page(self, first: int, count: int, entries: Sequence[Usage] | None) -> None:
         """Take ``count`` segments from ``first`` on; ``entries`` is None when they are unknown."""
         if entries is None:
             self._run_end = 0
             return
-        if not entries and self._run_end <= first:
+        if not entries and self._run_end <= first and not self._places.are_in(first, count):
             return
         if len(entries) > count:
             self._bad(first, f"expected at most {count} entries in the page, found {len(entries)}")
         for offset in range(count):
             entry = entries[offset] if offset < len(entries) else _CLEAN
-            self._take(first + offset, entry)
+            self._take(first + offset, self._places.completed(first + offset, entry))
 
     def end(self, segment: int) -> None:
         """Take the end of the table: ``segment`` and those behind it are clean."""

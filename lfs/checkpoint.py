@@ -1,7 +1,7 @@
 """Checkpoints: the point from which the next mount starts.
 
 Order (ARCHITECTURE.md, "Order of writes"): a commit; the nodes of the new inode
-map; the usage pages, which count themselves; flush; the checkpoint region;
+map; the usage pages; flush; the checkpoint region;
 flush.  A crash anywhere before the region is whole leaves the older checkpoint
 and the log after it, which lead to the same tree.
 
@@ -29,6 +29,7 @@ from lfs.ondisk import (
     Checkpoint,
     Entry,
     Pointer,
+    UsagePage,
     pack_node,
     pack_usage_page,
 )
@@ -74,8 +75,7 @@ class Checkpointer:
         except DamageError as error:
             volume.fail(error)
             raise
-        while not self._write_usage(now_ns):
-            pass
+        self._write_usage(now_ns)
         sequence = volume.log.written_sequence
         volume.flush(sequence)
         self._write_region(now_ns, clean)
@@ -136,73 +136,55 @@ class Checkpointer:
 
     # -------------------------------------------------------------- usage table
 
-    def _write_usage(self, now_ns: int) -> bool:
-        """Write the usage pages that changed, by themselves included.
+    def _write_usage(self, now_ns: int) -> None:
+        """Write the usage pages that changed, in as many log writes as it takes.
 
-        Dropping the old copy of a page changes the page that counts it, so the
-        set is closed first; the pages are built when no count can change any
-        more.  Returns False when they could not be written: then the run where that
-        failed is counted by one of them, and all are to be written again.
+        They do not count themselves, so that where one goes changes no other.  What
+        their own log writes change of runs that they describe is dirty for the next
+        checkpoint; a mount finds it out from where the pages lie.
         """
         volume = self._volume
         usage = volume.usage
-        placement = self._reserve_for_pages()
         indices = sorted(usage.dirty_pages)
-        for index in indices:
-            if volume.usage_pages[index] != NO_BLOCK:
-                address = volume.usage_pages[index].address
-                usage.drop_metadata(address, volume.checkpoint_number + 2)
-        run = usage.run_of(placement.address)
-        usage.add_live(placement.payload_address, len(indices))
-        usage.touch_run(run, placement.sequence)
+        while indices:
+            placement = volume.reserve(HEAD_METADATA, len(indices), 0, len(indices), whole=False)
+            now = indices[: placement.payload_blocks]
+            if self._write_pages(now, placement, now_ns):
+                indices = indices[len(now) :]
+        usage.note_commit(volume.log.written_sequence, volume.log.open_runs())
+
+    def _write_pages(self, indices: list[int], placement: Placement, now_ns: int) -> bool:
+        """Write usage pages as one log write; tell whether that could be written."""
+        volume = self._volume
+        usage = volume.usage
+        head = placement.head
+        usage.touch_run(usage.run_of(placement.address), placement.sequence)
         blocks = []
         entries = []
+        pointers = []
         for address, index in enumerate(indices, placement.payload_address):
-            raw = pack_usage_page(
+            page = UsagePage(
                 usage.page_entries(index, volume.checkpoint_number + 1),
-                index,
-                volume.filesystem_id,
-                address,
                 placement.sequence,
-                volume.block_bytes,
+                head.run_address,
+                head.run_blocks,
             )
-            volume.usage_pages[index] = Pointer(address, checksum(raw))
+            raw = pack_usage_page(page, index, volume.filesystem_id, address, volume.block_bytes)
+            pointer = Pointer(address, checksum(raw))
             blocks.append(raw)
-            entries.append(Entry(BLOCK_USAGE, 0, 0, index, [volume.usage_pages[index].checksum]))
-        # The writer counts what it writes; these are in the pages already.
-        usage.drop_live(placement.payload_address, len(indices))
+            pointers.append(pointer)
+            entries.append(Entry(BLOCK_USAGE, 0, 0, index, [pointer.checksum]))
+        needed_until = volume.checkpoint_number + 2
         if not volume.emit(placement, entries, blocks, (), SUMMARY_CHECKPOINT, now_ns):
+            for pointer in pointers:
+                usage.drop_page(pointer.address, needed_until)
             return False
-        usage.dirty_pages.clear()
-        usage.note_commit(placement.sequence, volume.log.open_runs())
+        for index, pointer in zip(indices, pointers, strict=True):
+            before = volume.usage_pages[index]
+            if before != NO_BLOCK:
+                usage.drop_page(before.address, needed_until)
+            volume.usage_pages[index] = pointer
         return True
-
-    def _reserve_for_pages(self) -> Placement:
-        """Find a place for the usage pages that changed and for those this changes."""
-        usage = self._volume.usage
-        self._close_over_pages()
-        slack = 4
-        while True:
-            wanted = len(usage.dirty_pages) + slack
-            placement = self._volume.reserve(HEAD_METADATA, wanted, 0, wanted, whole=True)
-            usage.dirty_pages.add(usage.run_of(placement.address) // usage.per_page)
-            self._close_over_pages()
-            if len(usage.dirty_pages) <= wanted:
-                return placement
-            slack += len(usage.dirty_pages)
-
-    def _close_over_pages(self) -> None:
-        """Add the pages that count the old copies of pages about to be written."""
-        usage = self._volume.usage
-        todo = list(usage.dirty_pages)
-        while todo:
-            pointer = self._volume.usage_pages[todo.pop()]
-            if pointer == NO_BLOCK:
-                continue
-            counting = usage.run_of(pointer.address) // usage.per_page
-            if counting not in usage.dirty_pages:
-                usage.dirty_pages.add(counting)
-                todo.append(counting)
 
     # ------------------------------------------------------------------- region
 

@@ -42,6 +42,7 @@ from lfs.ondisk import (
     Checkpoint,
     Summary,
     Superblock,
+    UsagePage,
     backup_superblock_offset_bytes,
     unpack_key,
     unpack_usage_page,
@@ -133,7 +134,7 @@ class Recovery:
         volume.checkpoint_sequences = (checkpoints[-1].next_sequence, checkpoint.next_sequence)
         volume.next_ino = checkpoint.next_ino
         volume.inode_count = checkpoint.inode_count
-        self._load_usage(checkpoint)
+        self._load_usage(checkpoint, checkpoints[1:])
         volume.imap.adopt(checkpoint.imap_root, checkpoint.imap_root_level, checkpoint.node_count)
         if checkpoint.imap_root != NO_BLOCK:
             # Found now rather than at the first request: an older checkpoint may still do.
@@ -144,18 +145,25 @@ class Recovery:
             return
         self._roll_forward(checkpoint)
 
-    def _load_usage(self, checkpoint: Checkpoint) -> None:
+    def _load_usage(self, checkpoint: Checkpoint, older: Sequence[Checkpoint]) -> None:
         volume = self._volume
         if len(checkpoint.usage_pages) != volume.usage.page_count:
             raise FormatError("the checkpoint does not fit the superblock")
+        usage = volume.usage
+        pages: list[tuple[int, UsagePage]] = []
         for index, pointer in enumerate(checkpoint.usage_pages):
             if pointer == NO_BLOCK:
                 continue
             raw = volume.read_block(pointer)
-            entries = unpack_usage_page(raw, index, volume.filesystem_id, pointer.address)
-            volume.usage.load_page(index, entries, checkpoint.number)
+            page = unpack_usage_page(raw, index, volume.filesystem_id, pointer.address)
+            usage.load_page(index, page.entries, checkpoint.number)
             volume.usage_pages[index] = pointer
-        volume.usage.dirty_pages.clear()
+            pages.append((pointer.address, page._replace(entries=())))
+        usage.dirty_pages.clear()
+        for address, page in pages:
+            usage.load_place(address, page)
+        for pointer in older[0].usage_pages if older else ():
+            usage.keep_older_page(pointer.address, checkpoint.number + 1)
 
     # ------------------------------------------------------------- roll-forward
 

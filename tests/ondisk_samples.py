@@ -24,6 +24,7 @@ from lfs.ondisk import (
     Summary,
     Superblock,
     Usage,
+    UsagePage,
     WindowItem,
     XattrItem,
     pack_node,
@@ -147,7 +148,13 @@ def branches(draw: st.DrawFn) -> Branch:
 
 nodes = leaves() | branches()
 usages = st.builds(Usage, u32, st.integers(0, 255), st.integers(0, 255), u64, u16)
-usage_pages = st.lists(usages, max_size=usage_per_page(BLOCK_BYTES))
+usage_pages = st.builds(
+    UsagePage,
+    st.lists(usages, max_size=usage_per_page(BLOCK_BYTES)),
+    u64,
+    st.integers(ADDRESS - 100, ADDRESS),
+    st.integers(101, (1 << 32) - 1),
+)
 
 inode_items = st.builds(
     InodeItem,
@@ -193,8 +200,8 @@ def _pack_node(node: Leaf | Branch) -> bytes:
     return pack_node(node, FILESYSTEM_ID, ADDRESS, 12, BLOCK_BYTES)
 
 
-def _pack_usage_page(page: list[Usage]) -> bytes:
-    return pack_usage_page(page, 3, FILESYSTEM_ID, ADDRESS, 12, BLOCK_BYTES)
+def _pack_usage_page(page: UsagePage) -> bytes:
+    return pack_usage_page(page, 3, FILESYSTEM_ID, ADDRESS, BLOCK_BYTES)
 
 
 STRUCTURES = [

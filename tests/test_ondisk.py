@@ -13,6 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lfs import ondisk
+from lfs.errors import DamageError
 from lfs.ondisk import (
     Branch,
     Checkpoint,
@@ -22,6 +23,7 @@ from lfs.ondisk import (
     Summary,
     Superblock,
     Usage,
+    UsagePage,
     WindowItem,
     XattrItem,
     block,
@@ -257,12 +259,19 @@ def test_node_comes_back(node: Leaf | Branch) -> None:
 
 
 @given(usage_pages)
-@example([Usage(1, 2, 1, 3)] * ondisk.usage_per_page(BLOCK_BYTES))
-def test_usage_page_comes_back(page: list[Usage]) -> None:
-    raw = ondisk.pack_usage_page(page, 3, FILESYSTEM_ID, ADDRESS, 12, BLOCK_BYTES)
+@example(UsagePage([Usage(1, 2, 1, 3)] * ondisk.usage_per_page(BLOCK_BYTES), 9, ADDRESS, 1))
+def test_usage_page_comes_back(page: UsagePage) -> None:
+    raw = ondisk.pack_usage_page(page, 3, FILESYSTEM_ID, ADDRESS, BLOCK_BYTES)
     assert len(raw) == BLOCK_BYTES
     assert ondisk.unpack_usage_page(raw, 3, FILESYSTEM_ID, ADDRESS) == page
     assert ondisk.block_seal_holds(raw)
+
+
+@pytest.mark.parametrize("run", [(ADDRESS + 1, 64), (ADDRESS - 64, 64), (0, 0)])
+def test_usage_page_outside_the_run_that_it_names_is_damage(run: tuple[int, int]) -> None:
+    raw = ondisk.pack_usage_page(UsagePage([], 9, *run), 3, FILESYSTEM_ID, ADDRESS, BLOCK_BYTES)
+    with pytest.raises(DamageError, match="usage page run"):
+        ondisk.unpack_usage_page(raw, 3, FILESYSTEM_ID, ADDRESS)
 
 
 @given(window_items())

@@ -19,6 +19,7 @@ from lfs.ondisk import (
     Summary,
     Superblock,
     Usage,
+    UsagePage,
     block_seal_holds,
     pack_node,
     pack_usage_page,
@@ -118,7 +119,9 @@ def test_summary_any_flipped_bit_is_detected() -> None:
     "raw",
     [
         pack_node(Leaf([bytes(17)], [b"value"]), FILESYSTEM_ID, ADDRESS, 1, 1024),
-        pack_usage_page([Usage(1, 0, 1, 5)], 0, FILESYSTEM_ID, ADDRESS, 1, 1024),
+        pack_usage_page(
+            UsagePage([Usage(1, 0, 1, 5)], 1, ADDRESS - 5, 64), 0, FILESYSTEM_ID, ADDRESS, 1024
+        ),
     ],
     ids=["node", "usage_page"],
 )

@@ -12,6 +12,11 @@ cleaned while mounted, but what lives in it stays.  Once it is empty and free, t
 segments where the write failed stay withheld from the allocator.  The disk knows
 nothing of that: for the next mount they are segments like others.
 
+Usage pages.  What the pages of the table occupy is live here, but no page counts it: a
+checkpoint's pointers tell.  So a page that moves changes no other page, and what is
+packed first need not know where the rest will be (FORMAT.md, "Usage page").  A page is
+*dirty* when it differs from what the last checkpoint has of it.
+
 Large runs.  Runs up to ``order_max`` can be emptied with what the cleaner keeps for
 itself.  While there is a larger one, so many more clean blocks must be kept as it
 takes to empty it (``breakup_blocks``).
@@ -21,7 +26,7 @@ free units are exactly the clean segments that are not withheld; only the first
 segment of a run carries counts; an empty run that is not open never gains live
 blocks; a run without a log write (last sequence 0) has been given up, and is clean
 as soon as it is empty.
-Memory: 30 bytes a segment.
+Memory: 30 bytes a segment, and a number for each run with a usage page.
 """
 
 from __future__ import annotations
@@ -29,7 +34,7 @@ from __future__ import annotations
 import re
 from array import array
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from itertools import compress
 
 from lfs.alloc.buddy import BuddyAllocator
@@ -40,6 +45,7 @@ from lfs.ondisk import (
     SEGMENT_RUN,
     USAGE_OLD_METADATA,
     Usage,
+    UsagePage,
     usage_per_page,
 )
 
@@ -104,6 +110,8 @@ class UsageTable:
         self._first = array("i", [-1]) * segment_count
         self._order = bytearray(segment_count)
         self._state = bytearray(segment_count)
+        self._pages: dict[int, int] = {}
+        """How many usage pages lie in a run, of those that have any."""
         self._metadata_until = array("q", bytes(8 * segment_count))
         self._empty: set[int] = set()
         self._committed: deque[tuple[int, list[int]]] = deque()
@@ -116,7 +124,7 @@ class UsageTable:
 
     # ------------------------------------------------------------ loading and storing
 
-    def load_page(self, index: int, entries: list[Usage], checkpoint_number: int) -> None:
+    def load_page(self, index: int, entries: Sequence[Usage], checkpoint_number: int) -> None:
         """Take over usage page ``index`` of a checkpoint; raises DamageError when absurd."""
         base = index * self.per_page
         if base + len(entries) > self.segment_count:
@@ -130,6 +138,21 @@ class UsageTable:
             if entry.flags & USAGE_OLD_METADATA:
                 self._metadata_until[segment] = checkpoint_number + 1
             self.live_total += entry.live_blocks
+
+    def load_place(self, address: int, page: UsagePage) -> None:
+        """Take over where a usage page of the checkpoint lies; after all were loaded.
+
+        It may be a run that was opened when the page that describes it had been written.
+        Raises DamageError when that can't be.
+        """
+        self.claim_run(page.run_address, page.run_blocks, page.sequence)
+        self.add_pages(address, 1)
+
+    def keep_older_page(self, address: int, needed_until: int) -> None:
+        """Keep the run with a usage page of the older checkpoint until one is durable."""
+        run = self.run_of(address)
+        if run >= 0:
+            self._metadata_until[run] = max(self._metadata_until[run], needed_until)
 
     def _check_run(self, segment: int, entry: Usage) -> None:
         count = 1 << entry.order
@@ -149,12 +172,17 @@ class UsageTable:
             self.buddy.free_range(found.start(), found.end() - found.start())
 
     def page_entries(self, index: int, checkpoint_number: int) -> list[Usage]:
-        """Return the entries of usage page ``index`` for a checkpoint."""
+        """Return the entries of usage page ``index`` for a checkpoint.
+
+        It is no longer dirty: whatever changes later makes it so again.
+        """
+        self.dirty_pages.discard(index)
+        pages = self._pages
         base = index * self.per_page
         end = min(base + self.per_page, self.segment_count)
         return [
             Usage(
-                self._live[s],
+                self._live[s] - pages.get(s, 0),
                 self._order[s],
                 self._state[s],
                 self._last_sequence[s],
@@ -223,6 +251,28 @@ class UsageTable:
         self.drop_live(address, 1)
         if self._state[run] == SEGMENT_RUN:
             self._metadata_until[run] = max(self._metadata_until[run], needed_until)
+
+    def add_pages(self, address: int, count: int) -> None:
+        """Count ``count`` usage pages at ``address``, all in one run, as live."""
+        run = self._first[self.segment_of(address)]
+        assert run >= 0, address
+        self._live[run] += count
+        self._pages[run] = self._pages.get(run, 0) + count
+        self.live_total += count
+        self._empty.discard(run)
+
+    def drop_page(self, address: int, needed_until: int) -> None:
+        """Count a usage page as dead; its run stays until a checkpoint is durable."""
+        run = self._first[self.segment_of(address)]
+        self._live[run] -= 1
+        self._pages[run] -= 1
+        assert self._pages[run] >= 0, address
+        if not self._pages[run]:
+            del self._pages[run]
+        self.live_total -= 1
+        self._metadata_until[run] = max(self._metadata_until[run], needed_until)
+        if self._live[run] == 0:
+            self._note_empty(run)
 
     def has_live(self, address: int) -> bool:
         """Tell whether the run that holds ``address``, if any, has live blocks."""
@@ -302,11 +352,12 @@ class UsageTable:
 
     def touch_run(self, run: int, sequence: int) -> None:
         """Note that log write ``sequence`` went into ``run``."""
-        self._last_sequence[run] = sequence
-        self.dirty_pages.add(run // self.per_page)
+        if self._last_sequence[run] != sequence:
+            self._last_sequence[run] = sequence
+            self.dirty_pages.add(run // self.per_page)
 
     def claim_run(self, address: int, blocks: int, sequence: int) -> None:
-        """Roll-forward found a log write in the run at ``address``: the run is in use.
+        """Take the run at ``address``, where a log write or usage page was found, as in use.
 
         Runs that the checkpoint still lists there have lost all live blocks to the
         log; what the new run leaves of them stays empty.  Called after what the
@@ -319,7 +370,7 @@ class UsageTable:
             raise DamageError(f"log write in an impossible run at {address}")
         self._check_run(run, entry)
         if self._first[run] == run and self._order[run] == order:
-            self.touch_run(run, sequence)
+            self.touch_run(run, max(sequence, self._last_sequence[run]))
             return
         for segment in range(run, run + (1 << order)):
             if self._first[segment] >= 0:

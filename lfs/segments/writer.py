@@ -31,6 +31,7 @@ from lfs.checksum import CHECKSUM_BYTES
 from lfs.device.base import BlockDevice, Buffer
 from lfs.errors import DeviceError, FilesystemError
 from lfs.ondisk import (
+    BLOCK_USAGE,
     ENTRY_BYTES,
     SUMMARY_HEADER_BYTES,
     SUMMARY_JUMP,
@@ -319,7 +320,9 @@ class LogWriter:
             head.summary_next += placement.summary_blocks + blocks
         if not head.run_sequence:
             head.run_sequence = placement.sequence
-        if blocks:
+        if blocks and entries[0].kind == BLOCK_USAGE:
+            self._usage.add_pages(placement.payload_address, blocks)
+        elif blocks:
             self._usage.add_live(placement.payload_address, blocks)
         self._promised = head
         self._write(placement, entries, buffers, records, flags, time_ns, head.summary_next, blocks)

@@ -50,6 +50,7 @@ from lfs.ondisk import (
     Summary,
     Superblock,
     Usage,
+    UsagePage,
     XattrItem,
     backup_superblock_offset_bytes,
     chunk_bytes,
@@ -281,10 +282,10 @@ class ImageBuilder:
         sequence = self.next_sequence
         root = self._fill_nodes(levels, nodes, sequence)
         self._write(address, at, payload, (), SUMMARY_CHECKPOINT, True)
-        usages = self._usages(nodes, page)
-        page.content = pack_usage_page(
-            usages, 0, FILESYSTEM_ID, page.address, sequence, BLOCK_BYTES
-        )
+        usages = self._usages(nodes)
+        run = self.current
+        packed = UsagePage(usages, sequence, run.address, run.blocks)
+        page.content = pack_usage_page(packed, 0, FILESYSTEM_ID, page.address, BLOCK_BYTES)
         self.checkpoint_after = len(self.writes)
         self.checkpoint_value = Checkpoint(
             number=1,
@@ -295,7 +296,7 @@ class ImageBuilder:
             imap_root_level=len(levels) - 1,
             next_ino=max(self.inodes, default=0) + 1,
             inode_count=len(self.inodes),
-            live_block_count=sum(usage.live_blocks for usage in usages),
+            live_block_count=sum(usage.live_blocks for usage in usages) + 1,
             node_count=len(nodes),
             time_ns=TIME_NS,
             clean=False,
@@ -342,10 +343,11 @@ class ImageBuilder:
             below = pointers
         return below[0]
 
-    def _usages(self, nodes: list[Block], page: Block) -> list[Usage]:
+    def _usages(self, nodes: list[Block]) -> list[Usage]:
+        """Return the usage table; no page counts itself."""
         usages = [Usage(0, 0, SEGMENT_CLEAN, 0)] * SEGMENT_COUNT
         mapped = [each for blocks in self.blocks.values() for each in blocks.values()]
-        live = [each.address for each in (*mapped, *nodes, page)]
+        live = [each.address for each in (*mapped, *nodes)]
         for run in self.runs:
             end = run.address + run.blocks
             count = sum(run.address <= address < end for address in live)

@@ -5,7 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lfs.errors import DamageError
-from lfs.ondisk import SEGMENT_CLEAN, SEGMENT_CONTINUED, SEGMENT_RUN, USAGE_OLD_METADATA, Usage
+from lfs.ondisk import (
+    SEGMENT_CLEAN,
+    SEGMENT_CONTINUED,
+    SEGMENT_RUN,
+    USAGE_OLD_METADATA,
+    Usage,
+    UsagePage,
+)
 from lfs.segments.usage import UsageTable, cleaner_segments
 from tests.segments.logs import SEGMENT_BLOCKS, usage_table
 
@@ -300,6 +307,55 @@ def test_usage_dirty_pages_are_those_that_changed() -> None:
     usage.dirty_pages.clear()
     usage.add_live(usage.address_of(run), 1)
     assert usage.dirty_pages == {run // usage.per_page}
+
+
+def test_usage_page_that_moves_changes_no_page() -> None:
+    """Where pages lie is told by their pointers, so that any of them may be written first."""
+    usage = clean_table()
+    run, other = open_run(usage, 0, 10), open_run(usage, 0, 11)
+    usage.add_live(usage.address_of(run), 2)
+    before = usage.page_entries(0, 5)
+    usage.dirty_pages.clear()
+    usage.add_pages(usage.address_of(run) + 2, 3)
+    usage.add_pages(usage.address_of(other), 1)
+    usage.drop_page(usage.address_of(run) + 2, 6)
+    assert usage.live_blocks(run) == 4
+    assert usage.live_total == 5
+    assert usage.dirty_pages == set()
+    assert [entry._replace(flags=0) for entry in usage.page_entries(0, 5)] == before
+
+
+def test_usage_page_in_a_run_that_its_own_page_has_as_clean_is_found() -> None:
+    usage = clean_table()
+    entries = usage.page_entries(0, 5)
+    run = open_run(usage, 1, 20)
+    address = usage.address_of(run) + 3
+    loaded = usage_table()
+    loaded.load_page(0, entries, 5)
+    loaded.dirty_pages.clear()
+    loaded.load_place(address, UsagePage((), 20, usage.address_of(run), 2 * SEGMENT_BLOCKS))
+    loaded.finish_loading(())
+    assert loaded.live_blocks(run) == loaded.live_total == 1
+    assert loaded.run_blocks(run) == 2 * SEGMENT_BLOCKS
+    assert loaded.last_sequence(run) == 20
+    assert loaded.clean_blocks == usage.clean_blocks
+    # The table on disk lacks it, so the next checkpoint writes that page.
+    assert 0 in loaded.dirty_pages
+
+
+def test_usage_page_of_the_older_checkpoint_keeps_its_run() -> None:
+    usage = clean_table()
+    run = open_run(usage)
+    usage.add_pages(usage.address_of(run), 1)
+    usage.drop_page(usage.address_of(run), 0)
+    loaded = usage_table()
+    loaded.load_page(0, usage.page_entries(0, 6), 6)
+    loaded.keep_older_page(usage.address_of(run), 7)
+    loaded.finish_loading(())
+    loaded.release(LATE, LATE, 6)
+    assert states(loaded)[run] == SEGMENT_RUN
+    loaded.release(LATE, LATE, 7)
+    assert states(loaded)[run] == SEGMENT_CLEAN
 
 
 class Model:

@@ -19,7 +19,7 @@ import random
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 from fsck.check import check_device
 from lfs.device.memory import MemoryDevice
@@ -37,7 +37,7 @@ NAMES = (b"user.a", b"user.b", b"user." + b"n" * 200)
 _POOL_BYTES = 4 * MIB
 
 
-class Broken(AssertionError):
+class BrokenError(AssertionError):
     """A promise of space that a run found broken."""
 
 
@@ -91,14 +91,12 @@ class Run:
 
     def __init__(self, run_id: str) -> None:
         """Make the disk of ``run_id``."""
-        scale_name, _, seed = run_id.partition("-")
+        scale_name, _, _ = run_id.partition("-")
         self.scale = SCALES[scale_name]
         self.choose = random.Random(run_id)
-        self.layout = _layout(self.choose, self.scale)
+        device_bytes, self.layout = _layout(self.choose, self.scale)
         self.options = self.scale.options(self.choose)
-        self.device = MemoryDevice(
-            -(-self.layout.device_blocks * self.layout.block_bytes // 4096) * 4096
-        )
+        self.device = MemoryDevice(device_bytes)
         format_device(self.device, self.layout, 0)
         self.lines: list[str] = []
         self.now_ns = 1
@@ -121,7 +119,7 @@ class Run:
     def _mount(self, device: MemoryDevice) -> Filesystem:
         filesystem = Filesystem.mount(device, self.now(), self.options, self.lines.append)
         if filesystem.read_only:
-            raise Broken(f"the mount is read-only: {self.lines[-3:]}")
+            raise BrokenError(f"the mount is read-only: {self.lines[-3:]}")
         return filesystem
 
     def remount(self) -> None:
@@ -162,12 +160,12 @@ class Run:
 
     def _check_refusal(self, error: FilesystemError, bytes_asked: int) -> None:
         if error.errno != errno.ENOSPC or self.filesystem.read_only:
-            raise Broken(f"refused with {error!r}: {self.lines[-3:]}") from error
+            raise BrokenError(f"refused with {error!r}: {self.lines[-3:]}") from error
         space = self.filesystem.statfs()
         left = space.free_blocks if self.is_root else space.available_blocks
         asked = bytes_asked // space.block_bytes + 6
         if left > 2 * asked:
-            raise Broken(f"refused {asked} blocks while {left} are available") from error
+            raise BrokenError(f"refused {asked} blocks while {left} are available") from error
 
     def keep(self, request: Callable[[], object]) -> None:
         """Make a request that takes nothing from the disk, and is never refused."""
@@ -176,7 +174,7 @@ class Run:
             request()
         except FilesystemError as error:
             space = self.filesystem.statfs()
-            raise Broken(
+            raise BrokenError(
                 f"refused with {error!r} what takes nothing; {space}: {self.lines[-3:]}"
             ) from error
 
@@ -228,8 +226,8 @@ class Run:
 
     def delete(self, ino: int) -> None:
         """Remove a file with all its names."""
-        for name in self.files.pop(ino).names:
-            self.keep(lambda name=name: self.filesystem.unlink(*name, self.now()))  # type: ignore[misc]
+        for parent, name in self.files.pop(ino).names:
+            self.keep(partial(self.filesystem.unlink, parent, name, self.now()))
         self.keep(lambda: self.filesystem.forget(ino))
 
     # ----------------------------------------------------------------- verification
@@ -239,23 +237,25 @@ class Run:
         for ino, file in self.files.items():
             found = filesystem.read(ino, 0, len(file.content) + 1, self.now_ns)
             if found != file.content:
-                raise Broken(
+                raise BrokenError(
                     f"inode {ino} has {len(found)} bytes, {len(file.content)} were accepted, "
                     f"the first difference is at {_difference(found, file.content)}"
                 )
             for parent, name in file.names:
                 if filesystem.lookup(parent, name).ino != ino:
-                    raise Broken(f"the name {name!r} leads elsewhere")
+                    raise BrokenError(f"the name {name!r} leads elsewhere")
             attributes = {
                 name: filesystem.getxattr(ino, name) for name in filesystem.listxattr(ino)
             }
             if attributes != file.attributes:
-                raise Broken(f"attributes of inode {ino} differ")
+                raise BrokenError(f"attributes of inode {ino} differ")
 
     def finish(self) -> None:
         """Verify after a crash, check the disk, and remove everything."""
         self.sync()
         self.verify(self._mount(self.device.copy()))
+        self.checkpoint()
+        self._check_usage(self._mount(self.device.copy()))
         self.remount()
         self.verify(self.filesystem)
         for ino in list(self.files):
@@ -263,11 +263,17 @@ class Run:
         self.filesystem.unmount(self.now())
         problems = check_device(self.device, data=True).problems
         if problems:
-            raise Broken(f"fsck finds {[str(problem) for problem in problems[:3]]}")
+            raise BrokenError(f"fsck finds {[str(problem) for problem in problems[:3]]}")
         self.filesystem = self._mount(self.device)
         space = self.filesystem.statfs()
         if space.free_blocks < space.total_blocks * 0.9 - len(self.directories) - 8:
-            raise Broken(f"not all space came back: {space}")
+            raise BrokenError(f"not all space came back: {space}")
+
+    def _check_usage(self, mounted: Filesystem) -> None:
+        """Compare the usage table that a mount found with the one in memory."""
+        found, expected = mounted._volume.usage, self.filesystem._volume.usage
+        if [*found.partly_live(1.0)] != [*expected.partly_live(1.0)]:
+            raise BrokenError("the usage table found by a mount is not the one there was")
 
 
 def _difference(found: bytes, expected: bytearray) -> int:
@@ -275,8 +281,8 @@ def _difference(found: bytes, expected: bytearray) -> int:
     return next((i for i, (one, other) in pairs if one != other), min(len(found), len(expected)))
 
 
-def _layout(choose: random.Random, scale: Scale) -> Superblock:
-    """Choose a geometry that mkfs.lfs would make."""
+def _layout(choose: random.Random, scale: Scale) -> tuple[int, Superblock]:
+    """Choose the size of a device and a geometry that mkfs.lfs would make on it."""
     most_bytes = scale.device_bytes_max
     while True:
         block_bytes = choose.choice((1, 1, 1, 2, 4, 4, 4, 8, 16, 32, 64)) * KIB
@@ -292,7 +298,7 @@ def _layout(choose: random.Random, scale: Scale) -> Superblock:
     most_bytes = min(most_bytes, least_bytes * scale.segments_most // 32)
     device_bytes = choose.choice((least_bytes, choose.randrange(least_bytes, most_bytes + 1)))
     device_bytes = -(-device_bytes // 4096) * 4096
-    return plan(
+    return device_bytes, plan(
         device_bytes,
         block_bytes=block_bytes,
         segment_bytes=segment_bytes,
