@@ -266,7 +266,7 @@ class Lfs(FuseSystem):
         """Run mount.lfs in the foreground, so that its process is known."""
         options = ["-o", self.mount_options] if self.mount_options else []
         self.run_daemon(
-            our_tool("lfs.fuse.mount", "-f", self.medium, self.place, *options), " mounted on "
+            our_tool("lfs.fuse.mount", "-f", self.medium, self.place, *options), ": mounted\n"
         )
 
     def crash(self) -> None:

@@ -19,7 +19,8 @@ from faultdisk.nbd.server import NbdServer, listen, tcp_address
 from faultdisk.plans import read_plan
 from faultdisk.serving import Served, Service, serving
 from lfs.errors import UsageError
-from lfs.fuse.daemon import configure_logging, run_in_background
+from lfs.fuse.daemon import run_in_background
+from lfs.fuse.logs import configure_logging, finish_logging
 from lfs.fuse.mountpoint import MountError, prepare_mount_point
 
 SUBTYPE = "faultdisk"
@@ -77,11 +78,13 @@ def _serve(options: argparse.Namespace) -> None:
     )
 
     def start(ready: Ready) -> None:
-        configure_logging(options.foreground, False, "faultdisk")
+        configure_logging(options.foreground, False, "faultdisk", service.target)
         try:
             _run(service, open_door, ready)
         except UsageError as error:
             raise MountError(str(error), 1) from error
+        finally:
+            finish_logging()
 
     if options.foreground:
         start(lambda: None)

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from lfs import __version__
-from lfs.cli import filefrag, helpers, requests, sync
+from lfs.cli import filefrag, helpers, log, requests, sync
 from lfs.errors import FormatError, UsageError
 
-_COMMANDS = (filefrag, requests, sync, helpers)
+_COMMANDS = (filefrag, requests, log, sync, helpers)
 
 
 class _Parser(argparse.ArgumentParser):

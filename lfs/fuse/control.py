@@ -13,9 +13,11 @@ import os
 from collections.abc import Callable
 from time import time_ns
 
+from lfs.cli.log import LOG_ATTRIBUTE, format_lines
 from lfs.device.file import FileDevice
 from lfs.errors import FilesystemError, FormatError, UsageError
 from lfs.filesystem import Filesystem
+from lfs.fuse.logs import recent_lines
 from lfs.fuse.options import Change, MountOptions, OptionError, parse_options
 from lfs.fuse.remount import OPTIONS_ATTRIBUTE, REMOUNT_ATTRIBUTE
 
@@ -50,6 +52,8 @@ class Control:
             raise FilesystemError(errno.EPERM)
         if name == OPTIONS_ATTRIBUTE:
             return b"".join(os.fsencode(option) + b"\0" for option in self._options.given)
+        if name == LOG_ATTRIBUTE:
+            return format_lines(recent_lines())
         if not name.startswith(REMOUNT_ATTRIBUTE):
             raise FilesystemError(errno.EOPNOTSUPP)
         text = os.fsdecode(name.removeprefix(REMOUNT_ATTRIBUTE))

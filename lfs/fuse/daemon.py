@@ -11,13 +11,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import logging.handlers
 import os
 import signal
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
+from lfs.fuse.logs import finish_logging, where_to_look
 from lfs.fuse.mountpoint import MountError
 
 _READY = b"\0"
@@ -49,7 +47,7 @@ def _await(reader: int, child: int) -> None:
     if answer.startswith(_READY):
         return
     if not answer:
-        raise MountError("the daemon ended before the filesystem answered; see the system log")
+        raise MountError(f"the daemon ended before the filesystem answered; {where_to_look()}")
     raise MountError(answer[1:].decode(errors="replace"), answer[0])
 
 
@@ -74,6 +72,8 @@ def _run_child(start: Start, writer: int) -> int:
             os.write(writer, bytes([exit_code]) + str(error).encode(errors="replace"))
         _log_end(error)
         return exit_code
+    finally:
+        finish_logging()
     return 0
 
 
@@ -91,28 +91,3 @@ def _leave_terminal() -> None:
     for standard in (0, 1, 2):
         os.dup2(null, standard)
     os.close(null)
-
-
-def configure_logging(foreground: bool, debug: bool, command: str = "mount.lfs") -> None:
-    """Log in the name of ``command`` to the terminal, or to syslog where there is one."""
-    if foreground:
-        handler: logging.Handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter(f"{command}: %(message)s"))
-    else:
-        handler = _syslog_handler(command)
-    logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[handler])
-    # A line that cannot be logged must not disturb the filesystem.
-    logging.raiseExceptions = False
-
-
-def _syslog_handler(command: str) -> logging.Handler:
-    if not Path("/dev/log").exists():
-        return logging.NullHandler()
-    try:
-        handler = logging.handlers.SysLogHandler(
-            "/dev/log", facility=logging.handlers.SysLogHandler.LOG_DAEMON
-        )
-    except OSError:
-        return logging.NullHandler()
-    handler.ident = f"{command}[{os.getpid()}]: "
-    return handler

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import errno
 import functools
+import inspect
 import logging
+import os
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import pyfuse3
@@ -21,6 +23,15 @@ from pyfuse3 import FUSEError
 
 from lfs.errors import DamageError, DeviceError, FilesystemError
 from lfs.filesystem import Filesystem
+
+_INODES = {
+    "inode": "inode",
+    "parent_inode": "directory",
+    "parent_inode_old": "directory",
+    "parent_inode_new": "to directory",
+    "new_parent_inode": "to directory",
+}
+_OF_DIRECTORIES = ("readdir", "releasedir", "fsyncdir")
 
 log = logging.getLogger(__name__)
 
@@ -44,34 +55,59 @@ class Handlers(pyfuse3.Operations):
         """Return how many requests there have been."""
         return self.requests.total()
 
-    def failed_change(self, error: Exception) -> FUSEError:
+    def failed_change(self, error: Exception, about: str) -> FUSEError:
         """Return what the kernel is told about a change that ended with ``error``.
 
         A refusal left memory as it was.  After anything else nobody knows what
-        of the change is in memory, so no more may be written.
+        of the change is in memory, so no more may be written.  ``about`` is for the log.
         """
         if not isinstance(error, FilesystemError | FUSEError):
             self.filesystem.fail(RuntimeError(f"unexpected {error!r}"))
-        return refusal(error)
+        return refusal(error, about)
 
 
-def refusal(error: Exception) -> FUSEError:
-    """Return what the kernel is told about ``error``; log it unless a program is to blame."""
+def refusal(error: Exception, about: str) -> FUSEError:
+    """Return what the kernel is told about ``error``; log it unless a program is to blame.
+
+    The line begins with what the request was ``about``: which file, which place in it.
+    """
     if isinstance(error, FUSEError):
         return error
     if isinstance(error, FilesystemError):
         if isinstance(error, DamageError | DeviceError):
-            log.error("%s", error.strerror)
+            log.error("%s: %s", about, error.strerror)
         return FUSEError(error.errno or errno.EIO)
-    log.error("request failed unexpectedly", exc_info=error)
+    log.error("%s: failed unexpectedly", about, exc_info=error)
     return FUSEError(errno.EIO)
+
+
+def described(kind: str, arguments: Mapping[str, Any]) -> str:
+    """Return what a request was about: its kind, inode, name and place, as far as it has them.
+
+    ``arguments`` are those of its handler.
+    """
+    parts = [kind]
+    for name, label in _INODES.items():
+        if name in arguments:
+            parts.append(f"{label} {arguments[name]}")
+    if "fh" in arguments and "inode" not in arguments:
+        # Of a file it is twice the inode and a bit, of a directory the inode.
+        handle = arguments["fh"]
+        parts.append(f"inode {handle if kind in _OF_DIRECTORIES else handle >> 1}")
+    for name in ("name", "name_old", "name_new", "new_name"):
+        if isinstance(arguments.get(name), bytes):
+            parts.append(repr(os.fsdecode(arguments[name])))
+    if "off" in arguments:
+        length = arguments["size"] if "size" in arguments else len(arguments["buf"])
+        parts.append(f"bytes {arguments['off']}+{length}")
+    return " ".join(parts)
 
 
 def query(
     serve: Callable[Concatenate[H, P], T],
 ) -> Callable[Concatenate[H, P], Coroutine[Any, Any, T]]:
     """Make ``serve``, which changes nothing that a commit would log, a handler."""
-    return _handler(serve, lambda _, error: refusal(error))
+    return _handler(serve, lambda _, error, about: refusal(error, about))
 
 
 def change(
@@ -82,7 +118,7 @@ def change(
 
 
 def _handler(
-    serve: Callable[Concatenate[H, P], T], fail: Callable[[H, Exception], FUSEError]
+    serve: Callable[Concatenate[H, P], T], fail: Callable[[H, Exception, str], FUSEError]
 ) -> Callable[Concatenate[H, P], Coroutine[Any, Any, T]]:
     kind = serve.__name__
 
@@ -91,7 +127,8 @@ def _handler(
         try:
             return serve(self, *args, **kwargs)
         except Exception as error:
-            raise fail(self, error) from None
+            given = inspect.signature(serve).bind(self, *args, **kwargs).arguments
+            raise fail(self, error, described(kind, given)) from None
 
     functools.update_wrapper(handler, serve)
     return handler

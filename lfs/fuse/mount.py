@@ -19,7 +19,13 @@ from typing import NoReturn
 from lfs import __version__
 from lfs.device.file import is_write_protected
 from lfs.errors import UsageError
-from lfs.fuse.daemon import configure_logging, run_in_background
+from lfs.fuse.daemon import run_in_background
+from lfs.fuse.logs import (
+    SYSTEM_LOG,
+    configure_logging,
+    finish_logging,
+    is_system_log_there,
+)
 from lfs.fuse.mountpoint import MountError, prepare_mount_point
 from lfs.fuse.options import FaultOptions, MountOptions, OptionError, parse_options
 from lfs.fuse.remount import remount
@@ -126,15 +132,24 @@ def _mount(arguments: argparse.Namespace) -> None:
         # threads, which do not survive a fork, and cost the parent time.
         from lfs.fuse.session import MountRequest, serve
 
-        configure_logging(arguments.foreground, options.debug)
+        configure_logging(arguments.foreground, options.debug, about=f"{target} on {mount_point}")
         serve(MountRequest(target, mount_point, options), ready)
 
     if arguments.foreground:
-        start(lambda: None)
+        try:
+            start(lambda: None)
+        finally:
+            finish_logging()
         return
     run_in_background(start)
     if protected:
         print(f"mount.lfs: {target} is write-protected: mounted read-only", file=sys.stderr)
+    if not is_system_log_there():
+        print(
+            f"mount.lfs: no system log runs here ({SYSTEM_LOG}): lfs log {mount_point} shows"
+            " what the daemon has to say",
+            file=sys.stderr,
+        )
     if arguments.verbose:
         print(f"mount.lfs: {target} mounted on {mount_point}")
 

@@ -286,7 +286,7 @@ class LfsOperations(Handlers):
         try:
             answer = self._control(name, uid)
         except Exception as error:
-            raise self.failed_change(error) from None
+            raise self.failed_change(error, "remount") from None
         if self.filesystem.options.read_only:
             # A clean image has no orphans: what the kernel forgets of them is gone.
             self._orphans.clear()
@@ -357,13 +357,13 @@ class LfsOperations(Handlers):
     async def fsync(self, fh: int, datasync: bool) -> None:
         """Commit everything: a log has no cheaper way to make one file durable."""
         self.requests["fsync"] += 1
-        await self._commit()
+        await self._commit(f"fsync inode {fh >> 1}")
 
-    async def _commit(self) -> None:
+    async def _commit(self, about: str) -> None:
         try:
             await self._committer.commit()
         except Exception as error:
-            raise self.failed_change(error) from None
+            raise self.failed_change(error, about) from None
 
     # -------------------------------------------------------------- directories
 
@@ -379,7 +379,7 @@ class LfsOperations(Handlers):
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
         """Commit everything."""
         self.requests["fsyncdir"] += 1
-        await self._commit()
+        await self._commit(f"fsync inode {fh}")
 
     @query
     def readdir(self, fh: int, start_id: int, token: ReaddirToken) -> None:
@@ -398,7 +398,7 @@ class LfsOperations(Handlers):
                 entry = self._entry(filesystem.getattr(ino))
             except FilesystemError as error:
                 # One damaged inode does not hide the names of the others.
-                refusal(error)
+                refusal(error, f"list directory {fh}: inode {ino}")
                 entry = bare_entry(ino, file_type << 12)
             if not pyfuse3.readdir_reply(token, name, entry, cookie):
                 return
@@ -414,7 +414,7 @@ class LfsOperations(Handlers):
                 try:
                     self._forget_orphan(ino)
                 except Exception as error:
-                    self.failed_change(error)
+                    self.failed_change(error, f"remove inode {ino}")
 
     def _note_orphan(self, inode: Inode | None) -> None:
         if inode is not None and inode.nlink == 0:

@@ -36,6 +36,7 @@ from lfs.fuse.background import INTERVAL_SECONDS_MAX, Background
 from lfs.fuse.committer import Committer
 from lfs.fuse.control import Control
 from lfs.fuse.kernel import connect, read_ahead
+from lfs.fuse.logs import finish_logging
 from lfs.fuse.memory import keep_freed_memory, postpone_garbage_collection
 from lfs.fuse.mountpoint import (
     ATIME_FLAGS,
@@ -129,7 +130,7 @@ def _finish(request: MountRequest, filesystem: Filesystem) -> None:
             f"{error.strerror}",
             2,
         ) from error
-    log.info("%s unmounted", request.target)
+    log.info("unmounted")
 
 
 def _turn_seconds(commit_seconds: float) -> float:
@@ -163,6 +164,7 @@ def _end_at_once() -> None:
 
     The mount point answers ENOTCONN until it is unmounted.
     """
+    finish_logging()
     os._exit(PANIC_EXIT_CODE)
 
 
@@ -249,7 +251,7 @@ class Session:
             await trio.to_thread.run_sync(
                 _show_strictatime, self._request.mount_point, abandon_on_cancel=True
             )
-        log.info("%s mounted on %s", self._request.target, self._request.mount_point)
+        log.info("mounted")
         ready()
 
     async def _await_signal(

@@ -24,6 +24,7 @@ from lfs.cli.target import mounted_target
 from lfs.device.base import BlockDevice
 from lfs.device.file import FileDevice
 from lfs.errors import DamageError, FormatError, UsageError
+from lfs.fuse.logs import where_to_look
 from lfs.fuse.mountpoint import Mount, MountError, find_lfs, mounts, unmount
 from lfs.recovery import read_checkpoints, read_superblock
 from lfs.segments.reader import LogReader
@@ -104,7 +105,7 @@ def _unmount_and_wait(directory: str, wait_seconds: float) -> None:
     if not clean:
         raise MountError(
             f"{directory} is unmounted, but the last checkpoint of {target} is missing:"
-            " the next mount recovers; the system log says why",
+            f" the next mount recovers; {where_to_look()}",
             2,
         )
 

@@ -157,7 +157,8 @@ def test_faultdisk_serve_reports_on_standard_error_in_the_foreground(serve: Serv
         client.go()
         client.ask(0, 512, 512)
     assert served.signal(signal.SIGTERM) == 0
-    assert served.errors == "faultdisk: fault 1: error, read 512+512: EIO\n"
+    target = served.error_path.with_suffix(".img")
+    assert served.errors == f"faultdisk: {target}: fault 1: error, read 512+512: EIO\n"
     assert not served.place.exists()
 
 

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from lfs.fuse.clock import kernel_ns
+from lfs.fuse.logs import SYSTEM_LOG
 from lfs.fuse.mountpoint import MountError, find_mount, unmount
 from mkfs.main import main as mkfs
 
@@ -45,6 +46,12 @@ def run(module: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]
         timeout=WAIT_SECONDS,
         check=False,
     )
+
+
+def without_log_notice(text: str) -> str:
+    """Return what a command printed without the line about a machine that has no system log."""
+    lines = text.splitlines(keepends=True)
+    return "".join(line for line in lines if f"no system log runs here ({SYSTEM_LOG})" not in line)
 
 
 def wait_until(condition: object, what: str) -> None:
@@ -85,12 +92,16 @@ class MountedImage:
         if self.process.poll() is not None:
             return True
         # Not only mounted: the daemon has asked what it wants to know, too.
-        return " mounted on " in self.log[self._log_start :]
+        return ": mounted\n" in self.log[self._log_start :]
 
     @property
     def log(self) -> str:
         """Return what the daemon logged."""
         return self.log_path.read_text()
+
+    def await_log(self, text: str, count: int = 1) -> None:
+        """Return once the daemon has said ``text`` so often: lines come a little later."""
+        wait_until(lambda: self.log.count(text) >= count, f"the daemon says: {text}")
 
     @property
     def descriptor_count(self) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from lfs.fuse.daemon import run_in_background
+from lfs.fuse.logs import where_to_look
 from lfs.fuse.mountpoint import MountError, find_mount
 from tests.fuse.mounting import WAIT_SECONDS, environment, wait_until
 
@@ -32,7 +33,7 @@ def test_daemon_that_ends_at_once_is_told() -> None:
         run_in_background(lambda _: os._exit(3))
     assert caught.value.exit_code == 32
     assert str(caught.value) == (
-        "the daemon ended before the filesystem answered; see the system log"
+        f"the daemon ended before the filesystem answered; {where_to_look()}"
     )
 
 

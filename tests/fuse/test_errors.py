@@ -90,7 +90,12 @@ def test_damaged_block_is_an_error_for_its_file_alone(image: Path, mount: Mounte
     with pytest.raises(OSError, match="Input/output") as caught:
         (mounted.path / "bad").read_bytes()
     assert caught.value.errno == errno.EIO
-    assert "checksum" in mounted.log
+    mounted.await_log("checksum")
+    ino = (mounted.path / "bad").stat().st_ino
+    for line in mounted.log.splitlines():
+        if "checksum" in line:
+            assert line.startswith(f"mount.lfs: {image} on {mounted.path}: read inode {ino} bytes ")
+            assert ": data block " in line
     assert (mounted.path / "good").read_bytes() == CHUNK
     assert sorted(os.listdir(mounted.path)) == ["bad", "good"]
     (mounted.path / "bad").unlink()
@@ -133,7 +138,7 @@ def test_full_host_disk_is_an_error_and_keeps_what_was_synced(
     mounted = mount(image)
     synced = _fill_host(mounted)
     assert synced
-    assert "No space left" in mounted.log
+    mounted.await_log("No space left")
     for name in synced:
         assert (mounted.path / name).read_bytes() == CHUNK * 8
     done = run("lfs.fuse.unmount", mounted.path)

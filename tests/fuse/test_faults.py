@@ -84,7 +84,7 @@ def test_read_error_is_for_that_file_alone(image: Path, mount: Mounter, tmp_path
         os.read(file, 4096)
     os.close(file)
     assert (mounted.path / "two").read_bytes() == b"two" * 100_000
-    assert "fault 1: error, read" in mounted.log
+    mounted.await_log("fault 1: error, read")
     assert (mounted.path / "one").read_bytes() == b"one" * 100_000
     synced(mounted.path / "three", b"and it goes on")
 
@@ -96,6 +96,7 @@ def test_write_error_is_made_good_elsewhere(image: Path, mount: Mounter, tmp_pat
     synced(mounted.path / "before", b"before" * 10_000)
     trigger.touch()
     synced(mounted.path / "during", b"during" * 10_000)
+    mounted.await_log("written elsewhere", 2)
     assert mounted.log.count("written elsewhere") == 2
     lost = os.statvfs(mounted.path)
     mounted.kill()
@@ -133,6 +134,7 @@ def test_disk_that_takes_no_write_refuses_changes_and_serves_reads(
         with pytest.raises(OSError, match=os.strerror(code)) as refusal:
             (mounted.path / name).touch()
         assert refusal.value.errno == code
+    mounted.await_log("from now on")
     assert mounted.log.count("from now on") == 1
     mounted.stop()
     with closing(FileDevice(image, read_only=True)) as device:
@@ -147,7 +149,7 @@ def test_disk_that_takes_no_write_ends_the_daemon_if_asked_to(
     mounted = broken(image, mount, tmp_path, "errors=panic,")
     assert mounted.process.wait(10) == PANIC_EXIT_CODE
     assert mounted.log.count("ending at once") == 1
-    assert mounted.log.rstrip().splitlines()[-1].startswith("mount.lfs: ending at once: ")
+    assert ": ending at once: " in mounted.log.rstrip().splitlines()[-1]
     with pytest.raises(OSError, match=os.strerror(errno.ENOTCONN)):
         (mounted.path / "kept").read_bytes()
     unmount(str(mounted.path), lazily=True)
@@ -168,7 +170,7 @@ def test_flipped_bits_never_reach_a_program(image: Path, mount: Mounter) -> None
     os.close(file)
     refused = answers.count(None)
     assert refused
-    assert mounted.log.count("checksum differs") >= refused
+    mounted.await_log("checksum differs", refused)
     for number, answer in enumerate(answers):
         assert answer in (None, content[number << 16 : number + 1 << 16])
 
@@ -195,7 +197,7 @@ def test_power_cut_keeps_what_was_synced(image: Path, mount: Mounter, tmp_path: 
     assert run("faultdisk.main", "mark", control, "now").returncode == 0
     with pytest.raises(OSError, match="Input/output error"):
         synced(mounted.path / "late", b"too late")
-    assert "power cut" in mounted.log
+    mounted.await_log("power cut")
     with pytest.raises(OSError, match="Read-only"):
         (mounted.path / "later").touch()
     mounted.stop()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuse.mounting import environment, make_image
+from tests.fuse.mounting import environment, make_image, without_log_notice
 
 pytestmark = [
     pytest.mark.fuse,
@@ -64,7 +64,7 @@ def run(work: Path, script: str) -> list[str]:
         check=False,
     )
     assert done.returncode == 0, done.stdout
-    return done.stdout.splitlines()
+    return without_log_notice(done.stdout).splitlines()
 
 
 def write_fstab(work: Path, options: str) -> None:

@@ -93,7 +93,9 @@ def test_damage_is_an_input_output_error_and_one_line(
     _, handle = make_open(operations)
     with caplog.at_level(logging.ERROR):
         assert refused(operations.read(handle, 0, 10)) == errno.EIO
-    assert [record.getMessage() for record in caplog.records] == ["block 7: checksum differs"]
+    (record,) = caplog.records
+    about = f"read inode {handle >> 1} bytes 0+10"
+    assert record.getMessage() == f"{about}: block 7: checksum differs"
     assert not filesystem.read_only
 
 

@@ -20,6 +20,7 @@ from lfs.device.file import FileDevice
 from lfs.errors import LogDamageError
 from lfs.fuse import mount as mount_command
 from lfs.fuse import mountpoint, remount, unmount
+from lfs.fuse.logs import where_to_look
 from lfs.fuse.mountpoint import FLAGS, Mount, MountError
 from lfs.fuse.options import parse_options
 from lfs.ondisk import (
@@ -118,7 +119,7 @@ def test_mount_interrupted_is_2(capsys: Capture, monkeypatch: pytest.MonkeyPatch
 @pytest.fixture
 def mount_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a directory; mounts in the foreground leave the test's logging alone."""
-    monkeypatch.setattr(mount_command, "configure_logging", lambda *_: None)
+    monkeypatch.setattr(mount_command, "configure_logging", lambda *_, **__: None)
     path = tmp_path / "mnt"
     path.mkdir()
     return path
@@ -297,7 +298,7 @@ def test_umount_after_writing_failed_is_2(image: Path, mount: Mounter, capsys: C
     code, text = umount_refused(capsys, mounted.path)
     assert code == 2
     assert text.startswith(f"{mounted.path} is unmounted, but the last checkpoint of {image} is")
-    assert text.endswith("missing: the next mount recovers; the system log says why")
+    assert text.endswith(f"missing: the next mount recovers; {where_to_look()}")
     assert mounted.process.wait() == 2
     assert mounted.log.splitlines()[-1] == (
         f"mount.lfs: {image}: the last checkpoint failed, the next mount will recover: "

@@ -291,7 +291,7 @@ def test_remount_changes_the_commit_interval(image: Path, mount: Mounter) -> Non
     mounted = mount(image, "-o", "commit=3600")
     assert remount(mounted, "commit=7200,cleaner=greedy") == 0
     mounted.stop()
-    assert "remounted with commit=7200,cleaner=greedy" in mounted.log
+    mounted.await_log("remounted with commit=7200,cleaner=greedy")
 
 
 @fuse

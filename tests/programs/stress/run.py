@@ -31,7 +31,7 @@ _POLL_SECONDS = 0.2
 _HANG_SECONDS = 180.0
 _LOG_LINES = 20
 _EXPECTED_LINE = re.compile(
-    r"mount\.lfs: (\S+ mounted on \S+|\S+ unmounted|recovered \d+ commits? from the log)"
+    r"mount\.lfs: \S+ on \S+: (mounted|unmounted|recovered \d+ commits? from the log)"
 )
 
 Say = Callable[[str], None]
