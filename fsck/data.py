@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from fsck.image import Image
 from fsck.report import Report
-from lfs.checksum import checksum
 from lfs.errors import DamageError, DeviceError
+from lfs.ondisk import is_reserved, original_data
 
 BATCH_BYTES = 1 << 30
 BATCH_EXTENTS = 1 << 16
@@ -110,16 +110,17 @@ class DataVerifier:
         """Verify ``extent``, whose blocks begin at ``offset`` of ``raw``."""
         size = self._image.block_bytes
         expected = struct.unpack(f"<{extent.blocks}I", extent.checksums)
-        holds = True
-        for index, value in enumerate(expected):
-            found = checksum(raw[offset : offset + size])
-            offset += size
-            holds = found == value
-            if not holds:
-                text = f"expected checksum {value:#010x}, found {found:#010x}"
-                self._add_problem("data-checksum", extent, index, text)
-        if extent.zero_bytes and holds:
-            tail = raw[offset - extent.zero_bytes : offset]
+        stored = raw[offset : offset + extent.blocks * size]
+        data, failed = original_data(stored, expected, size)
+        for index in failed:
+            text = f"expected checksum {expected[index]:#010x}, found another"
+            self._add_problem("data-checksum", extent, index, text)
+        for index in range(extent.blocks):
+            if is_reserved(stored, index * size):
+                text = "the block begins like a summary, which data never does"
+                self._add_problem("data-reserved", extent, index, text)
+        if extent.zero_bytes and extent.blocks - 1 not in failed:
+            tail = data[len(data) - extent.zero_bytes :]
             if tail.strip(b"\0"):
                 text = f"expected {extent.zero_bytes} zero bytes past the file's size, found others"
                 self._add_problem("data-tail", extent, extent.blocks - 1, text)

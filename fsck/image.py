@@ -9,7 +9,7 @@ from typing import NamedTuple
 from lfs.checksum import checksum
 from lfs.device.base import BlockDevice
 from lfs.errors import DamageError
-from lfs.ondisk import Pointer, Summary, Superblock
+from lfs.ondisk import Pointer, Summary, Superblock, summary_blocks, summary_from_blocks
 
 
 class Image:
@@ -53,9 +53,10 @@ class Image:
         """Return the summary at ``address``; raises DamageError when there is none, DeviceError."""
         first = self.read(address)
         length = Summary.peek_bytes(first, self.filesystem_id, address)
-        blocks = -(-length // self.block_bytes)
+        blocks = summary_blocks(length, self.block_bytes)
         raw = first if blocks == 1 else first + self.read(address + 1, blocks - 1)
-        return Summary.unpack(raw[:length], self.filesystem_id, address)
+        raw = summary_from_blocks(raw, length, self.block_bytes, address)
+        return Summary.unpack(raw, self.filesystem_id, address)
 
     def segment(self, address: int) -> int:
         """Return the segment that holds ``address``."""

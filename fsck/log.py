@@ -16,9 +16,15 @@ from fsck.image import Image, Run, RunTable
 from fsck.overlay import Overlay
 from fsck.report import Report
 from fsck.space import IN_MOUNTED, Extents, Owner
-from lfs.checksum import checksum
 from lfs.errors import DamageError, DeviceError
-from lfs.ondisk import SUMMARY_COMMIT, SUMMARY_JUMP, SUMMARY_MAGIC, Checkpoint, Summary
+from lfs.ondisk import (
+    SUMMARY_COMMIT,
+    SUMMARY_JUMP,
+    SUMMARY_MAGIC,
+    Checkpoint,
+    Summary,
+    original_data,
+)
 
 SCAN_SEGMENTS_MAX = 4096
 SCAN_READ_BYTES = 1 << 20
@@ -259,12 +265,8 @@ def _payload_holds(image: Image, write: Summary) -> bool:
         raw = image.read(write.payload_address, write.payload_blocks)
     except (DamageError, DeviceError):
         return False
-    expected = (value for entry in write.entries for value in entry.checksums)
-    size = image.block_bytes
-    return all(
-        checksum(raw[index * size : (index + 1) * size]) == value
-        for index, value in enumerate(expected)
-    )
+    expected = [value for entry in write.entries for value in entry.checksums]
+    return not original_data(raw, expected, image.block_bytes)[1]
 
 
 def _complete_commits(image: Image, writes: list[Summary]) -> Log:

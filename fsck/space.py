@@ -5,7 +5,7 @@ owner.  It belongs to the state of the checkpoint, to the state a mount will
 show, or to both; each state must be free of overlaps by itself.  The usage
 table is held against the checkpoint, the only state it was written for.
 
-Extents are rows of six 64-bit columns in one array: a million of them take 48
+Extents are rows of seven 64-bit columns in one array: a million of them take 56
 MB, and NumPy sorts and counts them.
 """
 
@@ -32,7 +32,7 @@ IN_BOTH = IN_CHECKPOINT | IN_MOUNTED
 Numbers = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
-_COLUMNS = 6
+_COLUMNS = 7
 _CHECKSUM = struct.Struct("<I")
 
 
@@ -102,8 +102,8 @@ class Extents:
                 owner,
             )
             return False
-        tag = kind | states << 8 | version << 32
-        self._columns.extend((address, count, owner, key, checksum(checksums), tag))
+        tag = kind | states << 8
+        self._columns.extend((address, count, owner, key, checksum(checksums), tag, version))
         return True
 
     def add_block(self, kind: Owner, pointer: Pointer, key: int = 0) -> None:
@@ -132,8 +132,8 @@ class SortedExtents:
 
     def __getitem__(self, index: int) -> Extent:
         words = [int(word) & (1 << 64) - 1 for word in self._rows[index]]
-        address, count, owner, key, fingerprint, tag = words
-        kind, states, version = Owner(tag & 0xFF), tag >> 8 & 0xFF, tag >> 32
+        address, count, owner, key, fingerprint, tag, version = words
+        kind, states = Owner(tag & 0xFF), tag >> 8 & 0xFF
         return Extent(address, count, owner, key, fingerprint, kind, states, version)
 
     def select(self, chosen: Flags) -> SortedExtents:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from lfs.errors import DamageError, FilesystemError
 from lfs.inodes import Inode, InodeTable, Window, window_key
-from lfs.ondisk import KIND_WINDOW, pack_key, unpack_key
+from lfs.ondisk import KIND_WINDOW, VERSION_MAX, pack_key, unpack_key
 from lfs.space import SpaceRules
 from lfs.spans import Span, bytes_of, cut_around, put_blocks
 from lfs.volume import Volume
@@ -306,7 +306,7 @@ class FileData:
             self._cut_block(inode, kept_blocks, kept)
         self._drop_dirty(inode, from_block)
         self._unmap(inode, from_block, windows)
-        inode.version += 1
+        inode.version = min(inode.version + 1, VERSION_MAX)
         inode.size = size
         if size == 0:
             inode.inline = b""

@@ -4,9 +4,8 @@ Superblocks come last, so that a device is not taken for a filesystem before it
 is one.  Both checkpoint regions get a checkpoint, so that from the first moment
 either leads to the same tree.
 
-Whoever gives a filesystem the UUID of an earlier one on the same device must not find
-that one's log again, where its blocks could not be discarded.  So log writes are not
-numbered from 1 but from the time when the filesystem was made.
+What an earlier filesystem left on the device, whatever its UUID, has another
+``filesystem_id``: the caller draws a new one each time.
 """
 
 from __future__ import annotations
@@ -16,9 +15,6 @@ from lfs.filesystem import Filesystem
 from lfs.inodes import S_IFDIR
 from lfs.ondisk import Superblock, backup_superblock_offset_bytes
 from lfs.volume import Options, Volume
-
-_NS_PER_LOG_WRITE = 1 << 16
-"""Nobody writes log writes faster than that, on average since the filesystem was made."""
 
 
 def format_device(
@@ -41,7 +37,7 @@ def format_device(
     device.flush()
     volume = Volume(device, superblock, Options())
     volume.usage.finish_loading(())
-    volume.log.start(1 + max(0, superblock.created_ns) // _NS_PER_LOG_WRITE, 0, 0)
+    volume.log.start(1, 0, 0)
     filesystem = Filesystem(volume)
     filesystem.create_root(S_IFDIR | root_mode & 0o7777, root_uid, root_gid, now_ns)
     filesystem.checkpoint(now_ns)

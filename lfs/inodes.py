@@ -339,9 +339,10 @@ class InodeTable:
         return inode
 
     def create(self, fields: InodeFields) -> Inode:
-        """Make a new inode with the next inode number; it is dirty."""
+        """Make a new inode with the next number and this mount's generation; it is dirty."""
         volume = self._volume
         inode = Inode(volume.next_ino, fields)
+        inode.generation = volume.generation
         volume.next_ino += 1
         volume.inode_count += 1
         inode.access_list = inode.default_list = b""

@@ -15,6 +15,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 from dataclasses import replace
+from hashlib import blake2b
 from typing import Self
 
 from lfs.access import AccessLists
@@ -31,7 +32,15 @@ from lfs.inodes import InodeTable
 from lfs.maintenance import Maintenance
 from lfs.moving import Mover
 from lfs.namespace import Namespace
-from lfs.ondisk import KIND_ORPHAN, SYSTEM_INO, Checkpoint, Superblock, pack_key, unpack_key
+from lfs.ondisk import (
+    GENERATION_MAX,
+    KIND_ORPHAN,
+    SYSTEM_INO,
+    Checkpoint,
+    Superblock,
+    pack_key,
+    unpack_key,
+)
 from lfs.recovery import Recovery, read_checkpoints, read_superblock, require_writable
 from lfs.space import SpaceRules
 from lfs.volume import Options, Volume
@@ -40,6 +49,12 @@ from lfs.write_out import WriteOut
 
 def _ignore(message: str) -> None:
     """Report to nobody."""
+
+
+def _nonce(superblock: Superblock, checkpoint: Checkpoint, now_ns: int) -> int:
+    """Return a number that differs from mount to mount, if the clock does."""
+    text = f"{checkpoint.number} {checkpoint.next_sequence} {now_ns}".encode()
+    return int.from_bytes(blake2b(text, key=superblock.filesystem_id).digest()[:4], "little")
 
 
 class Mounted:
@@ -99,6 +114,8 @@ class Mounted:
         now_ns: int,
         options: Options | None = None,
         report: Callable[[str], None] = _ignore,
+        *,
+        nonce: int | None = None,
     ) -> Self:
         """Open the filesystem on ``device`` as of its last commit.
 
@@ -109,6 +126,10 @@ class Mounted:
         disk has no room for it twice, the filesystem is read-only.  Raises FormatError
         when there is no usable filesystem, LogDamageError and DamageError when it is
         damaged.
+
+        ``nonce``, 32 bits, becomes the generation of the inodes that this mount makes; no
+        two mounts of an image should have the same.  None derives one from ``now_ns`` and
+        the checkpoint.
         """
         options = options or Options()
         superblock = read_superblock(device)
@@ -117,6 +138,9 @@ class Mounted:
         if not checkpoints:
             raise FormatError("both checkpoint regions are damaged")
         filesystem, recovery = cls._recovered(device, superblock, options, report, checkpoints)
+        if nonce is None:
+            nonce = _nonce(superblock, checkpoints[0], now_ns)
+        filesystem._volume.generation = nonce & GENERATION_MAX
         filesystem._begin_mounted(recovery, now_ns)
         return filesystem
 

@@ -143,6 +143,8 @@ class Namespace:
         """Create the root directory, its own parent, as the first inode."""
         root = self._inodes.create(_new_fields(mode, uid, gid, now_ns, 0, ROOT_INO))
         assert root.ino == ROOT_INO
+        # The kernel has its own idea of the root before it asks, and never another one.
+        root.generation = 0
         return root
 
     def symlink(

@@ -77,6 +77,11 @@ def read_superblock(device: BlockDevice) -> Superblock:
         raise FormatError("not an lfs filesystem (no valid superblock)")
     superblock = max(found, key=lambda candidate: candidate.generation)
     unknown = superblock.incompatible & ~INCOMPATIBLE_KNOWN
+    if superblock.format_version < FORMAT_VERSION:
+        raise FormatError(
+            f"made by an older version of lfs (format {superblock.format_version}, "
+            f"this one knows {FORMAT_VERSION} only): copy its files with that version"
+        )
     if superblock.format_version > FORMAT_VERSION or unknown:
         raise FormatError(
             f"made by a newer version of lfs (format {superblock.format_version}, "

@@ -14,7 +14,7 @@ import errno
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from lfs.checksum import block_checksums, checksum
+from lfs.checksum import checksum
 from lfs.device.base import BlockDevice, Buffer
 from lfs.errors import DamageError, DeviceError, FilesystemError
 from lfs.imap import Imap
@@ -26,6 +26,7 @@ from lfs.ondisk import (
     Record,
     Superblock,
     inline_bytes_max,
+    original_data,
     window_blocks,
 )
 from lfs.segments.reader import LogReader
@@ -115,6 +116,8 @@ class Volume:
         cache = NodeCache(self.read_verified, self.filesystem_id, options.node_cache_bytes)
         self.imap = Imap(cache, NO_BLOCK, 0, 0)
         self.next_ino = 1
+        self.generation = 0
+        """Of the inodes that this mount makes: a number that a crash took back is used again."""
         self.inode_count = 0
         self.checkpoint_number = 0
         self.checkpoint_sequences = (1, 1)
@@ -149,15 +152,12 @@ class Volume:
         if not self.usage.holds(address, count):
             raise DamageError(f"data blocks {address}+{count}: not in a segment in use")
         raw = self.device.read(address * block_bytes, count * block_bytes)
-        if count == 1:
-            if checksum(raw) != checksums[0]:
-                raise DamageError(f"data block {address}: checksum differs")
+        if count == 1 and checksum(raw) == checksums[0]:
             return raw
-        found = block_checksums(raw, block_bytes)
-        if found != [*checksums]:
-            index = next(i for i in range(count) if found[i] != checksums[i])
-            raise DamageError(f"data block {address + index}: checksum differs")
-        return raw
+        data, failed = original_data(raw, checksums, block_bytes)
+        if failed:
+            raise DamageError(f"data block {address + failed[0]}: checksum differs")
+        return data
 
     # ------------------------------------------------------------------ writing
 

@@ -13,10 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lfs.alloc.scattered import ScatteredFiles
-from lfs.checksum import block_checksums, checksum
 from lfs.device.base import Buffer
 from lfs.inodes import Inode, InodeTable, Window
-from lfs.ondisk import BLOCK_DATA, Entry
+from lfs.ondisk import BLOCK_DATA, Entry, stored_block_checksum, stored_data
 from lfs.segments.writer import BULK_BLOCKS, HEAD_BULK, HEAD_MAIN, Placement
 from lfs.space import SpaceRules
 from lfs.spans import buffers_of
@@ -181,12 +180,16 @@ class WriteOut:
             checksums: list[int] = []
             for buffer in extent.buffers:
                 if type(buffer) is bytes and len(buffer) == block_bytes:
-                    checksums.append(checksum(buffer))
-                else:
-                    checksums += block_checksums(buffer, block_bytes)
+                    value = stored_block_checksum(buffer)
+                    if value is not None:
+                        checksums.append(value)
+                        buffers.append(buffer)
+                        continue
+                stored, values = stored_data(buffer, block_bytes)
+                checksums += values
+                buffers.append(stored)
             inode = extent.inode
             entries.append(Entry(BLOCK_DATA, inode.ino, inode.version, extent.first, checksums))
-            buffers += extent.buffers
             self._map_extent(inode, extent.first, checksums, address, windows)
             address += len(checksums)
         for (inode, index), window in windows.items():

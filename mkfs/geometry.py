@@ -133,6 +133,7 @@ def plan(
     uuid: bytes,
     label: bytes,
     hash_seed: bytes,
+    filesystem_id: bytes,
     created_ns: int,
 ) -> Superblock:
     """Return the superblock of a new filesystem on a device of ``device_bytes``.
@@ -169,4 +170,5 @@ def plan(
         reserved_basis_points=reserved_basis_points,
         created_ns=created_ns,
         hash_seed=hash_seed,
+        filesystem_id=filesystem_id,
     )

@@ -20,7 +20,12 @@ from lfs.device.base import BlockDevice
 from lfs.device.file import FileDevice
 from lfs.errors import FilesystemError, FormatError, UsageError
 from lfs.format import format_device
-from lfs.ondisk import FORMAT_VERSION, Superblock, backup_superblock_offset_bytes
+from lfs.ondisk import (
+    FILESYSTEM_ID_BYTES,
+    FORMAT_VERSION,
+    Superblock,
+    backup_superblock_offset_bytes,
+)
 from mkfs.geometry import RESERVED_PERCENT_MAX, format_size, parse_size, plan
 from mkfs.signatures import HEAD_BYTES, TAIL_BYTES, find_signature, wipe_signatures
 from mkfs.target import create_image, final_size_bytes, refuse_swap, resize_image
@@ -143,6 +148,7 @@ def _plan(options: argparse.Namespace, device_bytes: int) -> Superblock:
         uuid=options.uuid or uuid.uuid4().bytes,
         label=options.label,
         hash_seed=os.urandom(16),
+        filesystem_id=os.urandom(FILESYSTEM_ID_BYTES),
         created_ns=time.time_ns(),
     )
 

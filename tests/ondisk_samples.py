@@ -70,6 +70,7 @@ def superblocks(draw: st.DrawFn) -> Superblock:
         reserved_basis_points=draw(u32),
         created_ns=draw(i64),
         hash_seed=draw(st.binary(min_size=16, max_size=16)),
+        filesystem_id=draw(st.binary(min_size=8, max_size=8)),
         generation=draw(u64),
         compatible=draw(u64),
         read_only_compatible=draw(u64),
@@ -100,7 +101,7 @@ entries = st.builds(
     Entry,
     kind=st.integers(0, 255),
     owner=u64,
-    version=u32,
+    version=u64,
     key=u64,
     checksums=st.lists(u32, max_size=8).map(tuple),
 )
@@ -158,8 +159,8 @@ usage_pages = st.builds(
 
 inode_items = st.builds(
     InodeItem,
-    **dict.fromkeys(["mode", "uid", "gid", "nlink", "rdev", "flags", "version", "generation"], u32),
-    **dict.fromkeys(["size", "blocks", "parent_ino"], u64),
+    **dict.fromkeys(["mode", "uid", "gid", "nlink", "rdev", "flags", "generation"], u32),
+    **dict.fromkeys(["size", "blocks", "version", "parent_ino"], u64),
     **dict.fromkeys(["atime_ns", "mtime_ns", "ctime_ns", "btime_ns"], i64),
     inline=st.binary(max_size=1024),
 )

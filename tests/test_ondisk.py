@@ -191,6 +191,7 @@ def test_superblock_is_what_format_says(block: Superblock) -> None:
     assert Superblock.unpack(raw, block.offset_bytes) == block
     special = {
         "label": block.label.ljust(64, b"\0"),
+        "filesystem_id": int.from_bytes(block.filesystem_id, "little"),
         "checkpoint_offset_0": block.checkpoint_offset_bytes[0],
         "checkpoint_offset_1": block.checkpoint_offset_bytes[1],
         "checkpoint_region_bytes": 65536,
@@ -238,8 +239,36 @@ def test_summary_peek_tells_the_length(summary: Summary, block_bits: int) -> Non
     block_bytes = 1 << block_bits
     raw = summary.pack(FILESYSTEM_ID)
     first_block = raw.ljust(block_bytes, b"\0")[:block_bytes]
-    if len(raw) <= summary.summary_blocks * block_bytes:
+    blocks = summary.summary_blocks
+    fits = 1 <= blocks <= ondisk.SUMMARY_BLOCKS_MAX
+    if fits and len(raw) <= ondisk.summary_room_bytes(blocks, block_bytes):
         assert Summary.peek_bytes(first_block, FILESYSTEM_ID, summary.address) == len(raw)
+    else:
+        with pytest.raises(DamageError):
+            Summary.peek_bytes(first_block, FILESYSTEM_ID, summary.address)
+
+
+@given(st.binary(max_size=5000), st.integers(0, 3))
+@example(b"x" * 1024, 0)
+@example(b"x" * 1025, 0)
+@example(b"LSUM" * 510, 1)
+def test_summary_blocks_come_back_and_begin_with_a_magic(raw: bytes, spare: int) -> None:
+    size = 1024
+    blocks = ondisk.summary_blocks(len(raw), size)
+    assert ondisk.summary_room_bytes(blocks, size) >= len(raw)
+    assert blocks == 1 or ondisk.summary_room_bytes(blocks - 1, size) < len(raw)
+    packed = ondisk.summary_to_blocks(raw, blocks + spare, size)
+    assert len(packed) == (blocks + spare) * size
+    assert packed[:size] == raw[:size].ljust(size, b"\0")
+    for number in range(1, blocks + spare):
+        beginning = packed[number * size : number * size + 8]
+        assert beginning == b"LSUC" + number.to_bytes(4, "little")
+    used = packed[: blocks * size]
+    assert ondisk.summary_from_blocks(used, len(raw), size, ADDRESS) == raw
+    if blocks > 1:
+        damaged = used[:size] + b"LSUM" + used[size + 4 :]
+        with pytest.raises(DamageError):
+            ondisk.summary_from_blocks(damaged, len(raw), size, ADDRESS)
 
 
 @given(inode_items)

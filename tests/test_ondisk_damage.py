@@ -42,6 +42,7 @@ SUPERBLOCK = Superblock(
     reserved_basis_points=500,
     created_ns=-1,
     hash_seed=bytes(range(16, 32)),
+    filesystem_id=bytes(range(32, 40)),
 )
 CHECKPOINT = Checkpoint(
     number=7,

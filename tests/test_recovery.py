@@ -445,10 +445,11 @@ def test_recovery_refuses_an_unknown_incompatible_feature() -> None:
         disk.mount()
 
 
-def test_recovery_refuses_a_newer_format() -> None:
+@pytest.mark.parametrize(("version", "age"), [(1, "an older"), (3, "a newer")])
+def test_recovery_refuses_another_format(version: int, age: str) -> None:
     disk = Disk()
-    change_superblock(disk.medium, format_version=2)
-    with pytest.raises(FormatError, match="format 2"):
+    change_superblock(disk.medium, format_version=version)
+    with pytest.raises(FormatError, match=f"{age} version.*format {version}"):
         disk.mount()
 
 

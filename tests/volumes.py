@@ -36,6 +36,7 @@ def superblock(
         reserved_basis_points=reserved_basis_points,
         created_ns=0,
         hash_seed=bytes(16),
+        filesystem_id=bytes(range(8)),
     )
 
 

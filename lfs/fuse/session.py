@@ -107,7 +107,11 @@ def _serve_device(
 ) -> None:
     try:
         filesystem = Filesystem.mount(
-            device, time_ns(), _core_options(request.options), report=log.warning
+            device,
+            time_ns(),
+            _core_options(request.options),
+            report=log.warning,
+            nonce=int.from_bytes(os.urandom(4), "little"),
         )
     except FilesystemError as error:
         raise MountError(f"{request.target}: {error.strerror}") from error

@@ -18,8 +18,10 @@ TIME_NS_MIN = -(1 << 63)
 TIME_NS_MAX = (1 << 63) - 1
 
 INODE_INLINE = 1
-_INODE = struct.Struct("<IIIIQQqqqqIIIIQ")
-assert _INODE.size == 88
+VERSION_MAX = (1 << 64) - 1
+GENERATION_MAX = (1 << 32) - 1
+_INODE = struct.Struct("<IIIIQQqqqqIIQI4xQ")
+assert _INODE.size == 96
 INODE_BYTES = _INODE.size
 
 

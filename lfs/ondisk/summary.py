@@ -1,4 +1,9 @@
-"""The summary of a log write: owners of its payload, changed items (FORMAT.md, "Log write")."""
+"""The summary of a log write: owners of its payload, changed items (FORMAT.md, "Log write").
+
+A summary is a row of bytes, and on disk a row of blocks: each block but the first
+begins with a magic and its number, because what follows there are names, attributes
+and small files, and no block may begin as a user likes.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +15,9 @@ from typing import NamedTuple
 from lfs.ondisk.seal import CHECKSUM_FIELD, expect, seal_holds, sealed
 
 SUMMARY_MAGIC = b"LSUM"
+SUMMARY_CONTINUATION_MAGIC = b"LSUC"
+SUMMARY_BLOCKS_MAX = 512
+"""So many blocks at most: whoever reads one takes no more memory, whatever it says."""
 SUMMARY_COMMIT = 1
 SUMMARY_JUMP = 2
 SUMMARY_CHECKPOINT = 4
@@ -20,10 +28,12 @@ BLOCK_NODE = 2
 BLOCK_USAGE = 3
 
 _SUMMARY = struct.Struct("<4sI8sQQQQQQQIIIIQIHHIIQq")
-_ENTRY = struct.Struct("<BBHIIIQQ")
+_ENTRY = struct.Struct("<BBHIQQQ")
+_CONTINUATION = struct.Struct("<4sI")
 _SUMMARY_CHECKSUM_OFFSET = 4
 assert _SUMMARY.size == 128
 assert _ENTRY.size == 32
+assert _CONTINUATION.size == 8
 SUMMARY_HEADER_BYTES = _SUMMARY.size
 ENTRY_BYTES = _ENTRY.size
 RECORD_OVERHEAD_BYTES = 19
@@ -81,7 +91,7 @@ class Summary:
         """Return the summary's bytes, not padded to blocks."""
         parts: list[bytes] = []
         for kind, owner, version, key, checksums in self.entries:
-            parts.append(_ENTRY.pack(kind, 0, 0, len(checksums), version, 0, owner, key))
+            parts.append(_ENTRY.pack(kind, 0, 0, len(checksums), version, owner, key))
             parts.append(struct.pack(f"<{len(checksums)}I", *checksums))
         for record_key, value in self.records:
             if value is None:
@@ -129,8 +139,11 @@ class Summary:
         expect(fields[0] == SUMMARY_MAGIC, "summary magic", address, SUMMARY_MAGIC, fields[0])
         expect(fields[2] == filesystem_id, "summary filesystem", address, filesystem_id, fields[2])
         expect(fields[4] == address, "summary place", address, address, fields[4])
-        length = int(fields[12])
-        limit = fields[11] * len(first_block)
+        length, blocks = int(fields[12]), fields[11]
+        expect(
+            1 <= blocks <= SUMMARY_BLOCKS_MAX, "summary blocks", address, SUMMARY_BLOCKS_MAX, blocks
+        )
+        limit = summary_room_bytes(blocks, len(first_block))
         expect(_SUMMARY.size <= length <= limit, "summary length", address, limit, length)
         return length
 
@@ -183,6 +196,47 @@ class Summary:
         return summary
 
 
+def summary_blocks(length: int, block_bytes: int) -> int:
+    """Return how many blocks a summary of ``length`` bytes takes."""
+    if length <= block_bytes:
+        return 1
+    return 1 - (block_bytes - length) // (block_bytes - _CONTINUATION.size)
+
+
+def summary_room_bytes(blocks: int, block_bytes: int) -> int:
+    """Return how many bytes of a summary ``blocks`` blocks hold."""
+    return blocks * block_bytes - (blocks - 1) * _CONTINUATION.size
+
+
+def summary_to_blocks(raw: bytes, blocks: int, block_bytes: int) -> bytes:
+    """Return a packed summary as it goes to the ``blocks`` blocks set aside for it."""
+    assert len(raw) <= summary_room_bytes(blocks, block_bytes)
+    assert blocks <= SUMMARY_BLOCKS_MAX
+    if blocks == 1:
+        return raw.ljust(block_bytes, b"\0")
+    parts = [raw[:block_bytes].ljust(block_bytes, b"\0")]
+    room = block_bytes - _CONTINUATION.size
+    for number in range(1, blocks):
+        start = block_bytes + (number - 1) * room
+        parts.append(_CONTINUATION.pack(SUMMARY_CONTINUATION_MAGIC, number))
+        parts.append(raw[start : start + room].ljust(room, b"\0"))
+    return b"".join(parts)
+
+
+def summary_from_blocks(raw: bytes, length: int, block_bytes: int, address: int) -> bytes:
+    """Return the ``length`` bytes of the summary in the blocks ``raw`` found at ``address``.
+
+    Raises DamageError when one of the blocks is none of a summary.
+    """
+    parts = [raw[:block_bytes]]
+    for number, start in enumerate(range(block_bytes, len(raw), block_bytes), 1):
+        found = _CONTINUATION.unpack_from(raw, start)
+        wanted = (SUMMARY_CONTINUATION_MAGIC, number)
+        expect(found == wanted, "summary continuation", address + number, wanted, found)
+        parts.append(raw[start + _CONTINUATION.size : start + block_bytes])
+    return b"".join(parts)[:length]
+
+
 def summary_checksum(raw: bytes) -> int:
     """Return the checksum stored in a packed summary."""
     return int(CHECKSUM_FIELD.unpack_from(raw, _SUMMARY_CHECKSUM_OFFSET)[0])
@@ -193,7 +247,7 @@ def _unpack_entries(raw: bytes, count: int, address: int) -> tuple[tuple[Entry, 
     offset = _SUMMARY.size
     for _ in range(count):
         expect(offset + _ENTRY.size <= len(raw), "summary entry", address, "room", offset)
-        kind, _, _, blocks, version, _, owner, key = _ENTRY.unpack_from(raw, offset)
+        kind, _, _, blocks, version, owner, key = _ENTRY.unpack_from(raw, offset)
         offset += _ENTRY.size
         expect(offset + 4 * blocks <= len(raw), "summary entry", address, "room", blocks)
         entries.append(

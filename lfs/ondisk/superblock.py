@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from lfs.ondisk.seal import expect, seal_holds, sealed
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 FILESYSTEM_ID_BYTES = 8
 
 BLOCK_BYTES_MIN = 1024
@@ -31,9 +31,9 @@ READ_ONLY_COMPATIBLE_KNOWN = 0
 INCOMPATIBLE_KNOWN = 0
 
 SUPERBLOCK_MAGIC = b"lfs-disk"
-_SUPERBLOCK = struct.Struct("<8sIIQQ16s64sQQQIIQQQQQIIq16s")
+_SUPERBLOCK = struct.Struct("<8sIIQQ16s64sQQQIIQQQQQIIq16s8s")
 _SUPERBLOCK_CHECKSUM_OFFSET = 8
-assert _SUPERBLOCK.size == 216
+assert _SUPERBLOCK.size == 224
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +51,14 @@ class Superblock:
     reserved_basis_points: int
     created_ns: int
     hash_seed: bytes
+    filesystem_id: bytes
+    """Random bytes that mark every structure of this filesystem and of no earlier one here."""
     generation: int = 1
     compatible: int = 0
     read_only_compatible: int = 0
     incompatible: int = 0
     format_version: int = FORMAT_VERSION
     offset_bytes: int = SUPERBLOCK_OFFSET_BYTES
-
-    @property
-    def filesystem_id(self) -> bytes:
-        """Return the 8 bytes that mark every structure of this filesystem."""
-        return self.uuid[:FILESYSTEM_ID_BYTES]
 
     @property
     def end_block(self) -> int:
@@ -98,6 +95,7 @@ class Superblock:
             self.reserved_basis_points,
             self.created_ns,
             self.hash_seed,
+            self.filesystem_id,
         )
         return sealed(bytes(raw), _SUPERBLOCK_CHECKSUM_OFFSET)
 
@@ -139,6 +137,7 @@ class Superblock:
             reserved_basis_points=fields[18],
             created_ns=fields[19],
             hash_seed=fields[20],
+            filesystem_id=fields[21],
             generation=generation,
             format_version=version,
             offset_bytes=own_offset,

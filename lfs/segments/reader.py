@@ -9,10 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lfs.checksum import block_checksums
 from lfs.device.base import BlockDevice
 from lfs.errors import DamageError, DeviceError
-from lfs.ondisk import SUMMARY_MAGIC, Summary, Superblock
+from lfs.ondisk import (
+    SUMMARY_MAGIC,
+    Summary,
+    Superblock,
+    original_data,
+    summary_blocks,
+    summary_from_blocks,
+)
 
 VERIFY_BLOCKS = 1024
 _SEARCH_BYTES = 1 << 20
@@ -34,13 +40,14 @@ class LogReader:
             raise DamageError(f"summary at {address}: outside the segments")
         raw = self._device.read(address * block_bytes, block_bytes)
         length = Summary.peek_bytes(raw, superblock.filesystem_id, address)
-        blocks = -(-length // block_bytes)
+        blocks = summary_blocks(length, block_bytes)
         if address + blocks > superblock.end_block:
             raise DamageError(f"summary at {address}: longer than the device")
         if blocks > 1:
             rest = self._device.read((address + 1) * block_bytes, (blocks - 1) * block_bytes)
             raw += rest
-        summary = Summary.unpack(raw[:length], superblock.filesystem_id, address)
+        raw = summary_from_blocks(raw, length, block_bytes, address)
+        summary = Summary.unpack(raw, superblock.filesystem_id, address)
         self._check_place(summary)
         return summary
 
@@ -86,7 +93,7 @@ class LogReader:
             batch = expected[start : start + VERIFY_BLOCKS]
             offset_bytes = (summary.payload_address + start) * block_bytes
             raw = self._device.read(offset_bytes, len(batch) * block_bytes)
-            if block_checksums(raw, block_bytes) != batch:
+            if original_data(raw, batch, block_bytes)[1]:
                 return False
         return True
 

@@ -39,7 +39,10 @@ from lfs.ondisk import (
     Record,
     Summary,
     Superblock,
+    summary_blocks,
     summary_checksum,
+    summary_room_bytes,
+    summary_to_blocks,
 )
 from lfs.segments.usage import UsageTable
 
@@ -105,7 +108,8 @@ class _Fit(NamedTuple):
         """Return the blocks that a summary for this much payload takes."""
         extent_count = min(self.extent_count, payload_blocks)
         entry_bytes = ENTRY_BYTES * extent_count + CHECKSUM_BYTES * payload_blocks
-        return -(-(SUMMARY_HEADER_BYTES + entry_bytes + self.record_bytes) // self.block_bytes)
+        length = SUMMARY_HEADER_BYTES + entry_bytes + self.record_bytes
+        return summary_blocks(length, self.block_bytes)
 
     def into(self, head: Head) -> tuple[int, int]:
         """Return the blocks of summary and payload that fit into ``head``; -1 if none do."""
@@ -187,9 +191,9 @@ class LogWriter:
         room_blocks = head.summary_room if head else 0
         if room_blocks < 2:
             room_blocks = self._superblock.segment_blocks - 1
-        return min(room_blocks, _RECORD_BLOCKS_MAX) * self._superblock.block_bytes - (
-            SUMMARY_HEADER_BYTES
-        )
+        room_blocks = min(room_blocks, _RECORD_BLOCKS_MAX)
+        room_bytes = summary_room_bytes(room_blocks, self._superblock.block_bytes)
+        return room_bytes - SUMMARY_HEADER_BYTES
 
     def reserve(
         self,
@@ -360,8 +364,7 @@ class LogWriter:
             records,
         )
         raw = summary.pack(self._superblock.filesystem_id)
-        padded = raw.ljust(placement.summary_blocks * block_bytes, b"\0")
-        assert len(padded) == placement.summary_blocks * block_bytes
+        padded = summary_to_blocks(raw, placement.summary_blocks, block_bytes)
         self._usage.touch_run(self._usage.segment_of(head.run_address), placement.sequence)
         self.previous_checksum = summary_checksum(raw)
         self.next_sequence += 1

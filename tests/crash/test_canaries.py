@@ -13,7 +13,7 @@ import pytest
 from tests.crash.canaries import CANARIES
 from tests.crash.explorer import Outcome, Task, explore_all
 
-_ERROR = "seq1-457!error EIO partial on write nth 3"
+_ERROR = "seq1-457!error EIO partial on write nth 2"
 CAUGHT_BY = {
     "flush in sync": Task("seq2-84890"),
     "flush before the checkpoint region": Task("seq2-12657"),

@@ -375,6 +375,7 @@ class ImageBuilder:
             reserved_basis_points=0,
             created_ns=TIME_NS,
             hash_seed=HASH_SEED,
+            filesystem_id=FILESYSTEM_ID,
         )
         return replace(value, **self.superblock_changes)
 

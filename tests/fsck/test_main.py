@@ -219,7 +219,7 @@ def test_main_newer_format_is_8(tmp_path: Path, capsys: pytest.CaptureFixture[st
     path = save(builder.build(), tmp_path / "image")
     assert refused(capsys, path) == (
         8,
-        f"fsck.lfs: {path}: format version 9 is not supported (this fsck.lfs knows version 1)\n",
+        f"fsck.lfs: {path}: format version 9 is not supported (this fsck.lfs knows version 2)\n",
     )
 
 

@@ -82,7 +82,8 @@ def test_check_tiny_device_is_refused() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format_version": 2}, "version 2"),
+        ({"format_version": 3}, "version 3"),
+        ({"format_version": 1}, "version 1"),
         ({"incompatible": 8}, "incompatible features 0x8"),
         ({"device_blocks": DEVICE_BLOCKS + 1}, "truncated"),
     ],

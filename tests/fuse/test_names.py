@@ -306,6 +306,27 @@ def _open_handle(directory: Path, handle: _FileHandle) -> int:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root opens by handle")
+def test_handle_of_a_file_that_a_crash_took_back_is_not_another_s(
+    image: Path, mount: Mounter
+) -> None:
+    mounted = mount(image, "-o", "commit=600")
+    (mounted.path / "secret").write_text("somebody's")
+    ino = (mounted.path / "secret").stat().st_ino
+    handle = _name_to_handle(mounted.path / "secret")
+    mounted.kill()
+    mounted = mount(image)
+    path = mounted.path / "another"
+    path.write_text("another's")
+    assert path.stat().st_ino == ino
+    with pytest.raises(OSError, match="Stale"):
+        _open_handle(mounted.path, handle)
+    descriptor = _open_handle(mounted.path, _name_to_handle(path))
+    assert os.read(descriptor, 100) == b"another's"
+    os.close(descriptor)
+    mounted.stop()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root opens by handle")
 def test_handle_of_a_file_outlives_a_remount(image: Path, mount: Mounter) -> None:
     mounted = mount(image)
     (mounted.path / "sub").mkdir()

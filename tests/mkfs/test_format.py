@@ -24,6 +24,7 @@ def _make(
     label: bytes = b"",
     created_ns: int = 0,
     discard: bool = True,
+    filesystem_id: bytes = bytes(8),
 ) -> None:
     superblock = plan(
         device.size_bytes,
@@ -34,6 +35,7 @@ def _make(
         label=label,
         hash_seed=bytes(16),
         created_ns=created_ns,
+        filesystem_id=filesystem_id,
     )
     write_filesystem(device, superblock, discard)
 
@@ -59,7 +61,8 @@ def test_format_any_size_can_be_mounted_and_written(
     filesystem.unmount(6)
 
 
-def test_format_with_the_uuid_of_the_old_one_does_not_find_its_log() -> None:
+@pytest.mark.parametrize("clock_went_ns", [-(10**18), -1, 0, 10**9])
+def test_format_with_the_uuid_of_the_old_one_does_not_find_its_log(clock_went_ns: int) -> None:
     device = MemoryDevice(16 << 20)
     _make(device, 4096, created_ns=10**18)
     filesystem = _mount(device)
@@ -67,7 +70,8 @@ def test_format_with_the_uuid_of_the_old_one_does_not_find_its_log() -> None:
         ino = filesystem.create(ROOT_INO, b"%d" % number, 0o100644, 0, 0, 2).ino
         filesystem.write(ino, 0, bytes(100_000), 2)
         filesystem.sync(3)
-    _make(device, 4096, created_ns=10**18 + 10**9, discard=False)
+    created_ns = 10**18 + clock_went_ns
+    _make(device, 4096, created_ns=created_ns, discard=False, filesystem_id=b"another.")
     filesystem = _mount(device)
     assert list(filesystem.readdir(ROOT_INO)) == []
     filesystem.create(ROOT_INO, b"new", 0o100644, 0, 0, 4)

@@ -35,6 +35,7 @@ def _plan(
         label=b"",
         hash_seed=bytes(16),
         created_ns=0,
+        filesystem_id=bytes(8),
     )
 
 

@@ -50,7 +50,7 @@ def test_mkfs_missing_image_is_created_sparse(
     copy_offset = (64 << 20) - 4096
     assert _superblock(image, copy_offset) == superblock.at(copy_offset)
     assert capsys.readouterr().out.splitlines() == [
-        f"{image}: lfs filesystem, format 1",
+        f"{image}: lfs filesystem, format 2",
         f"  uuid         {UUID}",
         "  label        work",
         "  size         64 MiB",

@@ -34,6 +34,7 @@ def _superblock(label: bytes) -> Superblock:
         label=label,
         hash_seed=bytes(16),
         created_ns=0,
+        filesystem_id=bytes(8),
     )
 
 

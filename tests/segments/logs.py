@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from lfs.checksum import checksum
 from lfs.device.memory import MemoryDevice
 from lfs.device.recording import RecordingDevice
-from lfs.ondisk import BLOCK_DATA, Entry, Record, Summary
+from lfs.ondisk import BLOCK_DATA, Entry, Record, Summary, summary_to_blocks
 from lfs.segments.reader import LogReader
 from lfs.segments.usage import UsageTable
 from lfs.segments.writer import LogWriter
@@ -71,7 +71,7 @@ class Log:
     def overwrite(self, summary: Summary, filesystem_id: bytes | None = None) -> None:
         """Put ``summary``, whole and sealed, where it says that it belongs."""
         raw = summary.pack(filesystem_id or self.superblock.filesystem_id)
-        padded = raw.ljust(summary.summary_blocks * BLOCK_BYTES, b"\0")
+        padded = summary_to_blocks(raw, summary.summary_blocks, BLOCK_BYTES)
         self.device.write(summary.address * BLOCK_BYTES, [padded])
 
     def flip(self, address: int, offset: int = 0) -> None:

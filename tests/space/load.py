@@ -306,5 +306,6 @@ def _layout(choose: random.Random, scale: Scale) -> tuple[int, Superblock]:
         uuid=bytes(16),
         label=b"",
         hash_seed=bytes(16),
+        filesystem_id=bytes(8),
         created_ns=0,
     )
