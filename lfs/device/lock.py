@@ -50,8 +50,10 @@ from lfs.device.identity import (
 )
 from lfs.errors import UsageError
 
-PATIENCE_SECONDS = 0.3
+PATIENCE_SECONDS = 1.0
 """How long to wait in silence: a daemon that is finishing takes no longer as a rule."""
+_CLAIM_SECONDS = 0.3
+"""How long to wait for a claim of the system: others may only have tried for one."""
 _POLL_SECONDS = 0.05
 _FLOCK = struct.Struct("@hhqqi4x")
 _UNSUPPORTED = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
@@ -220,7 +222,7 @@ def until_free(
             return attempt()
         except InUseError as error:
             waited = time.monotonic() - start
-            if waited >= wait_seconds or (waited >= PATIENCE_SECONDS and not error.may_pass()):
+            if waited >= wait_seconds or (waited >= _CLAIM_SECONDS and not error.may_pass()):
                 raise
             if not told and waited >= PATIENCE_SECONDS and on_wait is not None:
                 told = True

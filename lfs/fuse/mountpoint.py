@@ -12,8 +12,10 @@ import errno
 import os
 import re
 import shutil
+import signal
 import stat
 import subprocess
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +25,9 @@ _MNT_DETACH = 2
 _UMOUNT_NOFOLLOW = 8
 _MS_REMOUNT = 32
 _MS_BIND = 4096
+_LINKS_MAX = 40
+_ANSWER_SECONDS = 1.0
+_POLL_SECONDS = 0.002
 
 READ_ONLY = 1
 STRICTATIME = 1 << 24
@@ -100,8 +105,26 @@ def mounts() -> list[Mount]:
 
 def find_mount(directory: str) -> Mount | None:
     """Return what is mounted on ``directory`` itself, the uppermost of several."""
-    path = os.path.realpath(directory)
+    path = real_path(directory)
     return next((mount for mount in reversed(mounts()) if mount.path == path), None)
+
+
+def real_path(directory: str) -> str:
+    """Return an absolute path without symlinks, and ask nothing of what is mounted there.
+
+    It may be a filesystem that never answers.
+    """
+    for _ in range(_LINKS_MAX):
+        parent, name = os.path.split(directory.rstrip("/"))
+        if name in ("", ".", ".."):
+            break
+        path = os.path.join(os.path.realpath(parent), name)
+        try:
+            # Unlike lstat(2), this the kernel answers by itself for what is no link.
+            directory = os.path.join(os.path.dirname(path), os.readlink(path))
+        except OSError:
+            return path
+    return os.path.realpath(directory)
 
 
 def find_lfs(directory: str) -> Mount:
@@ -117,7 +140,7 @@ def prepare_mount_point(directory: str, own_type: str = FILESYSTEM_TYPE) -> str:
 
     Clears a mount of ``own_type`` whose daemon has died.  Raises MountError.
     """
-    path = os.path.realpath(directory)
+    path = real_path(directory)
     mount = find_mount(path)
     if mount is not None and not mount.is_automount and is_dead(path):
         _clear_dead(mount, own_type)
@@ -138,14 +161,31 @@ def prepare_mount_point(directory: str, own_type: str = FILESYSTEM_TYPE) -> str:
 def is_dead(path: str) -> bool:
     """Tell whether the daemon of what is mounted on ``path`` has died.
 
-    The kernel may still know the attributes of the root directory, but it asks
-    for free space each time.
+    The kernel may still know the attributes of the root directory, but it asks for
+    free space each time.  A child asks, because a daemon that is alive may never
+    answer; who has asked it can't even be killed.
     """
+    child = os.fork()
+    if child == 0:
+        os._exit(_ask_for_space(path))
+    deadline = time.monotonic() + _ANSWER_SECONDS
+    while time.monotonic() < deadline:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status) in (errno.ENOTCONN, errno.ECONNABORTED)
+        time.sleep(_POLL_SECONDS)
+    os.kill(child, signal.SIGKILL)
+    return False
+
+
+def _ask_for_space(path: str) -> int:
+    """Return the errno of asking, in a child that must not keep anything open for its parent."""
+    os.closerange(0, os.sysconf("SC_OPEN_MAX"))
     try:
         os.statvfs(path)
     except OSError as error:
-        return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
-    return False
+        return error.errno or 0
+    return 0
 
 
 def _clear_dead(mount: Mount, own_type: str) -> None:

@@ -5,7 +5,8 @@ FUSE is before the daemon has written its last checkpoint.  This command then
 waits for the lock on the image, which the daemon gives back last, and looks at
 the image.  Linked as ``/sbin/umount.fuse.lfs`` it is what umount(8) runs, hence
 the options that it would pass.  A lazy unmount, and one that leaves the
-filesystem mounted elsewhere, have nothing to wait for.
+filesystem mounted elsewhere, have nothing to wait for.  When elsewhere is another mount
+namespace, where nobody sees it who unmounts here, the command says who keeps it.
 
 Exit codes are those of mount(8): 1 wrong call, 2 unmounted but not clean, 32 not
 unmounted.
@@ -23,6 +24,7 @@ from lfs import __version__
 from lfs.cli.target import mounted_target
 from lfs.device.base import BlockDevice
 from lfs.device.file import FileDevice
+from lfs.device.holders import copies, describe_copy
 from lfs.errors import DamageError, FormatError, UsageError
 from lfs.fuse.logs import where_to_look
 from lfs.fuse.mountpoint import Mount, MountError, find_lfs, mounts, unmount
@@ -92,6 +94,9 @@ def _unmount_and_wait(directory: str, wait_seconds: float) -> None:
     unmount(mount.path)
     if any(other.device_number == mount.device_number for other in mounts()):
         return
+    for copy in copies(lambda other: other.device_number == mount.device_number):
+        text = f"{directory} is unmounted here, but the image stays in use:"
+        raise MountError(f"{text} it is {describe_copy(copy)}", 2)
     if target is None:
         raise MountError(
             f"{directory} is unmounted; its daemon had died, the next mount recovers", 2

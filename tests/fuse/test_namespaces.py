@@ -1,0 +1,94 @@
+"""A copy of a mount in another mount namespace keeps the daemon: who unmounts here is told so."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from lfs.device.file import FileDevice
+from lfs.errors import UsageError
+from lfs.fuse.mountpoint import find_mount
+from tests.fuse.conftest import Mounter
+from tests.fuse.mounting import WAIT_SECONDS, MountedImage, command, environment, run, wait_until
+
+pytestmark = [
+    pytest.mark.fuse,
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root makes mount namespaces"),
+]
+
+
+@contextmanager
+def namespace() -> Iterator[subprocess.Popen[bytes]]:
+    """Run ``sleep`` in a mount namespace that is a copy of this one, and its own."""
+    try:
+        process = subprocess.Popen(["unshare", "--mount", "sleep", "600"])
+    except FileNotFoundError:
+        pytest.skip("unshare is not installed")
+    try:
+        wait_until(
+            lambda: process.poll() is not None or _command(process.pid) == b"sleep\x00600\x00",
+            "it has begun",
+        )
+        if process.poll() is not None:
+            pytest.skip("mount namespaces can't be made here")
+        yield process
+    finally:
+        process.kill()
+        process.wait(WAIT_SECONDS)
+
+
+def _command(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def _kept(mounted: MountedImage, keeper: subprocess.Popen[bytes]) -> str:
+    return (
+        f"kept mounted on {mounted.path} in the mount namespace of process {keeper.pid} (sleep 600)"
+    )
+
+
+def test_unmount_says_who_keeps_the_image(image: Path, mount: Mounter) -> None:
+    mounted = mount(image)
+    (mounted.path / "f").write_bytes(b"kept")
+    with namespace() as keeper:
+        done = run("lfs.fuse.unmount", mounted.path)
+        assert find_mount(str(mounted.path)) is None
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr == (
+            f"umount.lfs: {mounted.path} is unmounted here, but the image stays in use:"
+            f" it is {_kept(mounted, keeper)}\n"
+        )
+        with pytest.raises(UsageError) as caught:
+            FileDevice(image)
+        assert str(caught.value).startswith(f"{image} is in use by process {mounted.process.pid} (")
+        assert str(caught.value).endswith(f", {_kept(mounted, keeper)}")
+        # With the last copy the daemon goes.
+    assert mounted.process.wait(WAIT_SECONDS) == 0
+
+
+def test_mount_says_at_once_for_whom_it_waits(image: Path, mount: Mounter, tmp_path: Path) -> None:
+    mounted = mount(image)
+    (tmp_path / "again").mkdir()
+    with namespace() as keeper:
+        run("lfs.fuse.unmount", mounted.path)
+        with subprocess.Popen(
+            command("lfs.fuse.mount", image, tmp_path / "again"),
+            env=environment(),
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as waiting:
+            assert waiting.stderr is not None
+            line = waiting.stderr.readline()
+            assert line.startswith(f"mount.lfs: {image} is in use by process ")
+            assert line.endswith(f", {_kept(mounted, keeper)}: waiting for up to 10 seconds\n")
+            assert waiting.poll() is None
+            keeper.kill()
+            assert "in use" not in waiting.stderr.read()
+            assert waiting.wait(WAIT_SECONDS) == 0
+    assert run("lfs.fuse.unmount", tmp_path / "again").returncode == 0
+    assert mounted.process.wait(WAIT_SECONDS) == 0
