@@ -12,6 +12,7 @@ from fsck.report import Report
 from lfs.errors import DamageError
 from lfs.ondisk import (
     NAME_BYTES_MAX,
+    REMOVED_XATTR,
     XATTR_VALUE_BYTES_MAX,
     XattrItem,
     chunk_bytes,
@@ -45,11 +46,11 @@ class AttributeChecker:
         """Take the chunk at key ``offset``; ``may_have_gap``: others may have been lost."""
         place, chunk = offset >> 8, offset & 0xFF
         if chunk == 0:
-            self.end(may_have_gap)
+            self._end_value(may_have_gap)
             self._take_first(place, value, may_have_gap)
             return
         if place != self._place:
-            self.end(may_have_gap)
+            self._end_value(may_have_gap)
             if not may_have_gap:
                 self._bad(f"chunk {chunk} at offset {offset:#x} without a first chunk")
             return
@@ -63,6 +64,11 @@ class AttributeChecker:
         self._add_chunk(chunk, value)
 
     def end(self, may_have_gap: bool) -> None:
+        """Take the end of the inode's attributes."""
+        self._end_value(may_have_gap)
+        self._groups.end(may_have_gap)
+
+    def _end_value(self, may_have_gap: bool) -> None:
         """Take the end of the current attribute, if there is one."""
         if self._place >= 0 and self._found_bytes != self._expected_bytes and not may_have_gap:
             self._bad(
@@ -72,6 +78,9 @@ class AttributeChecker:
         self._place = -1
 
     def _take_first(self, place: int, value: bytes, may_have_gap: bool) -> None:
+        if value == REMOVED_XATTR:
+            self._groups.take(place << 8 & ~0xFFFF, place & 0xFF, b"", may_have_gap)
+            return
         try:
             item = XattrItem.unpack(value)
         except DamageError as error:

@@ -1,7 +1,8 @@
 """Items filed under the hash of a name: directory entries and extended attributes.
 
-FORMAT.md, "Keys".  Names with the same hash take indices 0, 1, 2, ... without
-gaps, so a name can be there twice only within one group of equal hashes.
+FORMAT.md, "Keys".  Names with the same hash take indices 0, 1, 2, ..., with marks where
+one was removed before others, so a name can be there twice only within one group of
+equal hashes.
 """
 
 from __future__ import annotations
@@ -44,19 +45,27 @@ class HashGroups:
     def take(self, base: int, index: int, name: bytes, may_have_gap: bool) -> None:
         """Take ``name``, found as number ``index`` of the group at offset ``base``.
 
-        ``may_have_gap`` tells that items before it may have been lost.
+        It is empty for the mark of a removed one.  ``may_have_gap`` tells that items
+        before it may have been lost.
         """
         if base != self._base:
+            self.end(may_have_gap)
             self._base = base
-            self._names = []
-        expected = self._base_of_hash(name_hash(name, self._hash_seed))
+        expected = self._base_of_hash(name_hash(name, self._hash_seed)) if name else base
         if base != expected:
             self._add("hash", name, f"expected hash offset {expected:#x}, found {base:#x}")
         elif index != len(self._names) and not may_have_gap:
             self._add("index", name, f"expected collision index {len(self._names)}, found {index}")
-        elif name in self._names:
+        elif name and name in self._names:
             self._add("duplicate", name, "the name is there twice")
         self._names.append(name)
+
+    def end(self, may_have_gap: bool) -> None:
+        """Take the end of the current group, if there is one."""
+        if self._names and not self._names[-1] and not may_have_gap:
+            self._add("mark", b"", "expected a name behind the mark of a removed one")
+        self._base = -1
+        self._names = []
 
     def _add(self, problem: str, name: bytes, text: str) -> None:
         self._report.add(

@@ -28,6 +28,7 @@ from lfs.ondisk import (
     KIND_WINDOW,
     KIND_XATTR,
     NAME_BYTES_MAX,
+    REMOVED_ENTRY,
     ROOT_INO,
     SYMLINK_BYTES_MAX,
     SYSTEM_INO,
@@ -113,6 +114,7 @@ class InodeChecker:
         """Apply the rules that need all items of the current inode."""
         may_have_gap = self._is_lossy()
         self._attributes.end(may_have_gap)
+        self._entry_groups.end(may_have_gap)
         if may_have_gap or self._ino == SYSTEM_INO:
             return
         if self._stray:
@@ -298,6 +300,10 @@ class InodeChecker:
         if not stat.S_ISDIR(self._item.mode):
             self._bad("entry-unexpected", "a directory entry of an inode that is no directory")
             return
+        index = offset % HASH_COLLISIONS
+        if value == REMOVED_ENTRY:
+            self._entry_groups.take(offset - index, index, b"", self._is_lossy())
+            return
         self._entry_count += 1
         try:
             entry = EntryItem.unpack(value)
@@ -308,7 +314,6 @@ class InodeChecker:
         name = entry.name
         if len(name) > NAME_BYTES_MAX or name in (b".", b"..") or b"/" in name or b"\0" in name:
             self._bad("entry-name", f"{name!r} is no valid name")
-        index = offset % HASH_COLLISIONS
         self._entry_groups.take(offset - index, index, name, self._is_lossy())
         if entry.file_type == DIRECTORY_FILE_TYPE:
             self._subdirectory_count += 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 
+from lfs.collisions import apply, removal
 from lfs.directory import NameHash
 from lfs.errors import DamageError, FilesystemError
 from lfs.inodes import Inode, InodeTable
@@ -15,6 +16,7 @@ from lfs.ondisk import (
     HASH_COLLISIONS,
     KIND_XATTR,
     NAME_BYTES_MAX,
+    REMOVED_XATTR,
     XATTR_CHUNKS,
     XATTR_VALUE_BYTES_MAX,
     XattrItem,
@@ -56,7 +58,7 @@ class Attributes:
         """Return a value; raises FilesystemError(ENODATA)."""
         if not inode.has_attributes:
             raise FilesystemError(errno.ENODATA)
-        offset, item, _ = self._locate(inode.ino, name)
+        offset, item = self._locate(inode.ino, name)
         if item is None:
             raise FilesystemError(errno.ENODATA)
         parts = [item.chunk]
@@ -73,8 +75,10 @@ class Attributes:
             raise FilesystemError(errno.ERANGE)
         if len(value) > XATTR_VALUE_BYTES_MAX:
             raise FilesystemError(errno.E2BIG)
-        offset, item, _ = self._locate(inode.ino, name)
+        offset, item = self._locate(inode.ino, name)
         check_flags(item is not None, flags)
+        if offset < 0:
+            raise FilesystemError(errno.ENOSPC, "too many attributes with the same hash")
         self._space.admit(self.blocks(value))
         if item is not None:
             self._delete_chunks(inode.ino, offset, item)
@@ -89,7 +93,7 @@ class Attributes:
 
     def place(self, inode: Inode, name: bytes, value_bytes: int) -> int:
         """Return where an attribute of that length is, for ``replace``; raises DamageError."""
-        offset, item, _ = self._locate(inode.ino, name)
+        offset, item = self._locate(inode.ino, name)
         if item is None or item.value_bytes != value_bytes:
             raise DamageError(f"inode {inode.ino}: attribute {name!r} has not {value_bytes} bytes")
         return offset
@@ -117,14 +121,13 @@ class Attributes:
 
     def remove(self, inode: Inode, name: bytes, now_ns: int) -> None:
         """Remove an attribute; raises ENODATA."""
-        offset, item, last = self._locate(inode.ino, name)
+        offset, item = self._locate(inode.ino, name)
         if item is None:
             raise FilesystemError(errno.ENODATA)
-        moved = self._chunks(inode.ino, last) if last != offset else []
+        first = pack_key(inode.ino, KIND_XATTR, offset)
+        changes = removal(self._imap, first, XATTR_CHUNKS, REMOVED_XATTR)
         self._delete_chunks(inode.ino, offset, item)
-        for chunk, part in enumerate(moved):
-            self._imap.put(pack_key(inode.ino, KIND_XATTR, offset + chunk), part)
-            self._imap.delete(pack_key(inode.ino, KIND_XATTR, last + chunk))
+        apply(self._imap, changes)
         inode.ctime_ns = now_ns
         self._inodes.mark_dirty(inode)
 
@@ -134,7 +137,7 @@ class Attributes:
         if not inode.has_attributes:
             return found
         for key, value in self._imap.scan(*self._range(inode.ino)):
-            if unpack_key(key)[2] % XATTR_CHUNKS == 0:
+            if unpack_key(key)[2] % XATTR_CHUNKS == 0 and value != REMOVED_XATTR:
                 found.append(XattrItem.unpack(value).name)
         return found
 
@@ -160,20 +163,22 @@ class Attributes:
     def _range(self, ino: int) -> tuple[bytes, bytes]:
         return pack_key(ino, KIND_XATTR, 0), pack_key(ino, KIND_XATTR + 1, 0)
 
-    def _locate(self, ino: int, name: bytes) -> tuple[int, XattrItem | None, int]:
-        """Return where ``name`` is or belongs, its first chunk, and the last of its hash."""
+    def _locate(self, ino: int, name: bytes) -> tuple[int, XattrItem | None]:
+        """Return where ``name`` is or belongs, -1 for nowhere, and its first chunk if it is."""
         base = xattr_offset(self._hash(name))
-        found: tuple[int, XattrItem] | None = None
+        free = -1
         for index in range(HASH_COLLISIONS):
             offset = base + index * XATTR_CHUNKS
             value = self._imap.get(pack_key(ino, KIND_XATTR, offset))
             if value is None:
-                last = offset - XATTR_CHUNKS
-                return (*found, last) if found else (offset, None, last)
-            item = XattrItem.unpack(value)
-            if item.name == name:
-                found = offset, item
-        raise FilesystemError(errno.ENOSPC, "too many attributes with the same hash")
+                return (offset if free < 0 else free), None
+            if value == REMOVED_XATTR:
+                free = offset if free < 0 else free
+            else:
+                item = XattrItem.unpack(value)
+                if item.name == name:
+                    return offset, item
+        return free, None
 
     def _chunk_count(self, item: XattrItem) -> int:
         return max(1, -(-item.value_bytes // self._chunk_bytes))
@@ -181,16 +186,3 @@ class Attributes:
     def _delete_chunks(self, ino: int, offset: int, item: XattrItem) -> None:
         for chunk in range(self._chunk_count(item)):
             self._imap.delete(pack_key(ino, KIND_XATTR, offset + chunk))
-
-    def _chunks(self, ino: int, offset: int) -> list[bytes]:
-        """Return the items of the attribute at ``offset``, all read."""
-        parts: list[bytes] = []
-        chunk_count = 1
-        while len(parts) < chunk_count:
-            part = self._imap.get(pack_key(ino, KIND_XATTR, offset + len(parts)))
-            if part is None:
-                raise DamageError(f"attribute of inode {ino} lacks chunk {len(parts)}")
-            if not parts:
-                chunk_count = self._chunk_count(XattrItem.unpack(part))
-            parts.append(part)
-        return parts

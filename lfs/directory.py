@@ -5,8 +5,9 @@ its name gives (FORMAT.md, "Keys").  Looking one up, adding or removing it costs
 one item however large the directory is, and the offset is a readdir position
 that stays true while other entries come and go.
 
-Invariants: entries with the same hash have collision indices 0, 1, 2, ...
-without gaps; ``.`` and ``..`` are not stored.
+Invariants: entries with the same hash, and the marks of those removed before others of
+them (``lfs.collisions``), have collision indices 0, 1, 2, ... without gaps, and an entry
+is the last; an entry never moves; ``.`` and ``..`` are not stored.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
+from lfs.collisions import apply, removal
 from lfs.imap import Imap
 from lfs.ondisk import (
     HASH_COLLISIONS,
     KIND_ENTRY,
+    REMOVED_ENTRY,
     entry_offset,
     pack_entry,
     pack_key,
@@ -73,41 +76,28 @@ class Directories:
         """
         offset = self._offset(name)
         end = offset + HASH_COLLISIONS
+        free = b""
         while offset < end:
             place = pack_key(directory_ino, KIND_ENTRY, offset)
             value = self._imap.get(place)
             if value is None:
-                return place, None
-            ino, _, found = unpack_entry(value)
-            if found == name:
-                return place, ino
+                return free or place, None
+            if value == REMOVED_ENTRY:
+                free = free or place
+            else:
+                ino, _, found = unpack_entry(value)
+                if found == name:
+                    return place, ino
             offset += 1
-        return b"", None
+        return free, None
 
     def put(self, place: bytes, ino: int, file_type: int, name: bytes) -> None:
         """Let ``name`` lead to an inode, at the place where it is or belongs."""
         self._imap.put(place, pack_entry(ino, file_type, name))
 
     def remove(self, place: bytes) -> None:
-        """Remove the entry at a place; the last of its hash takes it over."""
-        last, last_value = self._last(place)
-        if last_value is not None:
-            self._imap.put(place, last_value)
-        self._imap.delete(last)
-
-    def _last(self, place: bytes) -> tuple[bytes, bytes | None]:
-        """Return the place of the last entry of a hash, and what it holds if that is another."""
-        last, last_value = place, None
-        directory_ino, kind, offset = unpack_key(place)
-        end = offset | HASH_COLLISIONS - 1
-        while offset < end:
-            offset += 1
-            key = pack_key(directory_ino, kind, offset)
-            value = self._imap.get(key)
-            if value is None:
-                break
-            last, last_value = key, value
-        return last, last_value
+        """Remove the entry at a place."""
+        apply(self._imap, removal(self._imap, place, 1, REMOVED_ENTRY))
 
     def move(
         self, place: bytes, new_place: bytes, ino: int, file_type: int, new_name: bytes
@@ -116,25 +106,16 @@ class Directories:
 
         Everything that may be unreadable is read before anything changes.
         """
-        imap = self._imap
-        entry = pack_entry(ino, file_type, new_name)
-        last, last_value = self._last(place)
-        same_hash = place[:-1] == new_place[:-1]
-        if same_hash and new_place > last:
-            # A new name with the hash of the old one: it takes its place.
-            imap.put(place, entry)
-            return
-        imap.put(new_place, entry)
-        if last == new_place:
-            last_value = entry
-        if last_value is not None:
-            imap.put(place, last_value)
-        imap.delete(last)
+        changes = removal(self._imap, place, 1, REMOVED_ENTRY, new_place)
+        self.put(new_place, ino, file_type, new_name)
+        apply(self._imap, changes)
 
     def listing(self, directory_ino: int, cookie: int = 0) -> Iterator[DirectoryEntry]:
         """Yield the entries after ``cookie`` (0: all) in the order of their offsets."""
         start = pack_key(directory_ino, KIND_ENTRY, cookie + 1)
         end = pack_key(directory_ino, KIND_ENTRY + 1, 0)
         for key, value in self._imap.scan(start, end):
+            if value == REMOVED_ENTRY:
+                continue
             ino, file_type, name = unpack_entry(value)
             yield DirectoryEntry(unpack_key(key)[2], name, ino, file_type)

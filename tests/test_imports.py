@@ -54,6 +54,7 @@ LAYERS: list[tuple[str, tuple[str, ...]]] = [
         (
             "lfs.acl",
             "lfs.access",
+            "lfs.collisions",
             "lfs.directory",
             "lfs.namespace",
             "lfs.file_data",

@@ -154,6 +154,10 @@ def unpack_entry(raw: bytes) -> tuple[int, int, bytes]:
     return ino, file_type, raw[_ENTRY_ITEM.size :]
 
 
+REMOVED_ENTRY = pack_entry(0, 0, b"")
+"""What stands where a name was removed before others with the same hash."""
+
+
 class EntryItem(NamedTuple):
     """A directory entry: the inode, its file type (``mode >> 12``) and its name."""
 
@@ -172,6 +176,8 @@ class EntryItem(NamedTuple):
 
 
 _XATTR_ITEM = struct.Struct("<BI")
+REMOVED_XATTR = _XATTR_ITEM.pack(0, 0)
+"""What stands where an attribute was removed before others with the same hash."""
 
 
 class XattrItem(NamedTuple):

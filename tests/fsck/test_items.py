@@ -8,8 +8,11 @@ import pytest
 
 from fsck.check import check_device
 from lfs.ondisk import (
+    KIND_ENTRY,
     KIND_WINDOW,
     KIND_XATTR,
+    REMOVED_ENTRY,
+    REMOVED_XATTR,
     ROOT_INO,
     EntryItem,
     WindowItem,
@@ -48,6 +51,31 @@ def _move_entry(builder: ImageBuilder, distance: int) -> None:
 def _duplicate_entry(builder: ImageBuilder) -> None:
     builder.link(ROOT_INO, b"inline", 4, index=1)
     builder.change(4, nlink=2)
+
+
+def _mark_before_an_entry(builder: ImageBuilder) -> None:
+    offset, entry = builder.entries[ROOT_INO][1]
+    builder.extra[pack_key(ROOT_INO, KIND_ENTRY, offset)] = REMOVED_ENTRY
+    builder.entries[ROOT_INO][1] = (offset + 1, entry)
+
+
+def _mark_behind_an_entry(builder: ImageBuilder) -> None:
+    offset, _ = builder.entries[ROOT_INO][1]
+    builder.extra[pack_key(ROOT_INO, KIND_ENTRY, offset + 1)] = REMOVED_ENTRY
+
+
+def _mark_before_an_attribute(builder: ImageBuilder) -> None:
+    _move_xattr(builder, 256)
+    builder.extra[_xattr_key(b"user.short", 0)] = REMOVED_XATTR
+
+
+def _mark_behind_an_attribute(builder: ImageBuilder) -> None:
+    builder.extra[_xattr_key(b"user.short", 256)] = REMOVED_XATTR
+
+
+def _mark_of_an_attribute_with_a_chunk(builder: ImageBuilder) -> None:
+    _mark_before_an_attribute(builder)
+    builder.extra[_xattr_key(b"user.short", 1)] = b"x"
 
 
 def _orphan_with_a_name(builder: ImageBuilder) -> None:
@@ -168,6 +196,8 @@ ITEM_DAMAGES: dict[str, tuple[Change, list[str]]] = {
     ),
     "name under another hash": (lambda b: _move_entry(b, 256), ["entry-hash"]),
     "name with a gap before it": (lambda b: _move_entry(b, 1), ["entry-index"]),
+    "mark of a removed name before another": (_mark_before_an_entry, []),
+    "mark of a removed name before none": (_mark_behind_an_entry, ["entry-mark"]),
     "name twice": (_duplicate_entry, ["entry-duplicate"]),
     "entry of another type": (lambda b: _replace_entry(b, 3, 6, file_type=10), ["entry-type"]),
     "entry of a missing inode": (
@@ -195,6 +225,12 @@ ITEM_DAMAGES: dict[str, tuple[Change, list[str]]] = {
     ),
     "attribute under another hash": (lambda b: _move_xattr(b, 1 << 16), ["xattr-hash"]),
     "attribute with a gap before it": (lambda b: _move_xattr(b, 256), ["xattr-index"]),
+    "mark of a removed attribute before another": (_mark_before_an_attribute, []),
+    "mark of a removed attribute before none": (_mark_behind_an_attribute, ["xattr-mark"]),
+    "mark of a removed attribute with a chunk": (
+        _mark_of_an_attribute_with_a_chunk,
+        ["xattr-damaged"],
+    ),
     "attribute twice": (
         lambda b: b.set_xattr(4, b"user.short", b"other", index=1),
         ["xattr-duplicate"],
