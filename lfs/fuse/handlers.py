@@ -31,7 +31,6 @@ _INODES = {
     "parent_inode_new": "to directory",
     "new_parent_inode": "to directory",
 }
-_OF_DIRECTORIES = ("readdir", "releasedir", "fsyncdir")
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +53,10 @@ class Handlers(pyfuse3.Operations):
     def request_count(self) -> int:
         """Return how many requests there have been."""
         return self.requests.total()
+
+    def inode_of(self, kind: str, handle: int) -> int:
+        """Return which inode a handle is of, that a request of ``kind`` came with."""
+        raise NotImplementedError
 
     def failed_change(self, error: Exception, about: str) -> FUSEError:
         """Return what the kernel is told about a change that ended with ``error``.
@@ -81,19 +84,17 @@ def refusal(error: Exception, about: str) -> FUSEError:
     return FUSEError(errno.EIO)
 
 
-def described(kind: str, arguments: Mapping[str, Any]) -> str:
+def described(kind: str, arguments: Mapping[str, Any], inode_of: Callable[[str, int], int]) -> str:
     """Return what a request was about: its kind, inode, name and place, as far as it has them.
 
-    ``arguments`` are those of its handler.
+    ``arguments`` are those of its handler; ``inode_of`` tells the inode of a handle.
     """
     parts = [kind]
     for name, label in _INODES.items():
         if name in arguments:
             parts.append(f"{label} {arguments[name]}")
     if "fh" in arguments and "inode" not in arguments:
-        # Of a file it is twice the inode and a bit, of a directory the inode.
-        handle = arguments["fh"]
-        parts.append(f"inode {handle if kind in _OF_DIRECTORIES else handle >> 1}")
+        parts.append(f"inode {inode_of(kind, arguments['fh'])}")
     for name in ("name", "name_old", "name_new", "new_name"):
         if isinstance(arguments.get(name), bytes):
             parts.append(repr(os.fsdecode(arguments[name])))
@@ -128,7 +129,7 @@ def _handler(
             return serve(self, *args, **kwargs)
         except Exception as error:
             given = inspect.signature(serve).bind(self, *args, **kwargs).arguments
-            raise fail(self, error, described(kind, given)) from None
+            raise fail(self, error, described(kind, given, self.inode_of)) from None
 
     functools.update_wrapper(handler, serve)
     return handler

@@ -18,8 +18,8 @@ applied it already, and then applying it again changes nothing.
 
 *Handles.*  pyfuse3 passes nothing but the handle to ``read`` and ``write``.  It
 is ``2 * ino + privileged``, where ``privileged`` says that root opened the file
-and may use the reserved space: there is no table of handles, and a handle costs
-nothing but the core's count of opens.  A directory's handle is its inode number.
+and may use the reserved space: there is no table of files, and a handle costs
+nothing but the core's count of opens.  Only of open directories there is a table.
 
 *Forgetting.*  No lookup counts are kept, so memory does not grow with what the
 kernel caches.  The kernel forgets an inode when it drops it, as a whole; only an
@@ -29,9 +29,8 @@ once more may come after its ``unlink``: what is open is safe by the core's coun
 of opens.  And a ``forget`` may overtake the last ``release``, which then does
 what had to wait.  So memory holds two sets of orphans and nothing else.
 
-*Listing.*  Cookies 1 and 2 are ``.`` and ``..`` and come before all of the core,
-which are above 2**62 and name a place in the order of hashes, so that they stay
-valid while entries come and go.
+*Listing.*  An open directory has a handle of its own and cookies of 31 bits
+(``lfs.fuse.listing``); 1 and 2 are ``.`` and ``..``.
 """
 
 from __future__ import annotations
@@ -57,6 +56,7 @@ from lfs.fuse.callers import may_set_any_bit, mode_without_set_ids
 from lfs.fuse.clock import StampClock
 from lfs.fuse.committer import Committer
 from lfs.fuse.handlers import Handlers, change, query, refusal
+from lfs.fuse.listing import DOT_DOT_COOKIE, Listed, OpenDirectory
 from lfs.fuse.remount import CONTROL_PREFIX
 from lfs.fuse.replies import (
     PERMISSIONS,
@@ -69,8 +69,6 @@ from lfs.fuse.replies import (
 from lfs.fuse.xattrs import VIRTUAL_PREFIX, ExtendedAttributes
 from lfs.ondisk import ROOT_INO
 
-_DOT_COOKIE = 1
-_DOT_DOT_COOKIE = 2
 _SET_IDS = stat.S_ISUID | stat.S_ISGID
 _CUT = ("size",)
 _TIMES = ("atime_ns", "mtime_ns")
@@ -104,9 +102,17 @@ class LfsOperations(Handlers):
         self._control = control
         self._xattrs = ExtendedAttributes(filesystem, os.fsencode(target), self.requests)
         self._entry = EntryReply(filesystem.statfs().block_bytes).of
+        self._directories: dict[int, OpenDirectory] = {}
+        self._directory_count = 0
         self._orphans: set[int] = set()
         self._forgotten: set[int] = set()
         self._missing = missing_entry()
+
+    def inode_of(self, kind: str, handle: int) -> int:
+        """Return which inode a handle is of, that a request of ``kind`` came with."""
+        if kind in ("readdir", "releasedir", "fsyncdir"):
+            return self._directories[handle].ino
+        return handle >> 1
 
     def init(self) -> None:
         """Take note that the kernel has connected."""
@@ -370,38 +376,50 @@ class LfsOperations(Handlers):
     @query
     def opendir(self, inode: int, ctx: RequestContext) -> int:
         """Open a directory; while the kernel has it open it does not forget it."""
-        return inode
+        self._directory_count += 1
+        self._directories[self._directory_count] = OpenDirectory(inode)
+        return self._directory_count
 
     @query
     def releasedir(self, fh: int) -> None:
         """Close a directory."""
+        del self._directories[fh]
 
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
         """Commit everything."""
         self.requests["fsyncdir"] += 1
-        await self._commit(f"fsync inode {fh}")
+        await self._commit(f"fsync inode {self._directories[fh].ino}")
 
     @query
     def readdir(self, fh: int, start_id: int, token: ReaddirToken) -> None:
-        """List a directory from ``start_id`` on, with attributes, as far as the reply has room."""
-        filesystem = self.filesystem
+        """List a directory from ``start_id`` on, with attributes, as far as the reply has room.
+
+        An error waits for the next request where there is something to reply before it.
+        """
+        directory = self._directories[fh]
         if not start_id:
-            filesystem.accessed(fh, self._now_ns())
-        if start_id < _DOT_DOT_COOKIE:
-            directory = filesystem.getattr(fh)
-            dots = [(_DOT_COOKIE, b".", fh), (_DOT_DOT_COOKIE, b"..", directory.parent_ino or fh)]
-            for cookie, name, ino in dots[start_id:]:
-                if not pyfuse3.readdir_reply(token, name, bare_entry(ino, stat.S_IFDIR), cookie):
+            directory.rewind()
+            self.filesystem.accessed(directory.ino, self._now_ns())
+        replied = False
+        try:
+            for listed in directory.listing(self.filesystem, start_id):
+                entry = self._listed(directory.ino, listed)
+                if not pyfuse3.readdir_reply(token, listed[1], entry, listed[0]):
                     return
-        for cookie, name, ino, file_type in filesystem.readdir(fh, start_id):
+                replied = True
+        except FilesystemError:
+            if not replied:
+                raise
+
+    def _listed(self, directory_ino: int, listed: Listed) -> EntryAttributes:
+        cookie, _, ino, file_type = listed
+        if cookie > DOT_DOT_COOKIE:
             try:
-                entry = self._entry(filesystem.getattr(ino))
+                return self._entry(self.filesystem.getattr(ino))
             except FilesystemError as error:
                 # One damaged inode does not hide the names of the others.
-                refusal(error, f"list directory {fh}: inode {ino}")
-                entry = bare_entry(ino, file_type << 12)
-            if not pyfuse3.readdir_reply(token, name, entry, cookie):
-                return
+                refusal(error, f"list directory {directory_ino}: inode {ino}")
+        return bare_entry(ino, file_type << 12)
 
     # --------------------------------------------------------------- forgetting
 

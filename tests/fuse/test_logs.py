@@ -109,7 +109,7 @@ def test_lines_shown_are_the_last_that_fit() -> None:
         ("read", {"fh": 25, "off": 4096, "size": 8192}, "read inode 12 bytes 4096+8192"),
         ("write", {"fh": 24, "off": 0, "buf": b"abc"}, "write inode 12 bytes 0+3"),
         ("lookup", {"parent_inode": 1, "name": b"a b"}, "lookup directory 1 'a b'"),
-        ("readdir", {"fh": 12, "start_id": 0}, "readdir inode 12"),
+        ("readdir", {"fh": 24, "start_id": 0}, "readdir inode 12"),
         ("setattr", {"inode": 12, "fh": 25}, "setattr inode 12"),
         (
             "rename",
@@ -121,7 +121,7 @@ def test_lines_shown_are_the_last_that_fit() -> None:
 def test_request_is_described_by_its_file_and_place(
     kind: str, arguments: dict[str, object], text: str
 ) -> None:
-    assert described(kind, arguments) == text
+    assert described(kind, arguments, lambda _, handle: handle >> 1) == text
 
 
 # ----------------------------------------------------------------------- the system log

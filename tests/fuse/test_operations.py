@@ -244,9 +244,10 @@ def test_listing_in_small_replies_is_complete(
 
     monkeypatch.setattr(pyfuse3, "readdir_reply", reply)
     position = 0
+    handle = run(operations.opendir(ROOT_INO, USER))
     while True:
         before, room = len(listed), 1 + len(listed) % 3
-        run(operations.readdir(ROOT_INO, position, cast(pyfuse3.ReaddirToken, None)))
+        run(operations.readdir(handle, position, cast(pyfuse3.ReaddirToken, None)))
         if len(listed) == before:
             break
         position = listed[-1][1]

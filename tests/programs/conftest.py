@@ -29,7 +29,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
         one.close()
 
 
-# Where a program is not in the Debian package of its own name.
+# Where a program is not in the Debian package of its own name, or needs more than that.
 _PACKAGES = {
     "setfacl": "acl",
     "getfacl": "acl",
@@ -45,6 +45,7 @@ _PACKAGES = {
     "dpkg-buildpackage": "dpkg-dev",
     "dh": "debhelper",
     "makeinfo": "texinfo",
+    "i686-linux-gnu-gcc": "gcc-i686-linux-gnu libc6-dev-i386-cross",
 }
 _LISTS = Path("/var/lib/apt/lists")
 _LISTS_AGE_SECONDS_MAX = 7 * 86400
@@ -60,7 +61,7 @@ def _update_lists() -> None:
 def _install(programs: list[str]) -> None:
     """Install the packages of ``programs``; what that does not bring is still missing."""
     _update_lists()
-    packages = sorted({_PACKAGES.get(name, name) for name in programs})
+    packages = sorted({part for name in programs for part in _PACKAGES.get(name, name).split()})
     subprocess.run(
         ["apt-get", "-qy", "install", "--no-install-recommends", *packages],
         env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
