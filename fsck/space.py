@@ -93,7 +93,7 @@ class Extents:
         version: int = 0,
     ) -> bool:
         """Add an extent with its packed ``checksums``; return whether it lies in segments."""
-        if not self._image.is_in_segments(address, count):
+        if not self._image.is_in_segments(address, count) or key >> 63:
             self._report.add(
                 "extent-range",
                 f"inode {owner}, file block {key}: {count} blocks at {address}, expected within "

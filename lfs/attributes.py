@@ -67,7 +67,13 @@ class Attributes:
             if part is None:
                 raise DamageError(f"attribute of inode {inode.ino} lacks chunk {chunk}")
             parts.append(part)
-        return b"".join(parts)
+        value = b"".join(parts)
+        if len(value) != item.value_bytes:
+            raise DamageError(
+                f"attribute {name!r} of inode {inode.ino} has {len(value)} bytes instead of "
+                f"{item.value_bytes}"
+            )
+        return value
 
     def set(self, inode: Inode, name: bytes, value: bytes, now_ns: int, flags: int) -> None:
         """Set an attribute; raises EEXIST, ENODATA (by ``flags``), ERANGE, E2BIG, ENOSPC."""

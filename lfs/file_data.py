@@ -13,13 +13,11 @@ from collections.abc import Sequence
 
 from lfs.errors import DamageError, FilesystemError
 from lfs.inodes import Inode, InodeTable, Window, window_key
-from lfs.ondisk import KIND_WINDOW, VERSION_MAX, pack_key, unpack_key
+from lfs.ondisk import FILE_BYTES_MAX, KIND_WINDOW, VERSION_MAX, pack_key, unpack_key
 from lfs.space import SpaceRules
 from lfs.spans import Span, bytes_of, cut_around, put_blocks
 from lfs.volume import Volume
 from lfs.write_out import WriteOut
-
-FILE_BYTES_MAX = (1 << 63) - 1
 
 
 class FileData:
@@ -354,7 +352,7 @@ class FileData:
         for key, value in volume.imap.scan(start, end):
             index = unpack_key(key)[2]
             window = inode.windows.get(index) or inode.pinned.get(index)
-            windows.append((index, window or Window.unpack(value, size)))
+            windows.append((index, window or self._inodes.unpacked(value)))
         if _mapped_from(windows, from_block, size) > inode.blocks:
             raise DamageError(f"inode {inode.ino} maps more blocks than it counts")
         return windows
@@ -366,7 +364,7 @@ class FileData:
         for index, window in windows:
             for address, count in window.unmap(max(0, from_block - index * size), size):
                 volume.usage.drop_live(address, count)
-                inode.blocks -= count
+                inode.blocks = max(0, inode.blocks - count)
             self._inodes.store_unmapped(inode, index, window)
 
     def _extend(self, inode: Inode, size: int) -> None:

@@ -16,10 +16,10 @@ from collections.abc import Iterator
 
 from lfs import acl
 from lfs.directory import DirectoryEntry
-from lfs.errors import FilesystemError
+from lfs.errors import DamageError, FilesystemError
 from lfs.inodes import S_IFDIR, S_IFLNK, S_IFMT, Inode
 from lfs.mounted import Mounted
-from lfs.ondisk import TIME_NS_MAX, TIME_NS_MIN
+from lfs.ondisk import SYMLINK_BYTES_MAX, TIME_NS_MAX, TIME_NS_MIN
 from lfs.space import Space
 from lfs.volume import SECOND_NS, Options
 
@@ -190,6 +190,8 @@ class Filesystem(Mounted):
         inode = self._inodes.get(ino)
         if not inode.is_symlink:
             raise FilesystemError(errno.EINVAL)
+        if inode.size > SYMLINK_BYTES_MAX:
+            raise DamageError(f"inode {ino}: a symbolic link of {inode.size} bytes")
         return self._data.read(inode, 0, inode.size)
 
     def readdir(self, ino: int, cookie: int = 0) -> Iterator[DirectoryEntry]:

@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Protocol
 
+from lfs.errors import DamageError
 from lfs.key_order import KeyOrder
 from lfs.node_cache import NodeCache
 from lfs.ondisk import (
@@ -181,23 +182,41 @@ class Imap:
         near = self._near.get(key[KEY_KIND])
         if near is not None and near[0] <= key < near[1]:
             return near
-        low, bound = b"", _PAST_ALL_KEYS
-        node = EMPTY_LEAF if self.root == NO_BLOCK else self.nodes.load(self.root)
+        low, bound, level = b"", _PAST_ALL_KEYS, self.root_level
+        node = EMPTY_LEAF if self.root == NO_BLOCK else self.load(self.root, level, low, bound)
         while isinstance(node, Branch):
             index = max(0, bisect_right(node.keys, key) - 1)
             if index:
                 low = node.keys[index]
             if index + 1 < len(node.keys):
                 bound = node.keys[index + 1]
-            node = self.nodes.load(node.children[index])
+            level -= 1
+            node = self.load(node.children[index], level, low, bound)
         near = self._near[key[KEY_KIND]] = low, bound, node
         return near
+
+    def load(
+        self, pointer: Pointer, level: int, low: bytes = b"", bound: bytes = _PAST_ALL_KEYS
+    ) -> Branch | PackedLeaf:
+        """Return the node of ``level`` that has keys from ``low`` up to ``bound`` only.
+
+        Raises DamageError: whoever made the tree, no way down goes in circles, and no
+        node is met twice on a way along it.
+        """
+        node = self.nodes.load(pointer)
+        if node.level != level or node.first_key < low or node.last_key >= bound:
+            raise DamageError(
+                f"node {pointer.address}: expected level {level} and keys from {low.hex()} up "
+                f"to {bound.hex()}, found level {node.level}, {node.first_key.hex()} "
+                f"to {node.last_key.hex()}"
+            )
+        return node
 
     def leads_to(self, key: bytes, level: int, pointer: Pointer) -> bool:
         """Tell whether the node of ``level`` on the way to ``key`` is the one at ``pointer``."""
         here, here_level = self.root, self.root_level
         while here_level > level:
-            node = self.nodes.load(here)
+            node = self.load(here, here_level)
             assert isinstance(node, Branch)
             here = node.children[max(0, bisect_right(node.keys, key) - 1)]
             here_level -= 1

@@ -110,7 +110,7 @@ class Rebuild:
 
     def _contents(self, pointer: Pointer, level: int, low: int, high: int) -> Slots:
         """Return the new slots of the node at ``pointer`` for changes ``low`` to ``high``."""
-        node = self._imap.nodes.load(pointer)
+        node = self._imap.load(pointer, level)
         self._result.freed_addresses.append(pointer.address)
         if isinstance(node, PackedLeaf):
             return self._merge(node.keys, node.values, low, high)

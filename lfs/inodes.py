@@ -18,8 +18,11 @@ from collections.abc import Iterator, Sequence
 
 from lfs.alloc.dirty import DirtyExtents
 from lfs.checksum import CHECKSUM_BYTES
-from lfs.errors import FilesystemError
+from lfs.errors import DamageError, FilesystemError
 from lfs.ondisk import (
+    ADDRESS_BITS,
+    FILE_BYTES_MAX,
+    INO_MAX,
     INODE_BYTES,
     INODE_INLINE,
     KIND_INODE,
@@ -331,10 +334,11 @@ class InodeTable:
         inode = self._inodes.get(ino)
         if inode is not None:
             return inode
-        value = self._volume.imap.get(inode_key(ino))
+        value = self._volume.imap.get(inode_key(ino)) if 0 <= ino <= INO_MAX else None
         if value is None:
             return None
         inode = Inode(ino, unpack_inode(value))
+        _check(inode)
         self._remember(inode)
         return inode
 
@@ -370,7 +374,7 @@ class InodeTable:
             self.orphans.discard(ino)
         self.dirty.pop(ino, None)
         self._inodes.pop(ino, None)
-        self._volume.inode_count -= 1
+        self._volume.inode_count = max(0, self._volume.inode_count - 1)
 
     def add_orphan(self, inode: Inode) -> None:
         """Note that ``inode`` has lost its last name."""
@@ -400,7 +404,7 @@ class InodeTable:
             value = self._volume.imap.get(window_key(inode.ino, index))
             if value is None:
                 return None
-            window = Window.unpack(value, self._volume.window_blocks)
+            window = self.unpacked(value)
             _keep_window(inode, index, window)
         return window
 
@@ -418,6 +422,12 @@ class InodeTable:
         if not inode.dirty_blocks or not inode.dirty_extents.count_in(index * size, size):
             inode.pinned.pop(index, None)
             inode.read_window = -1
+
+    def unpacked(self, value: bytes) -> Window:
+        """Return the window of an item that lies in segments in use; raises DamageError."""
+        window = Window.unpack(value, self._volume.window_blocks)
+        self._volume.check_in_use(window.runs)
+        return window
 
     def store_mapped(self, inode: Inode, index: int, window: Window) -> None:
         """Write a window that gained blocks through to the map; their log write tells it."""
@@ -463,6 +473,17 @@ class InodeTable:
             if excess <= 0:
                 break
         self._evict_above = len(self._inodes) + limit
+
+
+def _check(inode: Inode) -> None:
+    """Raise DamageError when an inode item says what can't be."""
+    inline = inode.inline
+    if inode.mode >> 16:
+        raise DamageError(f"inode {inode.ino}: {inode.mode:#o} can't be its mode")
+    if inode.size > FILE_BYTES_MAX or (inline is not None and len(inline) != inode.size):
+        raise DamageError(f"inode {inode.ino}: {inode.size} bytes can't be its size")
+    if inode.blocks >> ADDRESS_BITS:
+        raise DamageError(f"inode {inode.ino}: {inode.blocks} blocks can't be mapped")
 
 
 def _keep_window(inode: Inode, index: int, window: Window) -> None:

@@ -12,7 +12,7 @@ import errno
 
 from lfs.access import AccessLists
 from lfs.directory import Directories
-from lfs.errors import FilesystemError
+from lfs.errors import DamageError, FilesystemError
 from lfs.file_data import FileData
 from lfs.inodes import S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, Inode, InodeTable
 from lfs.ondisk import (
@@ -230,7 +230,8 @@ class Namespace:
         return inode
 
     def _drop_link(self, inode: Inode, now_ns: int) -> None:
-        inode.nlink -= 1
+        # What a disk says that others made may be too little.
+        inode.nlink = max(0, inode.nlink - 1)
         self._touch(inode, now_ns)
         if inode.nlink == 0:
             self._inodes.add_orphan(inode)
@@ -314,9 +315,13 @@ class Namespace:
     def _check_no_cycle(self, moved: Inode, new_parent: Inode) -> None:
         """Raise EINVAL when ``new_parent`` is ``moved`` or below it."""
         directory = new_parent
+        passed: set[int] = set()
         while directory.ino != moved.ino:
             if directory.parent_ino == directory.ino:
                 return
+            if directory.ino in passed:
+                raise DamageError(f"the directories above inode {new_parent.ino} form a cycle")
+            passed.add(directory.ino)
             directory = self._inodes.get(directory.parent_ino)
         raise FilesystemError(errno.EINVAL, "a directory can't be moved into itself")
 
@@ -351,7 +356,8 @@ class Namespace:
         self, directory: Inode, now_ns: int, entries: int = 0, subdirectories: int = 0
     ) -> None:
         """Count entries that ``directory`` gained and note the time."""
-        directory.size += entries
-        directory.nlink += subdirectories
+        # Counts that others wrote may be wrong: nobody else's commit is to fail for that.
+        directory.size = max(0, directory.size + entries)
+        directory.nlink = min(max(0, directory.nlink + subdirectories), LINK_COUNT_MAX)
         directory.mtime_ns = now_ns
         self._touch(directory, now_ns)

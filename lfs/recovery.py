@@ -32,10 +32,12 @@ from lfs.ondisk import (
     CHECKPOINT_REGION_BYTES,
     FORMAT_VERSION,
     INCOMPATIBLE_KNOWN,
+    INO_MAX,
     KIND_INODE,
     KIND_WINDOW,
     NO_BLOCK,
     READ_ONLY_COMPATIBLE_KNOWN,
+    SEQUENCE_MAX,
     SUMMARY_COMMIT,
     SUPERBLOCK_BYTES,
     SUPERBLOCK_OFFSET_BYTES,
@@ -135,6 +137,7 @@ class Recovery:
         """
         volume = self._volume
         checkpoint = checkpoints[0]
+        _check_numbers(checkpoint)
         volume.checkpoint_number = checkpoint.number
         volume.checkpoint_sequences = (checkpoints[-1].next_sequence, checkpoint.next_sequence)
         volume.next_ino = checkpoint.next_ino
@@ -317,6 +320,8 @@ class Recovery:
             elif kind == KIND_INODE:
                 existed = self._stored(key) is not None
                 volume.inode_count += int(value is not None) - int(existed)
+                if ino > INO_MAX:
+                    raise DamageError(f"the log has an inode with the number {ino}")
                 volume.next_ino = max(volume.next_ino, ino + 1)
 
     def _stored(self, key: bytes) -> bytes | None:
@@ -404,6 +409,20 @@ class Recovery:
             summary_end=run_address + usage.run_blocks(run),
         )
         volume.log.resume(head)
+
+
+def _check_numbers(checkpoint: Checkpoint) -> None:
+    """Raise DamageError when a number that is counted on has come too close to its end."""
+    sequence = checkpoint.next_sequence
+    for what, value, least, most in (
+        ("number", checkpoint.number, 0, SEQUENCE_MAX),
+        ("next_sequence", sequence, 1, SEQUENCE_MAX),
+        ("next_ino", checkpoint.next_ino, 1, INO_MAX),
+        ("inode_count", checkpoint.inode_count, 0, INO_MAX),
+        ("node_count", checkpoint.node_count, 0, INO_MAX),
+    ):
+        if not least <= value <= most:
+            raise DamageError(f"checkpoint {checkpoint.number}: {what} {value} is impossible")
 
 
 def _flush_known_by(chain: list[Summary]) -> int:

@@ -11,7 +11,7 @@ knows what the device holds, so that is not tried again.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from lfs.checksum import checksum
@@ -110,6 +110,7 @@ class Volume:
             superblock.segment_count,
             self.block_bytes,
         )
+        self.usage.on_damage = self.fail
         self.usage_pages: list[Pointer] = [NO_BLOCK] * self.usage.page_count
         self.log = LogWriter(device, superblock, self.usage)
         self.reader = LogReader(device, superblock)
@@ -131,8 +132,17 @@ class Volume:
             raise DamageError(f"block {pointer.address}: not in a segment in use")
         return self.read_block(pointer)
 
+    def check_in_use(self, runs: Iterable[tuple[int, int, int]]) -> None:
+        """Raise DamageError unless all blocks of a window lie in segments in use."""
+        for _, count, address in runs:
+            if not self.usage.holds(address, count):
+                raise DamageError(f"data blocks {address}+{count}: not in a segment in use")
+
     def read_block(self, pointer: Pointer) -> bytes:
         """Return the block at ``pointer``; raises DamageError when its checksum differs."""
+        superblock = self.superblock
+        if not superblock.first_segment_block <= pointer.address < superblock.end_block:
+            raise DamageError(f"block {pointer.address}: outside the segments")
         raw = self.device.read(pointer.address * self.block_bytes, self.block_bytes)
         found = checksum(raw)
         if found != pointer.checksum:

@@ -221,7 +221,7 @@ class WriteOut:
             inode.blocks += count
             for old_address, old_count in window.map(offset, part, address + position):
                 volume.usage.drop_live(old_address, old_count)
-                inode.blocks -= old_count
+                inode.blocks = max(0, inode.blocks - old_count)
             position += count
 
 

@@ -18,6 +18,7 @@ from lfs.ondisk import (
     CHECKPOINT_REGION_BYTES,
     HEAD_AREA_BYTES,
     SEGMENT_BLOCKS_MIN,
+    SEGMENT_COUNT_MAX,
     SUPERBLOCK_ALIGN_BYTES,
     USAGE_PAGE_COUNT_MAX,
     Superblock,
@@ -93,8 +94,8 @@ def first_segment_bytes(device_bytes: int, block_bytes: int) -> int:
 
 
 def segment_count_max(block_bytes: int) -> int:
-    """Return how many segments the pointers in a checkpoint region reach."""
-    return USAGE_PAGE_COUNT_MAX * usage_per_page(block_bytes)
+    """Return how many segments a filesystem may have."""
+    return min(SEGMENT_COUNT_MAX, USAGE_PAGE_COUNT_MAX * usage_per_page(block_bytes))
 
 
 def count_segments(device_bytes: int, block_bytes: int, segment_bytes: int) -> int:

@@ -67,7 +67,7 @@ def superblocks(draw: st.DrawFn) -> Superblock:
         first_segment_block=first_segment_block,
         segment_count=segment_count,
         checkpoint_offset_bytes=(HEAD_AREA_BYTES, HEAD_AREA_BYTES + CHECKPOINT_REGION_BYTES),
-        reserved_basis_points=draw(u32),
+        reserved_basis_points=draw(st.integers(0, 10_000)),
         created_ns=draw(i64),
         hash_seed=draw(st.binary(min_size=16, max_size=16)),
         filesystem_id=draw(st.binary(min_size=8, max_size=8)),
@@ -135,7 +135,7 @@ def summaries(draw: st.DrawFn) -> Summary:
 
 @st.composite
 def leaves(draw: st.DrawFn) -> Leaf:
-    some = sorted(draw(st.sets(keys, max_size=20)))
+    some = sorted(draw(st.sets(keys, min_size=1, max_size=20)))
     values = draw(st.lists(st.binary(max_size=150), min_size=len(some), max_size=len(some)))
     return Leaf(some, values)
 

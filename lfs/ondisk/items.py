@@ -14,6 +14,7 @@ from lfs.ondisk.seal import damage, expect
 NAME_BYTES_MAX = 255
 XATTR_VALUE_BYTES_MAX = 65536
 SYMLINK_BYTES_MAX = 4095
+FILE_BYTES_MAX = (1 << 63) - 1
 TIME_NS_MIN = -(1 << 63)
 TIME_NS_MAX = (1 << 63) - 1
 
@@ -198,8 +199,9 @@ class XattrItem(NamedTuple):
         name_bytes, value_bytes = _XATTR_ITEM.unpack_from(raw)
         end = _XATTR_ITEM.size + name_bytes
         expect(name_bytes > 0 and end <= len(raw), "extended attribute name", 0, end, len(raw))
-        most = min(value_bytes, XATTR_VALUE_BYTES_MAX)
-        expect(len(raw) - end <= most, "extended attribute value", 0, most, len(raw) - end)
+        most = XATTR_VALUE_BYTES_MAX
+        expect(value_bytes <= most, "extended attribute value", 0, most, value_bytes)
+        expect(len(raw) - end <= value_bytes, "attribute chunk", 0, value_bytes, len(raw) - end)
         return cls(raw[_XATTR_ITEM.size : end], value_bytes, raw[end:])
 
 

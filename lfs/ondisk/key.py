@@ -22,6 +22,10 @@ KIND_ORPHAN = 4
 SYSTEM_INO = 0
 
 ROOT_INO = 1
+INO_MAX = (1 << 62) - 1
+"""The largest inode number: twice as much, and one more, is a file handle."""
+SEQUENCE_MAX = (1 << 62) - 1
+"""The largest sequence number and checkpoint number that is believed: neither ends in practice."""
 
 
 pack_key: Callable[[int, int, int], bytes] = _KEY.pack

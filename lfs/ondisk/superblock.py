@@ -24,6 +24,9 @@ SUPERBLOCK_ALIGN_BYTES = 4096
 HEAD_AREA_BYTES = 65536
 CHECKPOINT_REGION_BYTES = 65536
 CHECKPOINT_REGION_COUNT = 2
+SEGMENT_COUNT_MAX = 1 << 20
+"""A mount takes some bytes of memory for each."""
+BASIS_POINTS_MAX = 10_000
 
 # Feature flags.  FORMAT.md, "Feature flags", lists the bits that are reserved.
 COMPATIBLE_KNOWN = 0
@@ -151,11 +154,13 @@ class Superblock:
             BLOCK_BYTES_MIN <= block_bytes <= BLOCK_BYTES_MAX
             and block_bytes & (block_bytes - 1) == 0
             and self.segment_blocks >= SEGMENT_BLOCKS_MIN
-            and self.segment_count >= 1
+            and 1 <= self.segment_count <= SEGMENT_COUNT_MAX
+            and self.reserved_basis_points <= BASIS_POINTS_MAX
             and self.end_block <= self.device_blocks
             and self.device_blocks < 1 << 48
             and region_bytes == CHECKPOINT_REGION_BYTES
             and min(self.checkpoint_offset_bytes) >= HEAD_AREA_BYTES
+            and not any(at % SUPERBLOCK_ALIGN_BYTES for at in self.checkpoint_offset_bytes)
             and abs(self.checkpoint_offset_bytes[0] - self.checkpoint_offset_bytes[1])
             >= CHECKPOINT_REGION_BYTES
             and max(self.checkpoint_offset_bytes) + CHECKPOINT_REGION_BYTES

@@ -34,7 +34,7 @@ from __future__ import annotations
 import re
 from array import array
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import compress
 
 from lfs.alloc.buddy import BuddyAllocator
@@ -43,6 +43,7 @@ from lfs.ondisk import (
     SEGMENT_CLEAN,
     SEGMENT_CONTINUED,
     SEGMENT_RUN,
+    SEQUENCE_MAX,
     USAGE_OLD_METADATA,
     Usage,
     UsagePage,
@@ -54,6 +55,10 @@ _SLACK_SHARE = 20
 _RUN_BYTES_MAX = 128 << 20
 _LARGE_RUN_SHARE = 16
 _CLEAN_SEGMENTS = re.compile(re.escape(bytes([SEGMENT_CLEAN])) + b"+")
+
+
+def _raise(error: DamageError) -> None:
+    raise error
 
 
 def slack_segments(segment_count: int) -> int:
@@ -121,6 +126,8 @@ class UsageTable:
         self.given_up: set[int] = set()
         """Runs in use where a write failed."""
         self._unwritable: set[int] = set()
+        self.on_damage: Callable[[DamageError], None] = _raise
+        """Told once the table is found to be wrong: what is clean can't be trusted then."""
 
     # ------------------------------------------------------------ loading and storing
 
@@ -133,6 +140,8 @@ class UsageTable:
             if entry.state != SEGMENT_RUN:
                 continue
             self._check_run(segment, entry)
+            if self._first[segment] >= 0:
+                raise DamageError(f"segment {segment} begins a run within another one")
             self._set_run(segment, entry.order, entry.last_sequence)
             self._live[segment] = entry.live_blocks
             if entry.flags & USAGE_OLD_METADATA:
@@ -157,6 +166,7 @@ class UsageTable:
     def _check_run(self, segment: int, entry: Usage) -> None:
         count = 1 << entry.order
         fits = segment % count == 0 and segment + count <= self.segment_count
+        fits = fits and entry.last_sequence <= SEQUENCE_MAX
         if not fits or entry.live_blocks > count * self.segment_blocks:
             raise DamageError(f"usage of segment {segment} is impossible: {entry}")
 
@@ -228,12 +238,24 @@ class UsageTable:
         """Count ``count`` blocks at ``address``, all in one run, as dead."""
         run = self._first[self.segment_of(address)]
         assert run >= 0, address
+        if self._live[run] < count:
+            self._note_wrong_count(run, count)
         self._live[run] -= count
-        assert self._live[run] >= 0, (address, count)
         self.live_total -= count
         self.dirty_pages.add(run // self.per_page)
         if self._live[run] == 0:
             self._note_empty(run)
+
+    def _note_wrong_count(self, run: int, count: int) -> None:
+        """Tell that ``run`` counts fewer live blocks than die; it counts as many from now on."""
+        live = self._live[run]
+        self._live[run] = count
+        self.live_total += count - live
+        self.on_damage(
+            DamageError(
+                f"run at {self.address_of(run)}: {count} blocks of {live} live ones have died"
+            )
+        )
 
     def _note_empty(self, run: int) -> None:
         if self._last_sequence[run]:

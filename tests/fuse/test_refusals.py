@@ -196,7 +196,7 @@ def _wipe_checkpoints(image: Path) -> None:
         ),
         (
             lambda image: _change_superblocks(image, incompatible=1 << 20),
-            "made by a newer version of lfs (format 1, unknown incompatible features 0x100000)",
+            "made by a newer version of lfs (format 2, unknown incompatible features 0x100000)",
         ),
         (
             lambda image: _change_superblocks(image, read_only_compatible=1 << 60),

@@ -52,12 +52,17 @@ def test_usage_counts_live_blocks_by_run() -> None:
     assert not usage.has_live(usage.address_of(500))
 
 
-def test_usage_dropping_more_than_lives_is_a_bug() -> None:
+def test_usage_dropping_more_than_lives_is_told_and_leaves_no_count_below_zero() -> None:
     usage = clean_table()
     run = open_run(usage)
     usage.add_live(usage.address_of(run), 2)
-    with pytest.raises(AssertionError):
+    with pytest.raises(DamageError):
         usage.drop_live(usage.address_of(run), 3)
+    told: list[DamageError] = []
+    usage.on_damage = told.append
+    usage.drop_live(usage.address_of(run), 4)
+    assert len(told) == 1
+    assert (usage.live_blocks(run), usage.live_total) == (0, 0)
 
 
 @pytest.mark.parametrize("order", [0, 1, 2, 3])

@@ -1,0 +1,177 @@
+"""Hostile images: whatever one field of one structure says, nobody hangs, dies or loses more.
+
+What a mount and a check may do is refuse, say that it is damaged, or work.  They may not
+loop, take memory by a number from the disk, or end in any other exception.  A failure
+prints the identity of its case; ``LFS_HOSTILE=IDENTITY`` replays it, and
+``LFS_HOSTILE=all`` tries every case, of which the others are a choice.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import signal
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from types import FrameType
+
+import pytest
+
+from lfs.checksum import checksum
+from lfs.errors import DamageError
+from lfs.filesystem import Filesystem, Options
+from lfs.ondisk import ROOT_INO, Branch, Pointer, pack_key, pack_node
+from lfs.recovery import read_checkpoints, read_superblock
+from tests.hostile import Case, Sample, exercise, peek, poke, samples
+
+CASE_COUNT = 500
+CASE_SECONDS = 5
+MEMORY_BYTES = 512 << 20
+_WANTED = os.environ.get("LFS_HOSTILE", "")
+
+
+class _TooLong(BaseException):
+    """A case took so long that it may never end."""
+
+
+def _too_long(number: int, frame: FrameType | None) -> None:
+    raise _TooLong
+
+
+@contextmanager
+def _bounded() -> Iterator[None]:
+    """Bound time and memory."""
+    with open("/proc/self/statm") as statm:
+        now_bytes = int(statm.read().split()[0]) * resource.getpagesize()
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    handler = signal.signal(signal.SIGALRM, _too_long)
+    resource.setrlimit(resource.RLIMIT_AS, (now_bytes + MEMORY_BYTES, before[1]))
+    signal.setitimer(signal.ITIMER_REAL, CASE_SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        resource.setrlimit(resource.RLIMIT_AS, before)
+        signal.signal(signal.SIGALRM, handler)
+
+
+@pytest.fixture(scope="module")
+def hostile() -> dict[str, Sample]:
+    return samples()
+
+
+def _chosen(hostile: dict[str, Sample]) -> list[Case]:
+    cases = [case for sample in hostile.values() for case in sample.cases()]
+    if _WANTED == "all":
+        return cases
+    if _WANTED:
+        return [case for case in cases if case.identity == _WANTED]
+    return random.Random("hostile").sample(cases, CASE_COUNT)
+
+
+def test_hostile_images_are_refused_or_served(hostile: dict[str, Sample]) -> None:
+    failures: list[str] = []
+    outcomes: set[str] = set()
+    cases = _chosen(hostile)
+    assert cases
+    for case in cases:
+        device = hostile[case.sample].image(case)
+        try:
+            with _bounded():
+                outcomes.add(exercise(device))
+        except (Exception, _TooLong) as error:
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            failures.append(f"{case.identity}: {error!r} at {where.filename}:{where.lineno}")
+    assert not failures, "\n".join([f"{len(failures)} of {len(cases)}", *failures])
+    if not _WANTED:
+        assert any("mount refused" in outcome for outcome in outcomes)
+        assert any("writable" in outcome for outcome in outcomes)
+        assert any("failed" in outcome for outcome in outcomes)
+
+
+def test_samples_have_every_structure(hostile: dict[str, Sample]) -> None:
+    names = {name.split("-")[0] for one in hostile.values() for name in one.structures}
+    assert names >= {"superblock", "checkpoint", "usage", "root", "leaf", "slot", "item"}
+    assert names >= {"summary", "entry", "record"}
+    kinds = {name.split("-")[1] for name in hostile["clean"].structures if "item" in name}
+    assert kinds == {"0", "1", "2", "3"}
+    for sample in hostile.values():
+        device = sample.device.copy()
+        for reseal in sample.reseal.values():
+            reseal(device)
+        assert "writable" in exercise(device), "sealing again changes nothing"
+
+
+def _forged_to(raw: bytes, wanted: int) -> bytes:
+    """Return ``raw`` with its last 4 bytes such that it has a checksum, which is affine in them."""
+    base = checksum(raw[:-4] + bytes(4))
+    basis: dict[int, tuple[int, int]] = {}
+    for bit in range(32):
+        value, bits = checksum(raw[:-4] + (1 << bit).to_bytes(4, "little")) ^ base, 1 << bit
+        while value and value.bit_length() in basis:
+            other = basis[value.bit_length()]
+            value, bits = value ^ other[0], bits ^ other[1]
+        if value:
+            basis[value.bit_length()] = value, bits
+    rest, chosen = wanted ^ base, 0
+    while rest:
+        value, bits = basis[rest.bit_length()]
+        rest, chosen = rest ^ value, chosen ^ bits
+    return raw[:-4] + chosen.to_bytes(4, "little")
+
+
+def test_branch_that_is_its_own_child_ends(hostile: dict[str, Sample]) -> None:
+    device = hostile["clean"].device.copy()
+    layout = read_superblock(device)
+    newest = read_checkpoints(device, layout)[0]
+    address, size = newest.imap_root.address, layout.block_bytes
+    itself = Pointer(address, 0x12345678)
+    branch = Branch(1, [bytes(17)], [itself])
+    raw = pack_node(branch, layout.filesystem_id, address, 1, size)
+    device.write(address * size, [_forged_to(raw, itself.checksum)])
+    for level in (1, 2, 255):
+        changed = replace(newest, imap_root=itself, imap_root_level=level)
+        at = layout.checkpoint_offset_bytes[newest.number % 2]
+        packed = changed.pack(layout.filesystem_id, at)
+        device.write(at, [packed.ljust(-(-len(packed) // 512) * 512, b"\0")])
+        with _bounded():
+            exercise(device.copy())
+
+
+def test_leaf_with_two_parents_is_met_once(hostile: dict[str, Sample]) -> None:
+    # Where each of 32 levels led twice to the next, a listing would never end.
+    sample = hostile["clean"]
+    first, second = (sample.structures[f"slot-{number}"] for number in (0, 1))
+    device = sample.device.copy()
+    for source, target in zip(first[3:], second[3:], strict=True):
+        poke(device, target.offset_bytes, peek(device, source.offset_bytes, source.size))
+    sample.reseal["slot-1"](device)
+    filesystem = Filesystem.mount(device, 10, Options(read_only=True))
+    volume = filesystem._volume
+    keys = [key for key in range(40) if _reads(volume.imap.get, pack_key(key, 0, 0))]
+    assert ROOT_INO in keys
+    with _bounded():
+        exercise(device.copy())
+    with pytest.raises(DamageError, match="keys from"):
+        list(volume.imap.scan(bytes(17), b"\xff" * 17))
+
+
+def _reads(call: Callable[[bytes], bytes | None], key: bytes) -> bool:
+    try:
+        return call(key) is not None
+    except DamageError:
+        return False
+
+
+def test_directories_that_are_each_other_s_parent_end(hostile: dict[str, Sample]) -> None:
+    filesystem = Filesystem.mount(hostile["clean"].device.copy(), 10)
+    directory = filesystem.lookup(ROOT_INO, b"directory")
+    below = filesystem.lookup(directory.ino, b"below")
+    directory.parent_ino = below.ino
+    filesystem.mkdir(ROOT_INO, b"moved", 0o755, 0, 0, 11)
+    with _bounded(), pytest.raises(DamageError, match="cycle"):
+        filesystem.rename(ROOT_INO, b"moved", below.ino, b"moved", 12)
+    assert filesystem.lookup(ROOT_INO, b"moved").is_directory
