@@ -18,6 +18,7 @@ from faultdisk.commands import CONTROL_SUFFIX, Run, add_seed
 from faultdisk.nbd.server import NbdServer, listen, tcp_address
 from faultdisk.plans import read_plan
 from faultdisk.serving import Served, Service, serving
+from lfs.command.start import Unwinding
 from lfs.errors import UsageError
 from lfs.fuse.daemon import run_in_background
 from lfs.fuse.logs import configure_logging, finish_logging
@@ -29,7 +30,23 @@ _DISK_NAME = "disk"
 log = logging.getLogger(__name__)
 
 Ready = Callable[[], None]
-Open = Callable[[Served, Ready, threading.Event], None]
+
+
+class Ending:
+    """Which signals have asked a server to end."""
+
+    def __init__(self) -> None:
+        """None has."""
+        self.numbers: list[int] = []
+        self.asked = threading.Event()
+
+    def ask(self, number: int, frame: object = None) -> None:
+        """Note a signal."""
+        self.numbers.append(number)
+        self.asked.set()
+
+
+Open = Callable[[Served, Ready, Ending], None]
 """Serves a device; calls its second argument once it does, returns when it is to end."""
 
 
@@ -79,12 +96,16 @@ def _serve(options: argparse.Namespace) -> None:
 
     def start(ready: Ready) -> None:
         configure_logging(options.foreground, False, "faultdisk", service.target)
+        ending = Ending()
         try:
-            _run(service, open_door, ready)
+            with Unwinding():
+                _run(service, open_door, ready, ending)
         except UsageError as error:
             raise MountError(str(error), 1) from error
         finally:
             finish_logging()
+        if options.foreground and signal.SIGINT in ending.numbers:
+            raise KeyboardInterrupt
 
     if options.foreground:
         start(lambda: None)
@@ -96,23 +117,21 @@ def _absolute(path: str | None) -> str | None:
     return None if path is None else os.path.abspath(path)
 
 
-def _run(service: Service, open_door: Open, ready: Ready) -> None:
-    stopped = threading.Event()
-
+def _run(service: Service, open_door: Open, ready: Ready, ending: Ending) -> None:
     def stop() -> None:
         # Both doors leave by a signal, whoever sends it.
         os.kill(os.getpid(), signal.SIGTERM)
 
     with contextlib.ExitStack() as last, serving(service, log.warning, stop) as served:
         # To the very end: a second signal must not keep the last writes from the medium.
-        last.enter_context(_signals_set(stopped))
+        last.enter_context(_signals_taken(ending))
 
         def announce() -> None:
             print(f"control: {served.control_path}")
             print(f"plan: {service.plan.text}", flush=True)
             ready()
 
-        open_door(served, announce, stopped)
+        open_door(served, announce, ending)
 
 
 # ------------------------------------------------------------------------- the doors
@@ -125,7 +144,7 @@ def _fuse_door(options: argparse.Namespace) -> tuple[str, list[str], Open]:
     mount_point = prepare_mount_point(directory, f"fuse.{SUBTYPE}")
     source = os.path.abspath(options.target)
 
-    def open_door(served: Served, ready: Ready, stopped: threading.Event) -> None:
+    def open_door(served: Served, ready: Ready, ending: Ending) -> None:
         # Imported here, in the process that serves: pyfuse3 and trio start threads,
         # which do not survive a fork.
         from lfs.fuse.disk import DiskSession
@@ -133,10 +152,13 @@ def _fuse_door(options: argparse.Namespace) -> tuple[str, list[str], Open]:
         def announce() -> None:
             print(f"disk: {os.path.join(mount_point, _DISK_NAME)}")
             ready()
-            if stopped.is_set():  # before the door itself took signals
+            if ending.asked.is_set():  # before the door itself took signals
                 os.kill(os.getpid(), signal.SIGTERM)
 
-        DiskSession(served.device, mount_point, source, SUBTYPE).serve(announce, served.release)
+        session = DiskSession(served.device, mount_point, source, SUBTYPE)
+        ended_by = session.serve(announce, served.release)
+        if ended_by is not None:
+            ending.ask(ended_by)
 
     return os.path.abspath(directory), words, open_door
 
@@ -149,13 +171,13 @@ def _nbd_door(options: argparse.Namespace) -> tuple[str, list[str], Open]:
     uri = f"nbd://{address}" if tcp else f"nbd+unix:///?socket={address}"
     description = f"{os.path.basename(options.target)} through faultdisk"
 
-    def open_door(served: Served, ready: Ready, stopped: threading.Event) -> None:
+    def open_door(served: Served, ready: Ready, ending: Ending) -> None:
         server = NbdServer(listen(address), served.device, description)
         server.start()
         try:
             print(f"disk: {uri}")
             ready()
-            stopped.wait()
+            ending.asked.wait()
         finally:
             served.release()
             server.close()
@@ -164,10 +186,10 @@ def _nbd_door(options: argparse.Namespace) -> tuple[str, list[str], Open]:
 
 
 @contextlib.contextmanager
-def _signals_set(stopped: threading.Event) -> Iterator[None]:
-    """Let the signals that end a server set an event, and afterwards do what they did before."""
+def _signals_taken(ending: Ending) -> Iterator[None]:
+    """Let signals ask a server to end, and afterwards do what they did before."""
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-    before = [signal.signal(number, lambda *_: stopped.set()) for number in numbers]
+    before = [signal.signal(number, ending.ask) for number in numbers]
     try:
         yield
     finally:

@@ -10,10 +10,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
+
+from lfs.command import entries
+from lfs.command.parser import Parser
 
 if TYPE_CHECKING:
     from fsck.report import Report
@@ -22,18 +24,15 @@ EXIT_CLEAN = 0
 EXIT_PROBLEMS = 4
 EXIT_FAILED = 8
 EXIT_USAGE = 16
-EXIT_CANCELLED = 32
 EXIT_LIBRARY = 128
 
 LOCK_WAIT_SECONDS = 10.0
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser that complains in one line, with the exit code of fsck(8)."""
+class _Parser(Parser):
+    """Reports a wrong call with the exit code of fsck(8)."""
 
-    def error(self, message: str) -> NoReturn:
-        """Print ``message`` and exit."""
-        self.exit(EXIT_USAGE, f"{self.prog}: {message} (see {self.prog} --help)\n")
+    usage_code = EXIT_USAGE
 
 
 class _Refused(argparse.Action):
@@ -62,7 +61,6 @@ def _parser() -> argparse.ArgumentParser:
         help="check everything even when the filesystem was unmounted cleanly",
     )
     option("-v", dest="verbose", action="store_true", help="print phases, notes and statistics")
-    option("-V", dest="version", action="store_true", help="print the version")
     option(
         "-a",
         "-p",
@@ -141,21 +139,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
-        from lfs import __version__
         from lfs.errors import FilesystemError, FormatError, UsageError
 
-        if options.version:
-            print(f"fsck.lfs {__version__}")
-            return EXIT_CLEAN
         if options.target is None:
             parser.error("which image or device?")
         return _check(options)
     except ImportError as error:
         print(f"fsck.lfs: {error}", file=sys.stderr)
         return EXIT_LIBRARY
-    except KeyboardInterrupt:
-        print("fsck.lfs: cancelled", file=sys.stderr)
-        return EXIT_CANCELLED
     except UsageError as error:
         print(f"fsck.lfs: {error}", file=sys.stderr)
         return EXIT_FAILED
@@ -163,11 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         text = error.strerror if isinstance(error, FilesystemError) else error
         print(f"fsck.lfs: {options.target}: {text}", file=sys.stderr)
         return EXIT_FAILED
-    except Exception:
-        # A bug of this program; Python's own exit code 1 would mean "corrected" to fsck(8).
-        traceback.print_exc()
-        return EXIT_FAILED
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entries.fsck()

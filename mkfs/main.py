@@ -14,8 +14,10 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
 
+from lfs.command import entries
+from lfs.command.parser import Parser
+from lfs.command.start import Unwinding
 from lfs.device.base import BlockDevice
 from lfs.device.file import FileDevice
 from lfs.errors import FilesystemError, FormatError, UsageError
@@ -34,14 +36,6 @@ LABEL_BYTES_MAX = 64
 LOCK_WAIT_SECONDS = 10.0
 ROOT_MODE = 0o755
 _DISCARD_STEP_BYTES = 1 << 30
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser that complains in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Print ``message`` and exit with code 2."""
-        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
 def _size(text: str) -> int:
@@ -76,7 +70,7 @@ def _basis_points(text: str) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="mkfs.lfs",
         description="Make an empty lfs filesystem on an image file or a block device.",
         epilog="Sizes are in bytes, or with a suffix: 64K, 8M, 10G, 1T.",
@@ -182,13 +176,14 @@ def _make_new(options: argparse.Namespace) -> tuple[Superblock, int]:
     superblock = _plan(options, size_bytes)
     if options.dry_run:
         return superblock, size_bytes
-    create_image(path, size_bytes)
-    try:
-        with contextlib.closing(FileDevice(path)) as device:
-            write_filesystem(device, superblock, options.discard)
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
+    with Unwinding():
+        create_image(path, size_bytes)
+        try:
+            with contextlib.closing(FileDevice(path)) as device:
+                write_filesystem(device, superblock, options.discard)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
     return superblock, size_bytes
 
 
@@ -232,9 +227,8 @@ def layout_lines(path: Path, superblock: Superblock, device_bytes: int) -> Itera
     segment_bytes = superblock.segment_blocks * block_bytes
     checkpoints = " and ".join(map(str, superblock.checkpoint_offset_bytes))
     # Names and labels need not be text.
-    shown = os.fsencode(path).decode(errors="replace")
-    label = superblock.label.decode(errors="replace")
-    yield f"{shown}: lfs filesystem, format {FORMAT_VERSION}"
+    label = os.fsdecode(superblock.label)
+    yield f"{path}: lfs filesystem, format {FORMAT_VERSION}"
     yield f"  uuid         {uuid.UUID(bytes=superblock.uuid)}"
     yield f"  label        {label or '(none)'}"
     yield f"  size         {format_size(device_bytes)}"
@@ -262,8 +256,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"{options.target}: {error.strerror}")
     except OSError as error:
         return _fail(f"{error.filename or options.target}: {error.strerror}")
-    except KeyboardInterrupt:
-        return _fail("interrupted")
     if not options.quiet:
         print("\n".join(layout_lines(options.target, superblock, device_bytes)))
     return 0
@@ -275,4 +267,4 @@ def _fail(message: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entries.mkfs()

@@ -19,7 +19,8 @@ PACKAGES = ("lfs", "mkfs", "fsck", "faultdisk")
 
 # From the bottom to the top.  "x.*" is the package x with all its modules.
 LAYERS: list[tuple[str, tuple[str, ...]]] = [
-    ("structures", ("lfs", "lfs.checksum", "lfs.errors", "lfs.ondisk", "lfs.ondisk.*")),
+    ("what commands share", ("lfs", "lfs.command.*")),
+    ("structures", ("lfs.checksum", "lfs.errors", "lfs.ondisk", "lfs.ondisk.*")),
     ("devices", ("lfs.device.*",)),
     ("allocation", ("lfs.alloc.*",)),
     ("segments", ("lfs.segments.*",)),
@@ -88,7 +89,7 @@ LAYERS: list[tuple[str, tuple[str, ...]]] = [
 ONLY: dict[str, tuple[str, ...]] = {
     "lfs.alloc.*": (),
     "fsck.*": (
-        "lfs",
+        "lfs.command.*",
         "lfs.checksum",
         "lfs.errors",
         "lfs.ondisk",

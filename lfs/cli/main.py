@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
-from lfs import __version__
 from lfs.cli import filefrag, helpers, log, requests, sync
+from lfs.command import entries
+from lfs.command.parser import Parser
 from lfs.errors import FormatError, UsageError
 
 _COMMANDS = (filefrag, requests, log, sync, helpers)
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser that complains in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Print ``message`` and exit with code 2."""
-        self.exit(2, f"lfs: {message} (see {self.prog} --help)\n")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with ``arguments``; return its exit code, 2 for a wrong call."""
-    parser = _Parser(prog="lfs", description="Look after lfs filesystems.")
-    parser.add_argument("-V", "--version", action="version", version=f"lfs {__version__}")
+    parser = Parser(prog="lfs", description="Look after lfs filesystems.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in _COMMANDS:
         command.add_parser(commands)
@@ -41,4 +31,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entries.lfs()

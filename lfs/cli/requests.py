@@ -14,9 +14,11 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import signal
 import subprocess
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from types import FrameType
 
 from lfs.errors import UsageError
 
@@ -65,9 +67,40 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     before = read_counts(arguments.directory)
     command = arguments.command[1:] if arguments.command[0] == "--" else arguments.command
-    exit_code = subprocess.run(command, check=False).returncode
+    exit_code = _run_command(command)
     _print(read_counts(arguments.directory) - before)
     return exit_code if exit_code >= 0 else _SIGNALLED - exit_code
+
+
+def _run_command(command: Sequence[str]) -> int:
+    """Run a command and return its exit code, negative for a signal; raises OSError.
+
+    Whether Ctrl-C ends it is its own choice: a terminal tells it as well.  Without a
+    terminal SIGINT comes here alone, and is passed on.
+    """
+    started: list[subprocess.Popen[bytes]] = []
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        if started and not _has_terminal():
+            started[0].send_signal(number)
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, pass_on)
+    try:
+        started.append(subprocess.Popen(command))
+        return started[0].wait()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _has_terminal() -> bool:
+    """Tell whether this process is among those that a terminal sends its signals to."""
+    try:
+        with open("/dev/tty", "rb", buffering=0) as terminal:
+            return os.tcgetpgrp(terminal.fileno()) == os.getpgrp()
+    except OSError:
+        return False
 
 
 def _first_counts(directory: str) -> Counter[str]:

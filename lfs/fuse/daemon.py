@@ -15,6 +15,7 @@ import os
 import signal
 from collections.abc import Callable
 
+from lfs.command.start import Unwinding
 from lfs.fuse.logs import finish_logging, where_to_look
 from lfs.fuse.mountpoint import MountError
 
@@ -29,12 +30,15 @@ Start = Callable[[Callable[[], None]], None]
 def run_in_background(start: Start) -> None:
     """Return once ``start``, run in a child, is ready; raises MountError as it did."""
     reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(reader)
-        os._exit(_run_child(start, writer))
-    os.close(writer)
-    _await(reader, child)
+    with Unwinding():
+        child = os.fork()
+        if child == 0:
+            # Ctrl-C reaches both: the parent hears it and ends the child.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            os.close(reader)
+            os._exit(_run_child(start, writer))
+        os.close(writer)
+        _await(reader, child)
 
 
 def _await(reader: int, child: int) -> None:
@@ -42,13 +46,15 @@ def _await(reader: int, child: int) -> None:
         with open(reader, "rb") as pipe:
             answer = pipe.read()
     except KeyboardInterrupt:
+        # It takes back what it has mounted meanwhile.
         os.kill(child, signal.SIGTERM)
+        os.waitpid(child, 0)
         raise
     if answer.startswith(_READY):
         return
     if not answer:
         raise MountError(f"the daemon ended before the filesystem answered; {where_to_look()}")
-    raise MountError(answer[1:].decode(errors="replace"), answer[0])
+    raise MountError(os.fsdecode(answer[1:]), answer[0])
 
 
 def _run_child(start: Start, writer: int) -> int:
@@ -69,7 +75,7 @@ def _run_child(start: Start, writer: int) -> int:
     except BaseException as error:
         exit_code = error.exit_code if isinstance(error, MountError) else 2
         if not announced:
-            os.write(writer, bytes([exit_code]) + str(error).encode(errors="replace"))
+            os.write(writer, bytes([exit_code]) + os.fsencode(str(error)))
         _log_end(error)
         return exit_code
     finally:

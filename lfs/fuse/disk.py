@@ -43,7 +43,7 @@ from pyfuse3 import (
 from lfs.device.base import BlockDevice
 from lfs.device.unaligned import ByteAccess
 from lfs.errors import FilesystemError
-from lfs.fuse.kernel import connect
+from lfs.fuse.kernel import END_SIGNALS, connect, release_signals
 from lfs.fuse.mountpoint import MountError, unmount
 from lfs.fuse.options import escaped
 
@@ -212,12 +212,16 @@ class DiskSession:
         self._connected = trio.Event()
         self._over = trio.Event()
         self._detached = False
+        self._ended_by: signal.Signals | None = None
 
-    def serve(self, ready: Callable[[], None], leaving: Callable[[], None]) -> None:
+    def serve(
+        self, ready: Callable[[], None], leaving: Callable[[], None]
+    ) -> signal.Signals | None:
         """Mount, call ``ready`` once the disk can be used, and return when it is unmounted.
 
         By SIGTERM, SIGINT or SIGHUP it unmounts itself.  It calls ``leaving``
-        then, after which every request must end soon.  Raises MountError.
+        then, after which every request must end soon, and returns the signal.
+        Raises MountError.
         """
         connect(DiskOperations(self._device, self._connected.set), self._mount_point, self._options)
         try:
@@ -226,6 +230,7 @@ class DiskSession:
             leaving()
             # A lazy unmount has freed the mount point: what is there now is not ours.
             pyfuse3.close(unmount=not self._detached)
+        return self._ended_by
 
     async def _run(self, ready: Callable[[], None], leaving: Callable[[], None]) -> None:
         async with trio.open_nursery() as nursery:
@@ -246,11 +251,13 @@ class DiskSession:
         leaving: Callable[[], None],
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as received:
+        with trio.open_signal_receiver(*END_SIGNALS) as received:
+            release_signals()
             task_status.started()
             async with trio.open_nursery() as nursery:
                 async for number in received:
-                    log.info("unmounting by %s", signal.Signals(number).name)
+                    self._ended_by = signal.Signals(number)
+                    log.info("unmounting by %s", self._ended_by.name)
                     leaving()
                     nursery.start_soon(self._leave)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -12,15 +13,29 @@ import pyfuse3
 
 from lfs.fuse.mountpoint import MountError
 
+END_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""What asks a daemon to unmount and end."""
+
 
 def connect(operations: pyfuse3.Operations, mount_point: str, options: set[str]) -> None:
-    """Mount; requests wait until ``pyfuse3.main`` serves them.  Raises MountError."""
+    """Mount; requests wait until ``pyfuse3.main`` serves them.  Raises MountError.
+
+    ``END_SIGNALS`` wait until ``release_signals``: there is nobody before who could
+    unmount in order.
+    """
     with _captured_stderr() as said:
+        signal.pthread_sigmask(signal.SIG_BLOCK, END_SIGNALS)
         try:
             pyfuse3.init(operations, mount_point, options)
         except RuntimeError as error:
+            release_signals()
             reason = said() or str(error)
             raise MountError(f"cannot mount on {mount_point}: {reason}") from error
+
+
+def release_signals() -> None:
+    """Take ``END_SIGNALS`` again, those that came meanwhile first."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, END_SIGNALS)
 
 
 def read_ahead(device_number: int, kib: int) -> None:

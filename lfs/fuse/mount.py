@@ -12,11 +12,13 @@ import argparse
 import errno
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from lfs import __version__
+from lfs.command import entries
+from lfs.command.parser import Parser
 from lfs.device.file import is_write_protected
 from lfs.errors import UsageError
 from lfs.fuse.daemon import run_in_background
@@ -62,7 +64,7 @@ What is write-protected is mounted read-only, with a notice.
 """
 
 
-class _Parser(argparse.ArgumentParser):
+class _Parser(Parser):
     """Reports a wrong call with the exit code of mount(8)."""
 
     def error(self, message: str) -> NoReturn:
@@ -95,7 +97,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-n", dest="no_mtab", action="store_true", help="ignored")
     parser.add_argument("-s", dest="sloppy", action="store_true", help="ignore unknown options")
     parser.add_argument("-t", dest="type", help="ignored: the type that mount(8) was given")
-    parser.add_argument("-V", action="version", version=f"mount.lfs {__version__}")
     return parser
 
 
@@ -106,9 +107,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MountError as error:
         print(f"mount.lfs: {error}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
-        print("mount.lfs: interrupted", file=sys.stderr)
-        return 2
     return 0
 
 
@@ -133,7 +131,9 @@ def _mount(arguments: argparse.Namespace) -> None:
         from lfs.fuse.session import MountRequest, serve
 
         configure_logging(arguments.foreground, options.debug, about=f"{target} on {mount_point}")
-        serve(MountRequest(target, mount_point, options), ready)
+        ended_by = serve(MountRequest(target, mount_point, options), ready)
+        if arguments.foreground and ended_by == signal.SIGINT:
+            raise KeyboardInterrupt
 
     if arguments.foreground:
         try:
@@ -202,4 +202,4 @@ def _check_fuse() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entries.mount()

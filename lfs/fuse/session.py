@@ -35,7 +35,7 @@ from lfs.fuse import latency, loop
 from lfs.fuse.background import INTERVAL_SECONDS_MAX, Background
 from lfs.fuse.committer import Committer
 from lfs.fuse.control import Control
-from lfs.fuse.kernel import connect, read_ahead
+from lfs.fuse.kernel import END_SIGNALS, connect, read_ahead, release_signals
 from lfs.fuse.logs import finish_logging
 from lfs.fuse.memory import keep_freed_memory, postpone_garbage_collection
 from lfs.fuse.mountpoint import (
@@ -68,9 +68,10 @@ class MountRequest:
     options: MountOptions
 
 
-def serve(request: MountRequest, ready: Callable[[], None]) -> None:
+def serve(request: MountRequest, ready: Callable[[], None]) -> signal.Signals | None:
     """Mount, call ``ready`` once the filesystem answers, and return when it is unmounted.
 
+    Returns the signal that asked for it, if one did.
     Raises MountError when it could not be mounted (nothing has changed then) or
     when the last checkpoint could not be written (what was committed is safe).
     """
@@ -89,9 +90,8 @@ def serve(request: MountRequest, ready: Callable[[], None]) -> None:
                 from lfs.fuse.faults import faulty
 
                 with faulty(image, options.fault) as disk:
-                    _serve_device(request, image, disk, ready)
-            else:
-                _serve_device(request, image, image, ready)
+                    return _serve_device(request, image, disk, ready)
+            return _serve_device(request, image, image, ready)
     except UsageError as error:
         raise MountError(str(error)) from error
     except FormatError as error:
@@ -104,7 +104,7 @@ def _tell_of_waiting(line: str) -> None:
 
 def _serve_device(
     request: MountRequest, image: FileDevice, device: BlockDevice, ready: Callable[[], None]
-) -> None:
+) -> signal.Signals | None:
     try:
         filesystem = Filesystem.mount(
             device,
@@ -123,6 +123,7 @@ def _serve_device(
     finally:
         session.detach()
         _finish(request, filesystem)
+    return session.ended_by
 
 
 def _finish(request: MountRequest, filesystem: Filesystem) -> None:
@@ -183,6 +184,7 @@ class Session:
         self._connected = trio.Event()
         self._over = trio.Event()
         self._detached = False
+        self.ended_by: signal.Signals | None = None
         self._waiter: loop.RequestWaiter | None = None
         self._latency = latency.ProcessorLatency(None)
         self._committer = Committer(filesystem, device, self)
@@ -261,11 +263,13 @@ class Session:
     async def _await_signal(
         self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as received:
+        with trio.open_signal_receiver(*END_SIGNALS) as received:
+            release_signals()
             task_status.started()
             async with trio.open_nursery() as nursery:
                 async for number in received:
-                    log.info("unmounting by %s", signal.Signals(number).name)
+                    self.ended_by = signal.Signals(number)
+                    log.info("unmounting by %s", self.ended_by.name)
                     nursery.start_soon(self._leave)
 
     async def _leave(self) -> None:

@@ -14,14 +14,14 @@ unmounted.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from lfs import __version__
 from lfs.cli.target import mounted_target
+from lfs.command import entries
+from lfs.command.parser import Parser
 from lfs.device.base import BlockDevice
 from lfs.device.file import FileDevice
 from lfs.device.holders import copies, describe_copy
@@ -34,14 +34,14 @@ from lfs.segments.reader import LogReader
 WAIT_SECONDS_DEFAULT = 60.0
 
 
-class _Parser(argparse.ArgumentParser):
+class _Parser(Parser):
     """Reports a wrong call with the exit code of mount(8)."""
 
     def error(self, message: str) -> NoReturn:
         raise MountError(f"{message} (see umount.lfs -h)", 1)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     parser = _Parser(
         prog="umount.lfs", description="Unmount an lfs and wait until its image is clean."
     )
@@ -58,7 +58,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     for ignored in ("-n", "-v", "-f", "-r"):
         parser.add_argument(ignored, action="store_true", help="ignored")
-    parser.add_argument("-V", action="version", version=f"umount.lfs {__version__}")
     return parser
 
 
@@ -144,4 +143,4 @@ def is_clean(device: BlockDevice) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entries.umount()

@@ -217,16 +217,6 @@ def test_faultdisk_server_that_ends_before_it_answers_is_told(
     listener.close()
 
 
-def test_faultdisk_interrupted_is_one_line(
-    disk: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(offline_commands, "replay", interrupt)
-    assert refused(capsys, "replay", "a.log", "a.img") == "interrupted"
-
-
 def test_faultdisk_stop_where_there_is_nothing_to_stop(disk: Path, capsys: Capture) -> None:
     assert refused(capsys, "stop", disk) == "this cannot be stopped from here: unmount it"
 

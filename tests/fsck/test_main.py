@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -250,21 +249,6 @@ def test_main_image_shared_with_another_reader_is_checked(image: Path) -> None:
         assert exit_code(image) == 0
 
 
-def test_main_cancelled_is_32(
-    image: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def cancel(*_: object) -> None:
-        signal.raise_signal(signal.SIGINT)
-
-    monkeypatch.setattr(fsck.check, "check_device", cancel)
-    # Where the tests run in the background, the shell lets them ignore it.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        assert refused(capsys, "-f", image) == (32, "fsck.lfs: cancelled\n")
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 def test_main_library_missing_is_128(
     image: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -272,14 +256,6 @@ def test_main_library_missing_is_128(
     code, line = refused(capsys, image)
     assert code == 128
     assert "fsck.check" in line
-
-
-def test_main_own_mistake_is_8_with_a_traceback(
-    image: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(fsck.check, "check_device", None)
-    assert exit_code("-f", image) == 8
-    assert "TypeError" in capsys.readouterr().err
 
 
 def test_main_both_superblocks_gone_is_8(image: Path, capsys: pytest.CaptureFixture[str]) -> None:

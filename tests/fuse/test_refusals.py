@@ -108,14 +108,6 @@ def test_mount_without_fusermount_is_refused_with_2(
     assert refused(capsys, "a.img", "/mnt") == (2, text)
 
 
-def test_mount_interrupted_is_2(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(mount_command, "_mount", interrupt)
-    assert refused(capsys, "a.img", "/mnt") == (2, "interrupted")
-
-
 @pytest.fixture
 def mount_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a directory; mounts in the foreground leave the test's logging alone."""
