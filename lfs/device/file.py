@@ -7,8 +7,10 @@ filled ahead of commits (``lfs.device.holes``), and large writes begin before th
 (``lfs.device.writeback``).
 
 After a failed ``fdatasync`` the kernel forgets which pages it could not write,
-and the next call succeeds without them.  Therefore a device that has failed one
-flush fails all later ones: what it holds is known again after the next open.
+and the next call succeeds without them; of two calls at once it tells only one.
+Therefore one flush runs at a time, and a device that has failed one, or was told of
+an error while a write began early, fails all later ones: what it holds is known again
+after the next open.
 
 Whoever opens an image has it to himself, or with other readers if he only reads
 (``lfs.device.lock``): who asks for a device need not think of locks.
@@ -23,6 +25,7 @@ import fcntl
 import os
 import stat
 import struct
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -79,7 +82,8 @@ class FileDevice(BlockDevice):
         self._descriptor, self._lock = until_free(
             lambda: _open_locked(self.path, read_only), wait_seconds, on_wait
         )
-        self._flush_error: DeviceError | None = None
+        self._flush_failure: OSError | None = None
+        self._flushing = threading.Lock()
         size_bytes = os.lseek(self._descriptor, 0, os.SEEK_END)
         self.size_bytes = size_bytes - size_bytes % self.align_bytes
         self.is_block_device = stat.S_ISBLK(os.fstat(self._descriptor).st_mode)
@@ -162,15 +166,21 @@ class FileDevice(BlockDevice):
 
     def flush(self) -> None:
         """Make every completed write durable; raises DeviceError, and then for ever."""
-        if self._flush_error is None and not self.read_only:
-            if self._holes is not None:
-                self._holes.flushed()
-            try:
-                os.fdatasync(self._descriptor)
-            except OSError as error:
-                self._flush_error = _device_error(error, "flush", 0)
-        if self._flush_error is not None:
-            raise self._flush_error
+        if self.read_only and self._flush_failure is None:
+            return
+        with self._flushing:
+            if self._flush_failure is None:
+                if self._holes is not None:
+                    self._holes.flushed()
+                try:
+                    os.fdatasync(self._descriptor)
+                except OSError as error:
+                    self._flush_failure = error
+                else:
+                    self._flush_failure = self._writeback.error
+            failure = self._flush_failure
+        if failure is not None:
+            raise _device_error(failure, "flush", 0)
 
     def discard(self, offset_bytes: int, length_bytes: int) -> None:
         """Give the range back to the host or the disk where that is supported."""

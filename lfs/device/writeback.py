@@ -8,7 +8,8 @@ same place, so nothing is gained by waiting: the host is asked to begin at once.
 That may block where the disk is slow, so a thread does it, and it is advice: while
 ``PENDING_MAX`` writes wait for their turn, more are left to the flush.  Only the
 beginning is asked for, never the end (``sync_file_range(2)`` without its WAIT flags):
-who waits is told of errors in place of the flush, which has to hear of them.
+who waits is told of errors in place of the flush, which has to hear of them.  What
+goes wrong at the beginning already is kept for the flush too (``error``).
 
 Invariant.  The thread uses the descriptor of its owner, who calls ``close`` before it
 closes that, and ``begin`` no more: the number may lead elsewhere then.
@@ -17,6 +18,8 @@ closes that, and ``begin`` no more: the number may lead elsewhere then.
 from __future__ import annotations
 
 import ctypes
+import errno
+import os
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -26,6 +29,8 @@ WRITEBACK_BYTES_MIN = 1 << 20
 
 PENDING_MAX = 16
 _SYNC_FILE_RANGE_WRITE = 2
+_UNSUPPORTED = (errno.ENOSYS, errno.EINVAL, errno.ESPIPE, errno.EBADF)
+"""What the call itself is refused with, where nothing has gone wrong."""
 
 Begin = Callable[[int, int, int], object]
 """Begins to write a range of a descriptor: ``(descriptor, offset_bytes, length_bytes)``."""
@@ -40,6 +45,8 @@ class Writeback:
         self._ranges: SimpleQueue[tuple[int, int] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._descriptor = descriptor
+        self.error: OSError | None = None
+        """The first error of the disk or its filesystem, which the next flush may not be told."""
 
     def begin(self, offset_bytes: int, length_bytes: int) -> None:
         """Let what was written to a range go to the disk soon, or leave it to the flush."""
@@ -66,19 +73,20 @@ class Writeback:
 
     def _run(self) -> None:
         while (wanted := self._ranges.get()) is not None:
-            self._begin(self._descriptor, *wanted)
+            try:
+                self._begin(self._descriptor, *wanted)
+            except OSError as error:
+                if self.error is None and error.errno not in _UNSUPPORTED:
+                    self.error = error
 
 
-def _sync_file_range(descriptor: int, offset_bytes: int, length_bytes: int) -> int:
-    """Begin to write a range; return 0, or something else where that can't be had."""
-    call = getattr(ctypes.CDLL(None), "sync_file_range", None)
+def _sync_file_range(descriptor: int, offset_bytes: int, length_bytes: int) -> None:
+    """Begin to write a range, where that can be had; raises OSError."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    call = getattr(libc, "sync_file_range", None)
     if call is None:
-        return -1
-    return int(
-        call(
-            descriptor,
-            ctypes.c_int64(offset_bytes),
-            ctypes.c_int64(length_bytes),
-            _SYNC_FILE_RANGE_WRITE,
-        )
-    )
+        return
+    offset, length = ctypes.c_int64(offset_bytes), ctypes.c_int64(length_bytes)
+    if call(descriptor, offset, length, _SYNC_FILE_RANGE_WRITE) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))

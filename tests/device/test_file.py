@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from lfs.device import file
+from lfs.device import file, writeback
 from lfs.device.file import FileDevice, is_write_protected
 from lfs.errors import DeviceError, UsageError
 
@@ -108,6 +110,58 @@ def test_file_device_failed_flush_is_never_forgotten(
             device.flush()
     with pytest.raises(DeviceError):
         device.flush()
+    device.close()
+
+
+def test_file_device_flush_beside_one_that_fails_fails_too(
+    image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel tells one of two callers at once of an error, and the other of success."""
+    device = FileDevice(image)
+    told, over = threading.Event(), threading.Event()
+
+    def sync(_: int) -> None:
+        if not told.is_set():
+            told.set()
+            over.wait(0.2)
+            raise OSError(errno.EIO, "broken")
+        over.set()
+
+    def flush() -> str:
+        try:
+            device.flush()
+        except DeviceError as error:
+            return str(error)
+        return "done"
+
+    monkeypatch.setattr(os, "fdatasync", sync)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(flush)
+        told.wait()
+        second = pool.submit(flush)
+    assert first.result() == second.result() == "flush failed (broken) at byte 0"
+    assert not over.is_set()
+    device.close()
+
+
+@pytest.mark.parametrize(("code", "fails"), [(errno.EIO, True), (errno.EINVAL, False)])
+def test_file_device_error_while_a_write_begins_early_is_told_by_every_flush(
+    image: Path, monkeypatch: pytest.MonkeyPatch, code: int, fails: bool
+) -> None:
+    def fail(*_: int) -> None:
+        raise OSError(code, "broken")
+
+    monkeypatch.setattr(writeback, "_sync_file_range", fail)
+    os.truncate(image, 4 << 20)
+    device = FileDevice(image)
+    device.write(0, [bytes(2 << 20)])
+    device._writeback.close()
+    for _ in range(2):
+        if fails:
+            with pytest.raises(DeviceError, match="broken"):
+                device.flush()
+        else:
+            device.flush()
     device.close()
 
 

@@ -106,5 +106,5 @@ def test_writeback_that_can_have_no_thread_is_left_to_the_flush(
 
 def test_writeback_begins_to_write_for_the_kernel(descriptor: int) -> None:
     os.write(descriptor, b"x" * MIB)
-    assert writeback._sync_file_range(descriptor, 0, MIB) == 0
+    writeback._sync_file_range(descriptor, 0, MIB)
     assert os.pread(descriptor, MIB, 0) == b"x" * MIB
