@@ -15,6 +15,7 @@ not be what a mount falls back to.
 from __future__ import annotations
 
 import errno
+from collections.abc import Generator, Iterator
 
 from lfs.checksum import checksum
 from lfs.commit import Committer
@@ -34,6 +35,7 @@ from lfs.ondisk import (
     pack_usage_page,
 )
 from lfs.segments.writer import HEAD_METADATA, Placement
+from lfs.turns import Flush, Turn
 from lfs.volume import Volume
 
 _NODES_AT_ONCE = 256
@@ -47,7 +49,10 @@ class Checkpointer:
         """Write checkpoints of one volume."""
         self._volume = volume
         self._committer = committer
-        self.time_ns = 0
+        self.elapsed_ns = 0
+        """When the last one was made (``Volume.elapsed``)."""
+        self._begun_count = 0
+        self._work: Iterator[Flush] | None = None
         self.touched_keys: set[bytes] = set()
         """Keys whose nodes the next checkpoint must write anew (the cleaner's wish)."""
         self.last_clean = False
@@ -62,13 +67,43 @@ class Checkpointer:
         no room: the volume has failed then too, as the log can't be bounded any more,
         but it loses nothing.
         """
-        while self._mends(now_ns, clean):
-            pass
-        self._volume.error_count = 0
+        for flush in self.steps(now_ns, clean):
+            self._volume.await_flush(flush)
 
-    def _mends(self, now_ns: int, clean: bool) -> bool:
+    @property
+    def busy(self) -> bool:
+        """Tell whether ``step`` has begun a checkpoint and not finished it."""
+        return self._work is not None
+
+    def step(self, now_ns: int) -> Turn:
+        """Make a checkpoint in turns that end with its flushes; raises as ``checkpoint``."""
+        if self._work is None:
+            self._work = self.steps(now_ns)
+        try:
+            return Turn(True, next(self._work))
+        except StopIteration:
+            self._work = None
+            return Turn(more=True)
+        except BaseException:
+            self._work = None
+            raise
+
+    def steps(self, now_ns: int, clean: bool = False) -> Iterator[Flush]:
+        """Make a checkpoint; yields the flushes that it has to wait for.
+
+        Requests may come meanwhile: the region says what was so before them, and what
+        they log follows it.  Should a checkpoint be needed at once, then that is made,
+        and this one ends: nothing but what that one writes anew leads to its blocks.
+        """
+        self._begun_count += 1
+        while (yield from self._mends(now_ns, clean)):
+            pass
+
+    def _mends(self, now_ns: int, clean: bool) -> Generator[Flush, None, bool]:
         """Write one checkpoint; tell whether the log before it was broken."""
         volume = self._volume
+        log = volume.log
+        mine = self._begun_count
         self._committer.log(now_ns)
         try:
             self._write_nodes(now_ns)
@@ -76,17 +111,25 @@ class Checkpointer:
             volume.fail(error)
             raise
         self._write_usage(now_ns)
-        sequence = volume.log.written_sequence
-        volume.flush(sequence)
-        self._write_region(now_ns, clean)
-        volume.flush(sequence)
+        sequence = log.written_sequence
+        log_blocks = log.blocks_since_checkpoint
+        offset_bytes, raw = self._region(now_ns, clean)
+        for is_region_written in (False, True):
+            if is_region_written:
+                self._write_in_place(offset_bytes, raw)
+            flush = Flush(sequence)
+            yield flush
+            if mine != self._begun_count or volume.failed:
+                return False
+            volume.await_flush(flush)
         volume.checkpoint_number += 1
         volume.checkpoint_sequences = (volume.checkpoint_sequences[1], sequence + 1)
-        was_broken = volume.log.is_broken
-        volume.log.mend()
+        was_broken = log.is_broken
+        log.mend()
         volume.flushed(sequence)
-        volume.log.blocks_since_checkpoint = 0
-        self.time_ns = now_ns
+        log.blocks_since_checkpoint -= log_blocks
+        volume.error_count = 0
+        self.elapsed_ns = volume.elapsed.ns
         self.last_clean = clean
         return was_broken
 
@@ -188,7 +231,8 @@ class Checkpointer:
 
     # ------------------------------------------------------------------- region
 
-    def _write_region(self, now_ns: int, clean: bool) -> None:
+    def _region(self, now_ns: int, clean: bool) -> tuple[int, bytes]:
+        """Return where the next region goes and what it says, as of now."""
         volume = self._volume
         log = volume.log
         imap = volume.imap
@@ -211,7 +255,7 @@ class Checkpointer:
         )
         raw = record.pack(volume.filesystem_id, offset_bytes)
         align = max(volume.device.align_bytes, 512)
-        self._write_in_place(offset_bytes, raw.ljust(-(-len(raw) // align) * align, b"\0"))
+        return offset_bytes, raw.ljust(-(-len(raw) // align) * align, b"\0")
 
     def _write_in_place(self, offset_bytes: int, raw: bytes) -> None:
         """Write a region, several times if need be; the volume fails if none succeeds."""

@@ -35,6 +35,7 @@ from lfs.ondisk import (
 from lfs.segments.policy import choose_victims
 from lfs.segments.writer import HEAD_COLD, HEAD_MAIN
 from lfs.space import CLEAN_SHARE_LOW, SpaceRules
+from lfs.turns import Flush, Turn
 from lfs.volume import Volume
 
 _UTILISATION_AHEAD = 0.8
@@ -64,7 +65,7 @@ class Cleaner:
         self._committer = committer
         self._checkpointer = checkpointer
         self._avoided: dict[int, int] = {}
-        self._work: Iterator[None] | None = None
+        self._work: Iterator[Flush | None] | None = None
         self._touched_pages = False
         self._exhausted_live_blocks = 0
         self.moved_blocks = 0
@@ -121,11 +122,12 @@ class Cleaner:
         room_blocks = self._room_blocks()
         return [run for blocks, run in sorted(live)[:1] if blocks + blocks // 8 <= room_blocks]
 
-    def _finish(self, work: Iterator[None]) -> None:
+    def _finish(self, work: Iterator[Flush | None]) -> None:
         """Do the rest of a round at once."""
         self._work = None
-        for _ in work:
-            pass
+        for flush in work:
+            if flush is not None:
+                self._volume.await_flush(flush)
 
     def _patience(self, blocks: int) -> int:
         """Return how many rounds without gain are worth it.
@@ -171,20 +173,20 @@ class Cleaner:
         worth = _UTILISATION_WORTH if self._space.is_scarce else _UTILISATION_AHEAD
         return self._victims(self._volume.options.cleaner_policy, worth)
 
-    def step(self, now_ns: int) -> bool:
-        """Do a bounded piece of cleaning; returns whether there is more to do."""
+    def step(self, now_ns: int) -> Turn:
+        """Do a bounded piece of cleaning, up to a flush."""
         if self._volume.failed or self._volume.read_only:
-            return False
+            return Turn(more=False)
         if self._work is None:
             victims = self._wanted_victims()
             if not victims:
-                return False
+                return Turn(more=False)
             self._work = self._clean(victims, now_ns)
         try:
-            next(self._work)
+            return Turn(True, next(self._work))
         except StopIteration:
             self._work = None
-        return True
+        return Turn(more=True)
 
     # -------------------------------------------------------------------- a round
 
@@ -211,8 +213,10 @@ class Cleaner:
             _GAIN_SEGMENTS * volume.superblock.segment_blocks,
         )
 
-    def _clean(self, victims: list[int], now_ns: int) -> Iterator[None]:
-        """Move what lives in ``victims``; yields between steps, ends with all of it durable.
+    def _clean(self, victims: list[int], now_ns: int) -> Iterator[Flush | None]:
+        """Move what lives in ``victims``; yields between steps, or the flush that it needs.
+
+        It ends with all of it durable.
 
         Those that come last are left out when there may be no room for all: pieces are
         moved in file order, so a round that stops halfway empties hardly any victim.
@@ -232,12 +236,12 @@ class Cleaner:
                 break
             pieces += found
             surveyed.append(run)
-            yield
+            yield None
         pieces.sort()
         complete = True
         for number, batch in enumerate(batches(pieces)):
             if number:
-                yield
+                yield None
             # Requests that came between may have taken the room there was.
             complete = sum(count for *_, count in batch) <= self._room_blocks()
             if not complete:
@@ -246,9 +250,11 @@ class Cleaner:
         is_fruitless = self.moved_blocks == moved_before
         if self._checkpointer.touched_keys or self._touched_pages:
             is_fruitless = self._touched_pages = False
-            self._checkpointer.checkpoint(now_ns)
+            yield from self._checkpointer.steps(now_ns)
         else:
-            self._volume.flush(self._committer.commit(now_ns))
+            flush = Flush(self._committer.commit(now_ns))
+            yield flush
+            self._volume.await_flush(flush)
         usage = self._volume.usage
         for run in surveyed:
             if not usage.live_blocks(run):

@@ -29,6 +29,7 @@ from lfs.moving import Failure, Mover, Piece, batches
 from lfs.ondisk import KIND_WINDOW, pack_key, unpack_key
 from lfs.segments.writer import BULK_BLOCKS, HEAD_BULK, HEAD_COLD
 from lfs.space import SpaceRules
+from lfs.turns import Flush, Turn
 from lfs.volume import SECOND_NS, Volume
 
 QUIET_NS = 5 * SECOND_NS
@@ -59,28 +60,29 @@ class Defragmenter:
         self._mover = mover
         self._committer = committer
         self._scattered = scattered
-        self._work: Iterator[None] | None = None
+        self._work: Iterator[Flush | None] | None = None
         self._now_ns = 0
+        self._ctime_ns = 0
         self.moved_blocks = 0
 
-    def step(self, now_ns: int) -> bool:
-        """Do a bounded piece of rewriting; returns whether there is more to do.
+    def step(self, now_ns: int) -> Turn:
+        """Do a bounded piece of rewriting, up to a flush.
 
         Raises DeviceError when the log can't be written.
         """
         if self._volume.failed or self._volume.read_only:
-            return False
+            return Turn(more=False)
         self._now_ns = now_ns
         if self._work is None:
             ino = self._candidate()
             if ino is None:
-                return False
+                return Turn(more=False)
             self._work = self._rewrite(ino)
         try:
-            next(self._work)
+            return Turn(True, next(self._work))
         except StopIteration:
             self._work = None
-        return True
+        return Turn(more=True)
 
     # ------------------------------------------------------------------ candidates
 
@@ -99,13 +101,17 @@ class Defragmenter:
 
     def _is_due(self, inode: Inode) -> bool:
         """Tell whether enough of a file is scattered, and it is left alone."""
-        return self._scattered.blocks(
-            inode.ino
-        ) * _SHARE_WORTH >= inode.blocks > 0 and self._is_quiet(inode)
+        scattered_blocks = self._scattered.blocks(inode.ino)
+        since_ns = self._volume.elapsed.ns - self._scattered.written_ns(inode.ino)
+        return (
+            scattered_blocks * _SHARE_WORTH >= inode.blocks > 0
+            and not inode.dirty_blocks
+            and since_ns >= QUIET_NS
+        )
 
-    def _is_quiet(self, inode: Inode) -> bool:
-        since_ns = self._now_ns - inode.mtime_ns
-        return not inode.dirty_blocks and not 0 <= since_ns < QUIET_NS
+    def _is_left_alone(self, inode: Inode) -> bool:
+        """Tell whether the file that is being rewritten has not been changed since that began."""
+        return not inode.dirty_blocks and inode.ctime_ns == self._ctime_ns
 
     def _order(self, blocks: int) -> int | None:
         """Return the order of the run for the next ``blocks`` blocks of a file.
@@ -127,15 +133,17 @@ class Defragmenter:
 
     # ------------------------------------------------------------------- rewriting
 
-    def _rewrite(self, ino: int) -> Iterator[None]:
+    def _rewrite(self, ino: int) -> Iterator[Flush | None]:
         """Rewrite a file run by run; yields between steps."""
         noted_blocks = self._scattered.forget(ino)
+        begun = self._inodes.find(ino)
+        self._ctime_ns = 0 if begun is None else begun.ctime_ns
         position = 0
         try:
             while (inode := self._inodes.find(ino)) is not None:
                 order = self._order(inode.blocks)
-                if order is None or not self._is_quiet(inode):
-                    self._scattered.note(ino, noted_blocks)
+                if order is None or not self._is_left_alone(inode):
+                    self._scattered.note(ino, noted_blocks, self._volume.elapsed.ns)
                     return
                 pieces = self._pieces(inode, position, order)
                 if not pieces:
@@ -143,7 +151,7 @@ class Defragmenter:
                 position = pieces[-1][1] + pieces[-1][3]
                 if self._is_worth(pieces):
                     yield from self._rewrite_run(pieces)
-                yield
+                yield None
         except DamageError as error:
             self._leave(ino, error)
 
@@ -177,7 +185,7 @@ class Defragmenter:
         extents = 1 + sum(one[2] + one[3] != other[2] for one, other in pairwise(pieces))
         return extents >= _EXTENTS_MIN and blocks < _EXTENT_BLOCKS_WORTH * extents
 
-    def _rewrite_run(self, pieces: list[Piece]) -> Iterator[None]:
+    def _rewrite_run(self, pieces: list[Piece]) -> Iterator[Flush | None]:
         """Write pieces of one file together; yields between steps.
 
         Many get a run of their own, few are enough together in one of the cleaner's.
@@ -194,9 +202,9 @@ class Defragmenter:
             run_address = self._volume.log.open_front(order)
         for number, batch in enumerate(batches(pieces)):
             if number:
-                yield
+                yield None
                 inode = self._inodes.find(ino)
-                if inode is None or not self._is_quiet(inode):
+                if inode is None or not self._is_left_alone(inode):
                     break
             if run_address and not self._has_room(run_address, batch):
                 break
@@ -206,7 +214,9 @@ class Defragmenter:
             if failures:
                 raise DamageError(str(failures[0][1]))
         # What was there before can be reused after this.
-        self._volume.flush(self._committer.commit(self._now_ns))
+        flush = Flush(self._committer.commit(self._now_ns))
+        yield flush
+        self._volume.await_flush(flush)
 
     def _has_room(self, run_address: int, batch: list[Piece]) -> bool:
         """Tell whether the run that was opened for them still takes a batch.

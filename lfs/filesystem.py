@@ -21,6 +21,7 @@ from lfs.inodes import S_IFDIR, S_IFLNK, S_IFMT, Inode
 from lfs.mounted import Mounted
 from lfs.ondisk import SYMLINK_BYTES_MAX, TIME_NS_MAX, TIME_NS_MIN
 from lfs.space import Space
+from lfs.turns import Flush, Turn
 from lfs.volume import SECOND_NS, Options
 
 __all__ = ["Filesystem", "Inode", "Options", "Space"]
@@ -323,7 +324,8 @@ class Filesystem(Mounted):
         self._now_ns = max(self._now_ns, now_ns)
         if self._volume.read_only:
             return self._volume.log.written_sequence
-        self._maintenance.commit_time_ns = now_ns
+        self._volume.elapsed.advance(now_ns)
+        self._maintenance.note_commit()
         return self._committer.commit(now_ns)
 
     def finish_commit(self, ticket: int) -> None:
@@ -347,25 +349,42 @@ class Filesystem(Mounted):
 
     # -------------------------------------------------------------------- background
 
-    def commit_due(self, now_ns: int) -> bool:
+    def commit_due(self, now_ns: int, monotonic_ns: int | None = None) -> bool:
         """Tell whether the commit interval has passed with something to commit."""
-        return not self.read_only and self._maintenance.commit_due(now_ns)
+        self._volume.elapsed.advance(now_ns, monotonic_ns)
+        return not self.read_only and self._maintenance.commit_due()
 
-    def tick(self, now_ns: int, idle: bool) -> bool:
+    def tick(self, now_ns: int, idle: bool, monotonic_ns: int | None = None) -> bool:
         """Do a bounded piece of background work; returns whether more should follow at once.
 
         Commits and flushes when the interval has passed; checkpoints when the log
         or the time since the last one is long; cleans when ``idle`` or when clean
         segments are scarce; puts scattered files together when there is nothing else to
-        do and ``idle``.  Raises DeviceError.
+        do and ``idle``.  Intervals go by ``monotonic_ns``, or without it by how far
+        ``now_ns`` goes on from call to call.  Raises DeviceError.
+        """
+        turn = self.begin_tick(now_ns, idle, monotonic_ns)
+        if turn.flush is not None:
+            self._volume.await_flush(turn.flush)
+        return turn.more
+
+    def begin_tick(self, now_ns: int, idle: bool, monotonic_ns: int | None = None) -> Turn:
+        """Do what ``tick`` does but for the flush that it may need.
+
+        The caller flushes the device, in another thread if he likes, calls
+        ``finish_flush``, and only then this again.  What lasts, lasts after that.
         """
         if self.read_only:
-            return False
+            return Turn(more=False)
         self._now_ns = max(self._now_ns, now_ns)
-        if self.commit_due(now_ns):
-            self.sync(now_ns)
-            return True
+        if self.commit_due(now_ns, monotonic_ns):
+            return Turn(True, Flush(self.begin_commit(now_ns)))
         return self._maintenance.step(now_ns, idle)
+
+    def finish_flush(self, flush: Flush) -> None:
+        """Note that the device was flushed since ``begin_tick`` returned ``flush``."""
+        self._volume.flushed(flush.sequence)
+        flush.done = True
 
     def _begin(self, now_ns: int) -> None:
         """Start a request that changes something."""

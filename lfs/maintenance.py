@@ -13,6 +13,7 @@ from lfs.commit import Committer
 from lfs.defragment import Defragmenter
 from lfs.inodes import InodeTable
 from lfs.space import SpaceRules
+from lfs.turns import Turn
 from lfs.volume import Volume
 
 _CHANGES_IDLE = 8192
@@ -43,33 +44,38 @@ class Maintenance:
         self._checkpointer = checkpointer
         self._cleaner = cleaner
         self._defragmenter = defragmenter
-        self.commit_time_ns = 0
+        self._commit_ns = 0
         superblock = volume.superblock
         log_blocks = superblock.segment_count * superblock.segment_blocks // 8
         self._log_blocks_max = min(
             _CHECKPOINT_LOG_BYTES // volume.block_bytes, max(256, log_blocks)
         )
 
-    def commit_due(self, now_ns: int) -> bool:
+    def note_commit(self) -> None:
+        """Begin the commit interval."""
+        self._commit_ns = self._volume.elapsed.ns
+
+    def commit_due(self) -> bool:
         """Tell whether the commit interval has passed with something to commit."""
-        since_ns = now_ns - self.commit_time_ns
+        since_ns = self._volume.elapsed.ns - self._commit_ns
         return self._committer.dirty and since_ns >= self._volume.options.commit_interval_ns
 
-    def step(self, now_ns: int, idle: bool) -> bool:
+    def step(self, now_ns: int, idle: bool) -> Turn:
         """Checkpoint if the log or the time since the last one is long; else clean a little.
 
         Cleans when ``idle``, when clean segments are scarce, or to finish what was
         begun; puts scattered files together when ``idle`` and there is nothing to
-        clean.  Returns whether more should follow at once.  Raises DeviceError.
+        clean.  Raises DeviceError.
         """
-        if self._checkpoint_due(now_ns, idle):
-            self._checkpointer.checkpoint(now_ns)
-            return True
-        if (idle or self._cleaner.busy or self._space.is_scarce) and self._cleaner.step(now_ns):
-            return True
-        return idle and self._defragmenter.step(now_ns)
+        if self._checkpointer.busy or self._checkpoint_due(idle):
+            return self._checkpointer.step(now_ns)
+        if idle or self._cleaner.busy or self._space.is_scarce:
+            turn = self._cleaner.step(now_ns)
+            if turn.more:
+                return turn
+        return self._defragmenter.step(now_ns) if idle else Turn(more=False)
 
-    def _checkpoint_due(self, now_ns: int, idle: bool) -> bool:
+    def _checkpoint_due(self, idle: bool) -> bool:
         volume = self._volume
         if volume.log.is_broken:
             return True
@@ -77,7 +83,7 @@ class Maintenance:
             return False
         changed = len(volume.imap.changes) > (_CHANGES_IDLE if idle else _CHANGES_SOFT)
         long = volume.log.blocks_since_checkpoint > self._log_blocks_max
-        since_ns = now_ns - self._checkpointer.time_ns
+        since_ns = volume.elapsed.ns - self._checkpointer.elapsed_ns
         return changed or long or since_ns >= volume.options.checkpoint_interval_ns
 
     def keep_bounds(self, now_ns: int) -> None:

@@ -186,7 +186,10 @@ class Mounted:
     def _begin_writing(self, now_ns: int) -> None:
         """Write what recovery left to be written; the volume is writable, or fails here."""
         volume = self._volume
-        self._now_ns = self._maintenance.commit_time_ns = self._checkpointer.time_ns = now_ns
+        self._now_ns = now_ns
+        volume.elapsed.advance(now_ns)
+        self._maintenance.note_commit()
+        self._checkpointer.elapsed_ns = volume.elapsed.ns
         # What the log says may still be in the device's cache only.
         volume.flush(volume.log.flushed_sequence)
         try:

@@ -32,6 +32,7 @@ from lfs.ondisk import (
 from lfs.segments.reader import LogReader
 from lfs.segments.usage import UsageTable
 from lfs.segments.writer import LogWriter, Placement
+from lfs.turns import Elapsed, Flush
 
 SECOND_NS = 1_000_000_000
 PLACES_MAX = 8
@@ -116,6 +117,7 @@ class Volume:
         self.reader = LogReader(device, superblock)
         cache = NodeCache(self.read_verified, self.filesystem_id, options.node_cache_bytes)
         self.imap = Imap(cache, NO_BLOCK, 0, 0)
+        self.elapsed = Elapsed()
         self.next_ino = 1
         self.generation = 0
         """Of the inodes that this mount makes: a number that a crash took back is used again."""
@@ -247,6 +249,12 @@ class Volume:
             self.fail(error)
             raise
         self.flushed(sequence)
+
+    def await_flush(self, flush: Flush) -> None:
+        """Return once what ``flush`` asks for is done: by somebody else, or else here."""
+        if not flush.done:
+            self.flush(flush.sequence)
+            flush.done = True
 
     def flushed(self, sequence: int) -> None:
         """Note that the log is durable up to ``sequence``; free what that frees."""

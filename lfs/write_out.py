@@ -56,6 +56,7 @@ class WriteOut:
         self._spare_blocks = None
         for inode in inodes:
             self._take_neighbours(inode)
+            self.scattered.wrote(inode.ino, self._volume.elapsed.ns)
         return [extent for inode in inodes for extent in self._take(inode)]
 
     def _take(self, inode: Inode) -> list[Extent]:
@@ -102,7 +103,7 @@ class WriteOut:
             if is_cheap and self._dirty_whole(inode, index, window):
                 continue
             if extents + 2 * pieces[index] > 2 * _NEIGHBOUR_EXTENTS_MIN:
-                self.scattered.note(inode.ino, dirty)
+                self.scattered.note(inode.ino, dirty, self._volume.elapsed.ns)
 
     def _dirty_whole(self, inode: Inode, index: int, window: Window) -> bool:
         """Read what is mapped and not dirty of a window and make it dirty.

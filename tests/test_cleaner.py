@@ -131,7 +131,7 @@ def test_round_that_could_do_nothing_is_not_begun_again(monkeypatch: pytest.Monk
     with monkeypatch.context() as patch:
         patch.setattr(Cleaner, "_room_blocks", lambda self: 0)
         steps = 0
-        while cleaner.step(disk.now_ns):
+        while cleaner.step(disk.now_ns).more:
             steps += 1
             assert steps < 10
     assert cleaner.moved_blocks == 0
@@ -321,7 +321,7 @@ def test_cleaner_goes_on_while_files_change() -> None:
 def test_cleaner_is_idle_while_much_is_clean() -> None:
     disk, _, _ = holey_disk()
     assert not cleaner_of(disk)._wanted_victims()
-    assert not cleaner_of(disk).step(disk.now_ns)
+    assert not cleaner_of(disk).step(disk.now_ns).more
 
 
 @pytest.mark.parametrize("policy", POLICIES)

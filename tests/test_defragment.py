@@ -330,7 +330,7 @@ def test_a_file_with_holes_is_not_rewritten_for_its_holes() -> None:
         disk.write(ino, block * BLOCK_BYTES, data(block, BLOCK_BYTES))
     disk.sync()
     assert piece_count(disk, ino) >= FILE_BLOCKS
-    disk.filesystem._write_out.scattered.note(ino, FILE_BLOCKS)
+    disk.filesystem._write_out.scattered.note(ino, FILE_BLOCKS, 0)
     settle(disk)
     assert defragmenter_of(disk).moved_blocks == 0
 

@@ -315,13 +315,13 @@ def test_mount_after_a_crash_before_any_region_has_room_for_the_checkpoint(
     """What the crash cut short took almost all that was clean, and counts for nothing."""
     medium = small_blocks()
     crashed: list[MemoryDevice] = []
-    whole = Checkpointer._write_region
+    whole = Checkpointer._write_in_place
 
-    def write_region(self: Checkpointer, now_ns: int, clean: bool) -> None:
+    def write_region(self: Checkpointer, offset_bytes: int, raw: bytes) -> None:
         crashed.append(medium.copy())
-        whole(self, now_ns, clean)
+        whole(self, offset_bytes, raw)
 
-    monkeypatch.setattr(Checkpointer, "_write_region", write_region)
+    monkeypatch.setattr(Checkpointer, "_write_in_place", write_region)
     _fill_with_metadata(medium)
     monkeypatch.undo()
     assert len(crashed) > 10

@@ -31,6 +31,7 @@ LAYERS: list[tuple[str, tuple[str, ...]]] = [
             "lfs.imap_rebuild",
             "lfs.key_order",
             "lfs.node_cache",
+            "lfs.turns",
             "lfs.volume",
             "lfs.spans",
             "lfs.inodes",

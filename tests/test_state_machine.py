@@ -28,6 +28,7 @@ from hypothesis.stateful import (
 )
 
 from fsck.check import check_device
+from lfs import turns
 from lfs.device.memory import MemoryDevice
 from lfs.device.recording import Event, Flush, RecordingDevice, Write, replay
 from lfs.ondisk import ROOT_INO
@@ -108,6 +109,7 @@ class FilesystemMachine(RuleBasedStateMachine):
         self.settled = copy.deepcopy(self.model)
         self.since: list[Request] = []
         self.begun: tuple[int, int, int] | None = None
+        self.turn: tuple[turns.Flush, int, int] | None = None
 
     def _request(self, call: str, *arguments: object) -> None:
         """Make a request of both trees and compare what comes of it."""
@@ -353,6 +355,7 @@ class FilesystemMachine(RuleBasedStateMachine):
         self._request("sync")
         self._settle()
 
+    @precondition(lambda self: self.turn is None)
     @rule()
     def begin_commit(self) -> None:
         """Log everything, as the first part of an fsync whose flush takes a while."""
@@ -367,12 +370,38 @@ class FilesystemMachine(RuleBasedStateMachine):
         """End that flush: what was written since it began need not have been part of it."""
         assert self.begun is not None
         ticket, request_count, event_count = self.begun
-        self.device.events.insert(event_count, Flush())
         self.filesystem.finish_commit(ticket)
+        self._settle_first(request_count, event_count)
+        self.begun = None
+
+    def _settle_first(self, request_count: int, event_count: int) -> None:
+        """Take note that a flush lasted from ``event_count`` to now."""
+        self.device.events.insert(event_count, Flush())
         for request in self.since[:request_count]:
             self.settled.run(request)
         del self.since[:request_count]
-        self.begun = None
+
+    @precondition(lambda self: self.turn is None and self.begun is None)
+    @rule(idle=st.booleans(), seconds=st.sampled_from([0, 6, 61]))
+    def begin_turn(self, idle: bool, seconds: int) -> None:
+        """Do background work up to a flush that takes a while, if it needs one soon."""
+        self.now_ns += seconds * 1_000_000_000 + STEP_NS
+        for _ in range(5):
+            turn = self.filesystem.begin_tick(self.now_ns, idle)
+            if turn.flush is not None:
+                self.turn = (turn.flush, len(self.since), len(self.device.events))
+            if turn.flush is not None or not turn.more:
+                break
+
+    @precondition(lambda self: self.turn is not None)
+    @rule()
+    def finish_turn(self) -> None:
+        """End that flush, as ``finish_commit`` does."""
+        assert self.turn is not None
+        flush, request_count, event_count = self.turn
+        self.filesystem.finish_flush(flush)
+        self._settle_first(request_count, event_count)
+        self.turn = None
 
     @rule()
     def checkpoint(self) -> None:

@@ -17,15 +17,30 @@ class ScatteredFiles:
         """Keep at most ``files_max`` inode numbers."""
         self._files_max = files_max
         self._blocks: dict[int, int] = {}
+        self._written_ns: dict[int, int] = {}
 
-    def note(self, ino: int, blocks: int) -> None:
-        """Count ``blocks`` more of ``ino``; if there are too many files, forget the least."""
+    def note(self, ino: int, blocks: int, at_ns: int) -> None:
+        """Count ``blocks`` more of ``ino``, written at ``at_ns``.
+
+        If there are too many files, the least is forgotten.
+        """
         self._blocks[ino] = self._blocks.get(ino, 0) + blocks
+        self._written_ns[ino] = at_ns
         if len(self._blocks) > self._files_max:
-            del self._blocks[self.worst_first()[-1]]
+            self.forget(self.worst_first()[-1])
+
+    def wrote(self, ino: int, at_ns: int) -> None:
+        """Note that ``ino`` was written, if anything is counted of it."""
+        if ino in self._blocks:
+            self._written_ns[ino] = at_ns
+
+    def written_ns(self, ino: int) -> int:
+        """Return when ``ino`` was last written, if anything is counted of it."""
+        return self._written_ns.get(ino, 0)
 
     def forget(self, ino: int) -> int:
         """Drop ``ino``; returns the blocks that were counted."""
+        self._written_ns.pop(ino, None)
         return self._blocks.pop(ino, 0)
 
     def blocks(self, ino: int) -> int:

@@ -1,6 +1,7 @@
 """Work between requests: commits by timer, checkpoints, cleaning, order in files.
 
-The core does such work in ``tick``, in steps that are short.  It gets a turn
+The core does such work in ``begin_tick``, in steps that are short; what a step has to
+flush is flushed while requests are served, and only then the next one begins.  It gets a turn
 every ``interval_seconds``; when there is more to do, at once again if nobody
 asked for anything since, else after a pause that leaves the requests most of the
 time.  Nothing else wakes an idle daemon.
@@ -14,12 +15,13 @@ from __future__ import annotations
 import gc
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import trio
 
 from lfs.errors import FilesystemError
+from lfs.turns import Flush, Turn
 
 BUSY_PAUSE_SECONDS = 0.02
 INTERVAL_SECONDS_MAX = 1.0
@@ -32,8 +34,8 @@ log = logging.getLogger(__name__)
 class Ticking(Protocol):
     """The calls of ``Filesystem`` that background work needs."""
 
-    def tick(self, now_ns: int, idle: bool) -> bool:
-        """Do a short step; return whether there is more to do at once."""
+    def begin_tick(self, now_ns: int, idle: bool, monotonic_ns: int | None = None) -> Turn:
+        """Do a short step, up to a flush."""
 
     def fail(self, error: Exception) -> None:
         """Note that what is in memory must not be written any more."""
@@ -46,21 +48,22 @@ class Background:
         self,
         filesystem: Ticking,
         request_count: Callable[[], int],
-        flushing: Callable[[], bool],
+        flush: Callable[[Flush], Awaitable[None]],
         interval_seconds: float,
         now_ns: Callable[[], int] = time.time_ns,
+        monotonic_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         """Serve ``filesystem``.
 
         ``request_count`` returns how many requests there have been, from which
-        idleness is told; ``flushing`` whether a commit is under way, which a
-        turn would have to wait for.
+        idleness is told; ``flush`` does what a turn ends with while requests are served.
         """
         self._filesystem = filesystem
         self._request_count = request_count
-        self._flushing = flushing
+        self._flush = flush
         self.interval_seconds = interval_seconds
         self._now_ns = now_ns
+        self._monotonic_ns = monotonic_ns
         self._last_count = -1
         self._garbage_time = 0.0
 
@@ -68,21 +71,21 @@ class Background:
         """Take turns until cancelled."""
         self._garbage_time = trio.current_time()
         while True:
-            await trio.sleep(self._turn())
+            await trio.sleep(await self._turn())
 
-    def _turn(self) -> float:
+    async def _turn(self) -> float:
         """Do one step; return after how many seconds the next one is due."""
-        if self._flushing():
-            return BUSY_PAUSE_SECONDS
         count = self._request_count()
         idle = count == self._last_count
         self._last_count = count
         try:
-            more = self._filesystem.tick(self._now_ns(), idle)
+            turn = self._filesystem.begin_tick(self._now_ns(), idle, self._monotonic_ns())
+            if turn.flush is not None:
+                await self._flush(turn.flush)
         except Exception as error:
             self._note_failure(error)
             return FAILURE_PAUSE_SECONDS
-        if more:
+        if turn.more:
             return 0.0 if idle else BUSY_PAUSE_SECONDS
         if idle and trio.current_time() - self._garbage_time >= GARBAGE_SECONDS:
             gc.collect()

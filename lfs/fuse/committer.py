@@ -11,7 +11,8 @@ Invariants.  A caller returns only after a flush that followed a commit begun
 after its call.  There is one flush at a time; who arrives during it waits for
 it and shares the next, which the first of them leads.  After a flush has failed
 nobody knows what of the log the device holds: that commit fails for all who
-share it, and the core lets all later ones fail.
+share it, and the core lets all later ones fail.  Background work flushes by ``flush``
+in the same way, and never beside another flush.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Protocol
 import trio
 
 from lfs.errors import FilesystemError
+from lfs.turns import Flush
 
 INLINE_NS_MAX = 200_000
 """Flushes that take no longer on average run in place; a hop costs about 70 µs."""
@@ -40,6 +42,9 @@ class Committable(Protocol):
 
     def finish_commit(self, ticket: int) -> None:
         """Note that the device was flushed since ``ticket`` was given."""
+
+    def finish_flush(self, flush: Flush) -> None:
+        """Note that what background work asked for was done."""
 
     def fail(self, error: Exception) -> None:
         """Note that a flush failed: every later ``begin_commit`` raises."""
@@ -131,6 +136,22 @@ class Committer:
                 # One exception is not raised in several tasks.
                 raise FilesystemError(shared.error.errno or errno.EIO, shared.error.strerror or "")
 
+    async def flush(self, wanted: Flush) -> None:
+        """Flush as background work asks; raises FilesystemError when that failed.
+
+        Always in a thread: nobody waits for it, and it may be the first that is slow.
+        """
+        while self._current is not None:
+            await self._current.over.wait()
+        mine = self._current = _Round()
+        try:
+            await self._flush(in_place=False)
+            self._filesystem.finish_flush(wanted)
+            self._flushed_ticket = max(self._flushed_ticket, wanted.sequence)
+        finally:
+            self._current = None
+            mine.over.set()
+
     async def _lead(self, mine: _Round) -> None:
         self._current = mine
         try:
@@ -138,7 +159,7 @@ class Committer:
             if ticket > self._flushed_ticket:
                 await self._flush()
                 self._filesystem.finish_commit(ticket)
-                self._flushed_ticket = ticket
+                self._flushed_ticket = max(self._flushed_ticket, ticket)
             mine.error = None
         except FilesystemError as error:
             mine.error = error
@@ -147,9 +168,9 @@ class Committer:
             self._current = None
             mine.over.set()
 
-    async def _flush(self) -> None:
+    async def _flush(self, in_place: bool = True) -> None:
         try:
-            if self.flush_ns <= (ALONE_NS_MAX if self._alone else INLINE_NS_MAX):
+            if in_place and self.flush_ns <= (ALONE_NS_MAX if self._alone else INLINE_NS_MAX):
                 elapsed_ns = self._timed_flush()
                 self._alone = not self._requests.is_waiting()
             else:

@@ -199,7 +199,7 @@ class Session:
         self._background = Background(
             filesystem,
             self.count,
-            lambda: self._committer.flushing,
+            self._committer.flush,
             _turn_seconds(request.options.commit_seconds),
         )
 

@@ -7,10 +7,10 @@ from lfs.alloc.scattered import ScatteredFiles
 
 def test_scattered_files_add_up_and_come_worst_first() -> None:
     files = ScatteredFiles()
-    files.note(3, 10)
-    files.note(2, 15)
-    files.note(3, 10)
-    files.note(1, 15)
+    files.note(3, 10, 0)
+    files.note(2, 15, 0)
+    files.note(3, 10, 0)
+    files.note(1, 15, 0)
     assert files.worst_first() == [3, 1, 2]
     assert files.blocks(3) == 20
     assert files.blocks(4) == 0
@@ -18,7 +18,7 @@ def test_scattered_files_add_up_and_come_worst_first() -> None:
 
 def test_scattered_files_are_forgotten_on_demand() -> None:
     files = ScatteredFiles()
-    files.note(3, 10)
+    files.note(3, 10, 0)
     assert files.forget(3) == 10
     assert files.forget(3) == 0
     assert files.worst_first() == []
@@ -27,5 +27,5 @@ def test_scattered_files_are_forgotten_on_demand() -> None:
 def test_scattered_files_are_few_and_the_least_goes_first() -> None:
     files = ScatteredFiles(3)
     for ino, blocks in ((1, 5), (2, 9), (3, 7), (4, 6), (5, 100)):
-        files.note(ino, blocks)
+        files.note(ino, blocks, 0)
     assert files.worst_first() == [5, 2, 3]

@@ -11,6 +11,7 @@ from trio.testing import MockClock
 
 from lfs.errors import FilesystemError
 from lfs.fuse.background import BUSY_PAUSE_SECONDS, FAILURE_PAUSE_SECONDS, Background
+from lfs.turns import Flush, Turn
 
 
 class FakeFilesystem:
@@ -20,30 +21,43 @@ class FakeFilesystem:
         self.work = work
         self.error = error
         self.turns: list[tuple[float, bool]] = []
+        self.times: list[tuple[int, int | None]] = []
+        self.flushed: list[int] = []
 
-    def tick(self, now_ns: int, idle: bool) -> bool:
+    def begin_tick(self, now_ns: int, idle: bool, monotonic_ns: int | None = None) -> Turn:
         self.turns.append((round(trio.current_time() - self.start, 3), idle))
+        self.times.append((now_ns, monotonic_ns))
         if self.error is not None:
             raise self.error
         self.work -= 1
-        return self.work >= 0
+        return Turn(self.work >= 0, Flush(self.work) if self.flushes else None)
 
     def fail(self, error: Exception) -> None:
         self.failure = error
 
     failure: Exception | None = None
     start = 0.0
+    flushes = False
+    """Whether each turn ends with a flush."""
 
 
-def run(
-    filesystem: FakeFilesystem, seconds: float, busy: bool = False, flushing: bool = False
-) -> list[tuple[float, bool]]:
+FLUSH_SECONDS = 0.3
+
+
+def run(filesystem: FakeFilesystem, seconds: float, busy: bool = False) -> list[tuple[float, bool]]:
     counts = iter(range(10**6))
+
+    async def flush(wanted: Flush) -> None:
+        filesystem.flushed.append(wanted.sequence)
+        await trio.sleep(FLUSH_SECONDS)
+
     background = Background(
         filesystem,
         (lambda: next(counts)) if busy else (lambda: 0),
-        lambda: flushing,
+        flush,
         interval_seconds=1.0,
+        now_ns=lambda: 7,
+        monotonic_ns=lambda: round(trio.current_time() * 10**9),
     )
 
     async def work() -> None:
@@ -75,8 +89,20 @@ def test_background_first_turn_is_not_idle() -> None:
     assert run(FakeFilesystem(), 1.5) == [(0.0, False), (1.0, True)]
 
 
-def test_background_leaves_a_flush_alone() -> None:
-    assert run(FakeFilesystem(), 1.0, flushing=True) == []
+def test_background_goes_on_when_what_a_turn_ends_with_is_flushed() -> None:
+    filesystem = FakeFilesystem(work=3)
+    filesystem.flushes = True
+    assert [time for time, _ in run(filesystem, 2.0)] == [0.0, 0.32, 0.62, 0.92]
+    assert filesystem.flushed == [2, 1, 0, -1]
+
+
+def test_background_tells_the_monotonic_time_beside_that_of_the_clock() -> None:
+    filesystem = FakeFilesystem()
+    run(filesystem, 1.5)
+    (first, started), (second, later) = filesystem.times
+    assert (first, second) == (7, 7)
+    assert started is not None
+    assert later == started + 10**9
 
 
 @pytest.mark.parametrize("error", [FilesystemError(errno.EIO, "no disk"), ValueError("a bug")])

@@ -11,6 +11,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from lfs.errors import DeviceError, FilesystemError
 from lfs.fuse.committer import Committer
+from lfs.turns import Flush
 
 FAST_NS = 1_000
 MEDIUM_NS = 500_000
@@ -40,6 +41,9 @@ class FakeFilesystem:
 
     def finish_commit(self, ticket: int) -> None:
         self.durable_count = max(self.durable_count, ticket)
+
+    def finish_flush(self, flush: Flush) -> None:
+        flush.done = True
 
     def fail(self, error: Exception) -> None:
         self.failed = True
@@ -271,3 +275,29 @@ def test_commit_whose_flush_fails_fails_for_all(
     run(work)
     assert errors == [errno.EIO] * 6
     assert bench.filesystem.failed
+
+
+def test_flush_of_background_work_runs_beside_requests_and_beside_no_other_flush(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = Bench(monkeypatch, SLOW_NS)
+    wanted = Flush(1)
+    seen: list[bool] = []
+
+    async def work() -> None:
+        await bench.grow_slow()
+        threaded = bench.threaded_count
+        begun = bench.filesystem.begin_count
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(bench.committer.flush, wanted)
+            await wait_all_tasks_blocked()
+            assert bench.threaded_count == threaded + 1
+            change = bench.filesystem.change()
+            nursery.start_soon(bench.committer.commit)
+            await wait_all_tasks_blocked()
+            seen.append(wanted.done)
+            assert bench.filesystem.begin_count == begun
+        assert [*seen, wanted.done] == [False, True]
+        assert bench.filesystem.durable_count >= change
+
+    run(work)

@@ -6,6 +6,8 @@ import contextlib
 import mmap
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -14,10 +16,10 @@ import pytest
 
 from lfs.device.file import FileDevice
 from lfs.device.lock import locked_file
-from lfs.fuse.mountpoint import find_mount
+from lfs.fuse.mountpoint import find_mount, unmount
 from lfs.fuse.unmount import is_clean
 from tests.fuse.conftest import Mounter
-from tests.fuse.mounting import WAIT_SECONDS, make_image, run, wait_until
+from tests.fuse.mounting import WAIT_SECONDS, environment, make_image, run, wait_until
 
 pytestmark = pytest.mark.fuse
 
@@ -60,6 +62,53 @@ def test_kill_after_fsync_keeps_what_came_before(image: Path, mount: Mounter) ->
     assert (again.path / "before").read_text() == "before"
     assert (again.path / "sub" / "f").read_bytes() == b"x" * 300_000
     assert not (again.path / "after").exists()
+
+
+_CLOCK_SET_BACK = """
+import sys, time
+from pathlib import Path
+real = time.time_ns
+trigger = Path(sys.argv.pop())
+time.time_ns = lambda: real() - (7200 * 10**9 if trigger.exists() else 0)
+from lfs.fuse.mount import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_kill_after_the_clock_went_back_keeps_what_the_timer_committed(
+    image: Path, mount: Mounter, tmp_path: Path
+) -> None:
+    directory, trigger = tmp_path / "mnt", tmp_path / "trigger"
+    directory.mkdir()
+    daemon = subprocess.Popen(
+        [sys.executable, "-c", _CLOCK_SET_BACK, image, directory, "-f", "-o", "commit=1", trigger],
+        env=environment(),
+    )
+    try:
+        wait_until(lambda: find_mount(str(directory)) is not None, "it is mounted")
+        (directory / "before").write_text("before")
+        trigger.touch()
+        (directory / "after").write_text("after")
+        time.sleep(2.5)
+        assert daemon.poll() is None
+    finally:
+        daemon.kill()
+        daemon.wait()
+        unmount(str(directory), lazily=True)
+    again = mount(image)
+    assert (again.path / "before").read_text() == "before"
+    assert (again.path / "after").read_text() == "after"
+
+
+def test_slow_flush_of_background_work_keeps_nobody_waiting(image: Path, mount: Mounter) -> None:
+    mounted = mount(image, "-o", "fault=delay 700ms on flush,commit=1")
+    (mounted.path / "f").write_text("content")
+    end = time.monotonic() + 2.5
+    worst = 0.0
+    while (start := time.monotonic()) < end:
+        assert not (mounted.path / f"none {start}").exists()
+        worst = max(worst, time.monotonic() - start)
+    assert worst < 0.5
 
 
 @pytest.mark.parametrize("how", ["fsync-directory", "O_SYNC", "msync", "lfs-sync"])
