@@ -28,6 +28,7 @@ from lfs.device.fault.clock import RealClock
 from lfs.device.fault.device import FaultDevice
 from lfs.device.fault.plan import FaultPlan
 from lfs.device.file import FileDevice
+from lfs.device.file_limit import lift_file_limit
 from lfs.device.lock import locked_file
 from lfs.device.recording import Event
 from lfs.device.write_log import WriteLog, read_size_bytes
@@ -99,6 +100,7 @@ def serving(service: Service, report: Report, stop: Callable[[], None]) -> Itera
     UsageError when something cannot be opened, or when the last writes fail.
     """
     _refuse_same_files(service)
+    lift_file_limit()
     clock = StoppableClock()
     with contextlib.ExitStack() as last, contextlib.ExitStack() as stack:
         target = stack.enter_context(contextlib.closing(_opened(service)))

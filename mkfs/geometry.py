@@ -25,6 +25,7 @@ from lfs.ondisk import (
     backup_superblock_offset_bytes,
     usage_per_page,
 )
+from lfs.sizes import format_size
 
 KIB = 1 << 10
 MIB = 1 << 20
@@ -38,28 +39,6 @@ FIRST_SEGMENT_SMALL_BYTES = 256 * KIB
 FIRST_SEGMENT_BYTES = MIB
 
 RESERVED_PERCENT_MAX = 50
-SIZE_BYTES_MAX = 2**63 - 1
-
-_UNITS = {"": 1, "K": KIB, "M": MIB, "G": KIB * MIB, "T": MIB * MIB}
-
-
-def parse_size(text: str) -> int:
-    """Return the bytes of "1048576", "1024K", "1M", ...; raises ValueError."""
-    number, unit = (text[:-1], text[-1:].upper()) if not text[-1:].isdigit() else (text, "")
-    if not (number.isascii() and number.isdigit()) or unit not in _UNITS:
-        raise ValueError(f"{text!r} is not a size like 4096, 512K, 64M, 10G or 1T")
-    size_bytes = int(number) * _UNITS[unit]
-    if size_bytes > SIZE_BYTES_MAX:
-        raise ValueError(f"{text!r} is more than a file or disk can have")
-    return size_bytes
-
-
-def format_size(size_bytes: int) -> str:
-    """Return a size for people, exact when it is a whole number of a unit: "8 MiB"."""
-    for unit, unit_bytes in (("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", MIB), ("KiB", KIB)):
-        if size_bytes >= unit_bytes and size_bytes % unit_bytes == 0:
-            return f"{size_bytes // unit_bytes} {unit}"
-    return f"{size_bytes} bytes"
 
 
 def is_power_of_two(number: int) -> bool:

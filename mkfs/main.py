@@ -20,6 +20,7 @@ from lfs.command.parser import Parser
 from lfs.command.start import Unwinding
 from lfs.device.base import BlockDevice
 from lfs.device.file import FileDevice
+from lfs.device.file_limit import lift_file_limit
 from lfs.errors import FilesystemError, FormatError, UsageError
 from lfs.format import format_device
 from lfs.ondisk import (
@@ -28,11 +29,13 @@ from lfs.ondisk import (
     Superblock,
     backup_superblock_offset_bytes,
 )
-from mkfs.geometry import RESERVED_PERCENT_MAX, format_size, parse_size, plan
-from mkfs.signatures import HEAD_BYTES, TAIL_BYTES, find_signature, wipe_signatures
+from lfs.sizes import HELP, format_size, parse_size
+from mkfs.geometry import RESERVED_PERCENT_MAX, plan
+from mkfs.signatures import HEAD_BYTES, TAIL_BYTES, find_contents, wipe_signatures
 from mkfs.target import create_image, final_size_bytes, refuse_swap, resize_image
 
 LABEL_BYTES_MAX = 64
+SIZE_BYTES_MAX = 2**63 - 1
 LOCK_WAIT_SECONDS = 10.0
 ROOT_MODE = 0o755
 _DISCARD_STEP_BYTES = 1 << 30
@@ -40,9 +43,12 @@ _DISCARD_STEP_BYTES = 1 << 30
 
 def _size(text: str) -> int:
     try:
-        return parse_size(text)
+        size_bytes = parse_size(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+    if size_bytes > SIZE_BYTES_MAX:
+        raise argparse.ArgumentTypeError(f"{text!r} is more than a file or disk can have")
+    return size_bytes
 
 
 def _label(text: str) -> bytes:
@@ -73,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="mkfs.lfs",
         description="Make an empty lfs filesystem on an image file or a block device.",
-        epilog="Sizes are in bytes, or with a suffix: 64K, 8M, 10G, 1T.",
+        epilog=f"Sizes are {HELP}.",
     )
     option = parser.add_argument
     option(
@@ -120,7 +126,7 @@ def _parser() -> argparse.ArgumentParser:
         "-f",
         dest="force",
         action="store_true",
-        help="overwrite another filesystem, and cut a longer image off at SIZE",
+        help="overwrite a filesystem or other data, and cut a longer image off at SIZE",
     )
     option("target", metavar="TARGET", type=Path, help="image file or block device")
     option(
@@ -201,7 +207,7 @@ def _make_on_existing(options: argparse.Namespace) -> tuple[Superblock, int]:
         on_wait=None if options.quiet else _tell_of_waiting,
     )
     with contextlib.closing(opened) as device:
-        found = None if options.force else find_signature(device)
+        found = None if options.force else find_contents(device)
         if found is not None:
             raise UsageError(f"{path} holds {found}: use -f to overwrite it")
         size_bytes = final_size_bytes(device, options.size_bytes, options.force)
@@ -245,6 +251,7 @@ def layout_lines(path: Path, superblock: Superblock, device_bytes: int) -> Itera
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run mkfs.lfs with ``arguments`` (default: the command line) and return its exit code."""
     options = _parser().parse_args(arguments)
+    lift_file_limit()
     try:
         if options.target.exists():
             superblock, device_bytes = _make_on_existing(options)

@@ -3,14 +3,18 @@
 A table of magic numbers, in the order in which they are asked: first those that
 contain another's (a FAT boot sector ends like a partition table), longest first.
 It is there so that nobody loses a disk to a typing error; it needs no external
-program and knows what is met on disks and in image files today.
+program and knows what is met on disks and in image files today.  A file that is
+no image has data all the same: whatever is not zeros is asked about.
 """
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import NamedTuple
 
 from lfs.device.base import BlockDevice
+from lfs.device.file import FileDevice
 from lfs.errors import DamageError
 from lfs.ondisk import (
     SUPERBLOCK_ALIGN_BYTES,
@@ -24,6 +28,7 @@ from lfs.ondisk import (
 HEAD_BYTES = 512 * 1024
 TAIL_BYTES = 512 * 1024
 _WIPE_BYTES = 64 * 1024
+_SCAN_BYTES = 1 << 20
 
 
 class Signature(NamedTuple):
@@ -74,6 +79,41 @@ SIGNATURES: tuple[Signature, ...] = (
     Signature("a NILFS2 filesystem", 0x406, b"\x34\x34"),
     Signature("a boot sector or partition table (MBR)", 510, b"\x55\xaa"),
 )
+
+
+def find_contents(device: FileDevice) -> str | None:
+    """Return what ``device`` holds, such as "an XFS filesystem" or "data", or None.
+
+    A disk without a signature holds nothing, as what comes from the factory or from
+    another use is seldom zeros; a file holds data if it is not all zeros.  Raises
+    DeviceError when it cannot be read.
+    """
+    found = find_signature(device)
+    if found is None and not device.is_block_device and holds_data(device.fileno()):
+        return "data (no filesystem that is known here)"
+    return found
+
+
+def holds_data(descriptor: int) -> bool:
+    """Tell whether there is anything but zeros in a file; holes are not read.  Raises OSError."""
+    end = os.fstat(descriptor).st_size
+    position = 0
+    while position < end:
+        try:
+            position = os.lseek(descriptor, position, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # nothing but a hole follows
+                return False
+            raise
+        hole = os.lseek(descriptor, position, os.SEEK_HOLE)
+        while position < hole:
+            part = os.pread(descriptor, min(_SCAN_BYTES, hole - position), position)
+            if part.strip(b"\0"):
+                return True
+            if not part:
+                return False
+            position += len(part)
+    return False
 
 
 def find_signature(device: BlockDevice) -> str | None:

@@ -11,9 +11,10 @@ import os
 from pathlib import Path
 
 from lfs.device.file import FileDevice
+from lfs.device.file_limit import file_limit_bytes
 from lfs.device.mount_table import unescaped
 from lfs.errors import UsageError
-from mkfs.geometry import format_size
+from lfs.sizes import format_size
 
 
 def refuse_swap(path: Path, swaps: Path = Path("/proc/swaps")) -> None:
@@ -53,7 +54,9 @@ def resize_image(path: Path, size_bytes: int) -> None:
         os.truncate(path, size_bytes)
     except OSError as error:
         size = format_size(size_bytes)
-        raise UsageError(f"cannot make {path} {size} long: {error.strerror}") from error
+        limited = " (see ulimit -f)" if size_bytes > (file_limit_bytes() or size_bytes) else ""
+        text = f"cannot make {path} {size} long: {error.strerror}{limited}"
+        raise UsageError(text) from error
 
 
 def create_image(path: Path, size_bytes: int) -> None:

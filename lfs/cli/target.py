@@ -1,7 +1,7 @@
 """How a mounted filesystem tells which image it is on: both ends of it.
 
 The root directory has an extended attribute ``system.lfs.target`` that no
-listing shows.  The mount table has the path too, but only in ASCII.
+listing shows.  The mount table has the path too, unless ``fsname=`` says otherwise.
 """
 
 from __future__ import annotations

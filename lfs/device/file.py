@@ -30,11 +30,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lfs.device.base import BlockDevice, Buffer
+from lfs.device.file_limit import file_limit_bytes
 from lfs.device.holes import HoleFiller
 from lfs.device.identity import places_of
 from lfs.device.lock import ImageLock, InUseError, until_free
 from lfs.device.writeback import WRITEBACK_BYTES_MIN, Writeback
 from lfs.errors import DeviceError, UsageError
+from lfs.sizes import format_size
 
 _BUFFERS_MAX = os.sysconf("SC_IOV_MAX")
 _BLKDISCARD = 0x1277
@@ -254,6 +256,8 @@ def _open(path: Path, read_only: bool, shown: Path | None = None) -> int:
         mode = path.stat().st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
             raise UsageError(f"{shown} is neither an image file nor a block device")
+        if stat.S_ISREG(mode) and not read_only:
+            _refuse_beyond_limit(shown, path.stat().st_size)
         flags = os.O_RDONLY if read_only else os.O_RDWR
         if stat.S_ISBLK(mode) and not read_only:
             # Without O_CREAT this claims the disk: the kernel refuses it while it is mounted.
@@ -265,6 +269,15 @@ def _open(path: Path, read_only: bool, shown: Path | None = None) -> int:
             places = places_of(status, str(shown))
             raise InUseError(shown, places, claimed=status.st_rdev) from error
         raise UsageError(f"cannot open {shown}: {error.strerror}") from error
+
+
+def _refuse_beyond_limit(shown: Path, size_bytes: int) -> None:
+    limit_bytes = file_limit_bytes()
+    if limit_bytes is not None and limit_bytes < size_bytes:
+        raise UsageError(
+            f"{shown} has {format_size(size_bytes)}, but this process may write files of"
+            f" {format_size(limit_bytes)} only: raise the limit (ulimit -f)"
+        )
 
 
 def _rest(buffers: Sequence[Buffer], written: int) -> list[Buffer]:

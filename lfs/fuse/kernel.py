@@ -26,11 +26,24 @@ def connect(operations: pyfuse3.Operations, mount_point: str, options: set[str])
     with _captured_stderr() as said:
         signal.pthread_sigmask(signal.SIG_BLOCK, END_SIGNALS)
         try:
-            pyfuse3.init(operations, mount_point, options)
+            pyfuse3.init(operations, mount_point, set(map(_Option, options)))
         except RuntimeError as error:
             release_signals()
             reason = said() or str(error)
             raise MountError(f"cannot mount on {mount_point}: {reason}") from error
+
+
+class _Option(str):
+    """An option that is encoded as the name of a file is.
+
+    pyfuse3 asks for ASCII, but mount(8) finds a mount by the path of its image: it
+    would mount again what it does not recognise.
+    """
+
+    __slots__ = ()
+
+    def encode(self, encoding: str = "", errors: str = "") -> bytes:
+        return os.fsencode(str(self))
 
 
 def release_signals() -> None:

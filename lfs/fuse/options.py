@@ -260,6 +260,5 @@ def _is_comment(name: str) -> bool:
 
 
 def escaped(value: str) -> str:
-    """Return ``value`` as libfuse and pyfuse3 take it: ASCII, commas and backslashes escaped."""
-    ascii_only = value.encode("ascii", "backslashreplace").decode("ascii")
-    return ascii_only.replace("\\", "\\\\").replace(",", "\\,")
+    """Return ``value`` as libfuse takes it: commas and backslashes escaped."""
+    return value.replace("\\", "\\\\").replace(",", "\\,")

@@ -29,6 +29,7 @@ import trio
 
 from lfs.device.base import BlockDevice
 from lfs.device.file import FileDevice
+from lfs.device.file_limit import lift_file_limit
 from lfs.errors import FilesystemError, FormatError, UsageError
 from lfs.filesystem import Filesystem, Options
 from lfs.fuse import latency, loop
@@ -77,6 +78,7 @@ def serve(request: MountRequest, ready: Callable[[], None]) -> signal.Signals | 
     """
     options = request.options
     keep_freed_memory()
+    lift_file_limit()
     try:
         image = FileDevice(
             request.target,

@@ -384,10 +384,12 @@ from mkfs.main import main as mkfs
 from lfs.device.file import FileDevice
 from lfs.errors import UsageError
 from lfs.fuse.mount import main as mount
+from lfs.fuse.mountpoint import find_mount
 from lfs.fuse.unmount import main as unmount
 assert mkfs(["-q", image, "64M"]) == 0
 os.mkdir(directory)
 assert mount([image, directory]) == 0
+assert find_mount(directory).source == image
 path = pathlib.Path(directory)
 (path / "f").write_text("content")
 assert (path / "f").stat().st_uid == os.getuid() == 65534
@@ -424,7 +426,7 @@ mount --make-rprivate /
 mount --bind {node} /dev/fuse
 exec setpriv --reuid 65534 --regid 65534 --clear-groups "$@"
 """
-    image, directory = user_directory / "user.img", user_directory / "mnt"
+    image, directory = user_directory / "us\\er, ä.img", user_directory / "mnt"
     work = [sys.executable, "-c", _USER_WORK, str(image), str(directory)]
     done = subprocess.run(
         ["unshare", "-m", "--propagation", "slave", "sh", "-c", script, "sh", *work],

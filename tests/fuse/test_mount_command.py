@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from lfs.device.mount_table import read_table
 from tests.fuse.mounting import environment, make_image, without_log_notice
 
 pytestmark = [
@@ -297,3 +298,52 @@ def test_mount_over_an_automount_point(work: Path) -> None:
         """,
     )
     assert lines in (["f", "fuse.lfs"], [])
+
+
+NAMES = [
+    "ä.img",
+    "image with spaces",
+    "a\ttab",
+    "back\\slash",
+    "with,comma",
+    "two\nlines",
+    "\udcff",
+]
+
+
+@pytest.mark.parametrize("name", NAMES, ids=ascii)
+def test_image_is_known_again_by_its_name(work: Path, name: str) -> None:
+    image = work / name
+    make_image(image)
+    escapes = {character: f"\\{ord(character):03o}" for character in " \t\n\\"}
+    source = "".join(escapes.get(character, character) for character in str(image))
+    (work / "fstab").write_bytes(os.fsencode(f"{source} {work}/mnt lfs noatime 0 0\n"))
+    (work / "name").write_bytes(os.fsencode(str(image)))
+    script = """
+        mount -T fstab --all
+        mount -T fstab --all
+        mount -T fstab --all --verbose | tail -n 1
+        grep -c " $PWD/mnt " /proc/self/mountinfo
+        cp /proc/self/mountinfo mounts
+        umount "$(cat name)"
+        show FSTYPE || echo gone
+    """
+    lines = run(work, script)
+    assert lines[-2:] == ["1", "gone"]
+    assert "already mounted" in lines[0]
+    assert [
+        entry.source for entry in read_table(work / "mounts") if entry.path == f"{work}/mnt"
+    ] == [str(image)]
+
+
+def test_image_is_known_again_in_an_ascii_locale(work: Path) -> None:
+    make_image(work / "ä.img")
+    write_fstab(work, "noatime")
+    script = """
+        export LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0
+        sed -i s/disk/ä/ fstab
+        mount -T fstab --all
+        mount -T fstab --all --verbose | tail -n 1
+        umount ä.img
+    """
+    assert "already mounted" in run(work, script)[0]

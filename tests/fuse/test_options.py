@@ -112,5 +112,5 @@ def test_kernel_options_never_allow_root_and_others_both() -> None:
 
 
 def test_kernel_options_escape_the_target() -> None:
-    assert "fsname=/a\\,b\\\\c\\\\xe4" in kernel("", target="/a,b\\cä")
+    assert "fsname=/a\\,b\\\\cä" in kernel("", target="/a,b\\cä")
     assert "fsname=my\\,name" in kernel("fsname=my\\,name")

@@ -11,11 +11,10 @@ from lfs.ondisk import (
     backup_superblock_offset_bytes,
     usage_per_page,
 )
+from lfs.sizes import format_size
 from mkfs.geometry import (
     SEGMENT_COUNT_MIN,
     SEGMENT_COUNT_MOST,
-    format_size,
-    parse_size,
     plan,
     smallest_device_bytes,
 )
@@ -113,35 +112,3 @@ def test_plan_impossible_sizes_are_refused(
 def test_plan_too_many_segments_are_refused_with_what_to_use() -> None:
     with pytest.raises(UsageError, match=r"segments of 256 KiB are too small .* at least 64 MiB"):
         _plan(16 * TIB, 4096, 256 * KIB)
-
-
-@pytest.mark.parametrize(
-    ("text", "size_bytes"),
-    [
-        ("512", 512),
-        ("64K", 65536),
-        ("64k", 65536),
-        ("8M", 8 * MIB),
-        ("3G", 3 * GIB),
-        ("16T", 1 << 44),
-    ],
-)
-def test_parse_size_takes_suffixes(text: str, size_bytes: int) -> None:
-    assert parse_size(text) == size_bytes
-
-
-@pytest.mark.parametrize("text", ["", "K", "-1", "1.5G", "1X", "1KK", "0x10", "१"])
-def test_parse_size_refuses_anything_else(text: str) -> None:
-    with pytest.raises(ValueError, match="is not a size like"):
-        parse_size(text)
-
-
-def test_format_size_is_exact() -> None:
-    assert [format_size(size) for size in (0, 1000, 1024, 1536, 8 * MIB, 1 << 44)] == [
-        "0 bytes",
-        "1000 bytes",
-        "1 KiB",
-        "1536 bytes",
-        "8 MiB",
-        "16 TiB",
-    ]

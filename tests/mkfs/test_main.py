@@ -13,6 +13,7 @@ from lfs.device.base import BlockDevice
 from lfs.device.lock import locked_file
 from lfs.errors import DeviceError, UsageError
 from lfs.ondisk import Superblock
+from lfs.sizes import EXPECTED
 from mkfs import main as command
 from mkfs.main import main
 
@@ -145,7 +146,7 @@ def test_mkfs_foreign_filesystem_is_refused_unless_forced(
 
 def test_mkfs_keeps_the_space_of_an_image_if_asked(image: Path) -> None:
     image.write_bytes(b"x" * (32 << 20))
-    assert main(["-q", "-K", str(image)]) == 0
+    assert main(["-q", "-K", "-f", str(image)]) == 0
     assert image.stat().st_blocks * 512 >= 32 << 20
     assert main(["-q", "-f", str(image)]) == 0
     assert image.stat().st_blocks * 512 < 4 << 20
@@ -161,7 +162,7 @@ def test_mkfs_longer_size_extends_an_image(image: Path) -> None:
 def test_mkfs_shorter_size_cuts_an_image_only_if_forced(
     image: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    image.write_bytes(b"x" * (32 << 20))
+    image.write_bytes(bytes(32 << 20))
     assert _refused(capsys, image, "16M") == (
         f"mkfs.lfs: {image} has 32 MiB, more than SIZE: use -f to cut it off"
     )
@@ -226,9 +227,9 @@ def test_mkfs_failure_midway_leaves_no_filesystem(
         (["-m", "x", "a.img"], "argument -m: 'x' is not a percentage"),
         (["-L", "x" * 65, "a.img"], "argument -L: a label has at most 64 bytes"),
         (["-U", "x", "a.img"], "argument -U: 'x' is not a UUID"),
-        (["-b", "x", "a.img"], "argument -b: 'x' is not a size like 4096, 512K, 64M, 10G or 1T"),
-        (["-s", "1E", "a.img"], "argument -s: '1E' is not a size like 4096, 512K, 64M, 10G or 1T"),
-        (["a.img", "1X"], "argument SIZE: '1X' is not a size like 4096, 512K, 64M, 10G or 1T"),
+        (["-b", "x", "a.img"], f"argument -b: 'x' is not {EXPECTED}"),
+        (["-s", "1Z", "a.img"], f"argument -s: '1Z' is not {EXPECTED}"),
+        (["a.img", "1X"], f"argument SIZE: '1X' is not {EXPECTED}"),
         (["a.img", "8388608T"], "argument SIZE: '8388608T' is more than a file or disk can have"),
         (["a.img", "16M", "17M"], "unrecognized arguments: 17M"),
         (["-z", "a.img"], "unrecognized arguments: -z"),
@@ -297,6 +298,45 @@ def test_mkfs_other_error_of_the_system_is_one_line(
     image.write_bytes(bytes(16 << 20))
     monkeypatch.setattr(command, "refuse_swap", refuse)
     assert _refused(capsys, image) == f"mkfs.lfs: {image}: Too many open files"
+
+
+HOLDS_DATA = "holds data (no filesystem that is known here): use -f to overwrite it"
+FOREIGN = {
+    "text": (b"Dear diary\n", 0),
+    "text at the end of a large file": (b"x", (64 << 20) - 1),
+    "text in the middle": (b"x", 32 << 20),
+    "text after the last whole sector": (b"x", (32 << 20) + 5),
+}
+
+
+@pytest.mark.parametrize("quiet", [[], ["-q"]])
+@pytest.mark.parametrize("size", [[], ["64M"]])
+@pytest.mark.parametrize(("data", "offset_bytes"), FOREIGN.values(), ids=FOREIGN)
+def test_mkfs_over_a_file_that_is_no_image_is_refused(
+    image: Path,
+    capsys: pytest.CaptureFixture[str],
+    data: bytes,
+    offset_bytes: int,
+    size: list[str],
+    quiet: list[str],
+) -> None:
+    with image.open("wb") as file:
+        file.seek(offset_bytes)
+        file.write(data)
+    refused = _refused(capsys, *quiet, image, *size)
+    assert refused == f"mkfs.lfs: {image} {HOLDS_DATA}"
+    assert image.stat().st_size == offset_bytes + len(data)
+    with image.open("rb") as file:
+        file.seek(offset_bytes)
+        assert file.read() == data
+    assert main(["-q", "-f", str(image), "64M"]) == 0
+
+
+@pytest.mark.parametrize("written", [0, 32 << 20], ids=["holes", "zeros"])
+def test_mkfs_over_nothing_but_zeros_needs_no_force(image: Path, written: int) -> None:
+    image.write_bytes(bytes(written))
+    os.truncate(image, 64 << 20)
+    assert main(["-q", str(image)]) == 0
 
 
 def test_mkfs_interrupted_leaves_no_image(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,8 @@
 """The numbers of a fault plan: how they are written, read, and written again.
 
 The units are netem's: a bare probability is a percentage, a bare time is
-microseconds, a bare rate is bits in a second.  Sizes are bytes, with K, M, G
-and T as powers of 1024.  ``show_*`` gives the shortest text that reads back as
+microseconds, a bare rate is bits in a second.  Sizes are bytes, written as in
+``lfs.sizes``.  ``show_*`` gives the shortest text that reads back as
 the same value, so that a plan survives being printed.
 
 A ``read_*`` raises ValueError with what was expected, in words that go into
@@ -15,10 +15,11 @@ import math
 import re
 from decimal import Decimal
 
+from lfs.sizes import parse_size
+
 _NUMBER = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(.*)", re.DOTALL)
 _TIME_NS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 _TIME_WORDS = {"usec": "us", "usecs": "us", "msec": "ms", "msecs": "ms", "sec": "s", "secs": "s"}
-_SIZE_BYTES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _RATE_PREFIXES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _RATE_BINARY = {"ki": 1 << 10, "mi": 1 << 20, "gi": 1 << 30, "ti": 1 << 40}
 _RATES_BITS = {
@@ -86,13 +87,15 @@ def read_time_ns(text: str) -> int:
 
 
 def read_size_bytes(text: str) -> int:
-    """Return bytes from ``4096``, ``4K`` or ``1.5M``."""
+    """Return bytes from ``4096``, ``4K``, ``1.5MiB`` or ``10MB``."""
     expected = "a size such as 512, 4K or 1.5M"
-    number, unit = _split(text, expected)
-    factor = _SIZE_BYTES.get(unit.upper().removesuffix("IB").removesuffix("B"))
-    if factor is None or number * factor > _SIZE_BYTES_MAX:
+    try:
+        size_bytes = parse_size(text)
+    except ValueError:
+        raise ValueError(expected) from None
+    if size_bytes > _SIZE_BYTES_MAX:
         raise ValueError(expected)
-    return round(number * factor)
+    return size_bytes
 
 
 def read_rate(text: str) -> float:
