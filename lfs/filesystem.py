@@ -347,6 +347,11 @@ class Filesystem(Mounted):
         self._volume.check_writable()
         self._checkpointer.checkpoint(now_ns)
 
+    def checkpoint_steps(self, now_ns: int) -> Iterator[Flush]:
+        """Do what ``checkpoint`` does but for the flushes, which are yielded (``begin_tick``)."""
+        self._volume.check_writable()
+        yield from self._checkpointer.steps(now_ns)
+
     # -------------------------------------------------------------------- background
 
     def commit_due(self, now_ns: int, monotonic_ns: int | None = None) -> bool:

@@ -44,7 +44,7 @@ from lfs.device.base import BlockDevice
 from lfs.device.unaligned import ByteAccess
 from lfs.errors import FilesystemError
 from lfs.fuse.kernel import END_SIGNALS, connect, release_signals
-from lfs.fuse.mountpoint import MountError, unmount
+from lfs.fuse.mountpoint import MountError, detach, find_mount
 from lfs.fuse.options import escaped
 
 NAME = b"disk"
@@ -211,6 +211,7 @@ class DiskSession:
         }
         self._connected = trio.Event()
         self._over = trio.Event()
+        self._device_number = ""
         self._detached = False
         self._ended_by: signal.Signals | None = None
 
@@ -224,12 +225,17 @@ class DiskSession:
         Raises MountError.
         """
         connect(DiskOperations(self._device, self._connected.set), self._mount_point, self._options)
+        mount = find_mount(self._mount_point)
+        self._device_number = "" if mount is None else mount.device_number
         try:
             trio.run(self._run, ready, leaving)
         finally:
             leaving()
-            # A lazy unmount has freed the mount point: what is there now is not ours.
-            pyfuse3.close(unmount=not self._detached)
+            # The library would unmount by the path, whatever is mounted there by now.
+            pyfuse3.close(unmount=False)
+            if not self._detached:
+                with suppress(MountError):
+                    detach(self._device_number)
         return self._ended_by
 
     async def _run(self, ready: Callable[[], None], leaving: Callable[[], None]) -> None:
@@ -264,8 +270,9 @@ class DiskSession:
     async def _leave(self) -> None:
         """Unmount while serving; stop serving when that takes too long."""
         with trio.move_on_after(GRACE_SECONDS), suppress(MountError):
-            await trio.to_thread.run_sync(unmount, self._mount_point, True, abandon_on_cancel=True)
-            self._detached = True
+            self._detached = await trio.to_thread.run_sync(
+                detach, self._device_number, abandon_on_cancel=True
+            )
             await self._over.wait()
         pyfuse3.terminate()
 

@@ -68,6 +68,7 @@ class Mount(NamedTuple):
     device_number: str = ""
     options: frozenset[str] = frozenset()
     """Those of the mount and of the filesystem."""
+    mount_id: int = 0
 
     @property
     def is_automount(self) -> bool:
@@ -98,6 +99,7 @@ def mounts() -> list[Mount]:
                 read_only=b"ro" in options.split(b","),
                 device_number=os.fsdecode(fields[2]),
                 options=frozenset(_unescaped(b",".join((fields[5], options))).split(",")),
+                mount_id=int(fields[0]),
             )
         )
     return found
@@ -219,6 +221,44 @@ def unmount(path: str, lazily: bool = False) -> None:
         raise MountError(f"cannot unmount {path}: {lines[-1]}")
 
 
+def detach(device_number: str) -> bool:
+    """Take one filesystem from the tree, even while it is in use, and no other.
+
+    It is named by its device number (``Mount.device_number``).  Where something else is
+    mounted over it, or over a directory above, it stays: returns whether all of it has
+    gone.  Waits for other filesystems that lie on the way; raises MountError.
+    """
+    for mount in reversed(mounts()):
+        if mount.device_number == device_number:
+            _detach_uncovered(mount)
+    return all(mount.device_number != device_number for mount in mounts())
+
+
+def _detach_uncovered(mount: Mount) -> None:
+    """Detach a mount if its path leads to it."""
+    flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        descriptor = os.open(mount.path, flags)
+    except OSError:
+        return
+    try:
+        if _mount_id_of(descriptor) != mount.mount_id:
+            return
+        if os.geteuid() == 0:
+            # By the descriptor: what somebody mounts on the path meanwhile is not ours.
+            _umount(f"/proc/self/fd/{descriptor}", _MNT_DETACH, mount.path)
+            return
+    finally:
+        os.close(descriptor)
+    unmount(mount.path, lazily=True)
+
+
+def _mount_id_of(descriptor: int) -> int:
+    """Return which mount a descriptor lies on; asks no filesystem."""
+    fields = Path(f"/proc/self/fdinfo/{descriptor}").read_text().split()
+    return int(fields[fields.index("mnt_id:") + 1])
+
+
 def set_flags(path: str, flags: int, of_mount_only: bool = False) -> None:
     """Give what is mounted on ``path`` the flags of mount(2); raises OSError.
 
@@ -233,13 +273,17 @@ def set_flags(path: str, flags: int, of_mount_only: bool = False) -> None:
 
 
 def _unmount_as_root(path: str, lazily: bool) -> None:
+    _umount(path, _UMOUNT_NOFOLLOW | (_MNT_DETACH if lazily else 0), path)
+
+
+def _umount(path: str, flags: int, shown: str) -> None:
+    """Call umount2(2); raises MountError, which names ``shown``."""
     libc = ctypes.CDLL(None, use_errno=True)
-    flags = _UMOUNT_NOFOLLOW | (_MNT_DETACH if lazily else 0)
     if libc.umount2(os.fsencode(path), flags) != 0:
         code = ctypes.get_errno()
         if code == errno.EBUSY:
-            raise MountError(f"{path} is busy: a process has a file or its directory there")
-        raise MountError(f"cannot unmount {path}: {os.strerror(code)}")
+            raise MountError(f"{shown} is busy: a process has a file or its directory there")
+        raise MountError(f"cannot unmount {shown}: {os.strerror(code)}")
 
 
 def _unescaped(field: bytes) -> str:

@@ -7,7 +7,9 @@ mount point as it was; and when mounting fails, nothing more is written.
 
 A signal unmounts lazily while requests are still served: the kernel then writes
 back what programs had changed through mapped memory.  Where something keeps
-files open, serving ends after ``GRACE_SECONDS`` all the same.
+files open, serving ends after ``GRACE_SECONDS`` all the same.  Only what is ours is
+unmounted: while something else is mounted over it, everything is made durable, and
+serving goes on until it is uncovered.  More signals change nothing.
 
 With ``errors=panic`` the end has no order: where the log can't go on, the process
 ends in the middle of the request that found out.
@@ -20,7 +22,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from time import time_ns
 
@@ -43,9 +45,9 @@ from lfs.fuse.mountpoint import (
     ATIME_FLAGS,
     STRICTATIME,
     MountError,
+    detach,
     find_mount,
     set_flags,
-    unmount,
 )
 from lfs.fuse.negotiation import Negotiation
 from lfs.fuse.operations import LfsOperations
@@ -53,6 +55,7 @@ from lfs.fuse.options import MountOptions
 
 LOCK_WAIT_SECONDS = 10.0
 GRACE_SECONDS = 2.0
+COVERED_POLL_SECONDS = 0.5
 PANIC_EXIT_CODE = 2
 READ_AHEAD_KIB = 1024
 _SECOND_NS = 1_000_000_000
@@ -118,14 +121,29 @@ def _serve_device(
     except FilesystemError as error:
         raise MountError(f"{request.target}: {error.strerror}") from error
     session = Session(request, image, filesystem, device)
-    session.attach()
-    postpone_garbage_collection()
-    try:
-        trio.run(session.run, ready)
-    finally:
-        session.detach()
-        _finish(request, filesystem)
+    with _signals_held():
+        session.attach()
+        postpone_garbage_collection()
+        try:
+            trio.run(session.run, ready)
+        finally:
+            session.detach()
+            _finish(request, filesystem)
     return session.ended_by
+
+
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Let no signal that ends keep the last checkpoint from being written.
+
+    While requests are served ``Session`` takes them; one that comes later has come true.
+    """
+    before = [signal.signal(number, lambda *_: None) for number in END_SIGNALS]
+    try:
+        yield
+    finally:
+        for number, handler in zip(END_SIGNALS, before, strict=True):
+            signal.signal(number, handler)
 
 
 def _finish(request: MountRequest, filesystem: Filesystem) -> None:
@@ -183,9 +201,12 @@ class Session:
     ) -> None:
         """Serve ``filesystem``, which lies on ``device``, and by that on ``image``."""
         self._request = request
+        self._filesystem = filesystem
         self._connected = trio.Event()
         self._over = trio.Event()
+        self._device_number = ""
         self._detached = False
+        self._leaving = False
         self.ended_by: signal.Signals | None = None
         self._waiter: loop.RequestWaiter | None = None
         self._latency = latency.ProcessorLatency(None)
@@ -218,6 +239,8 @@ class Session:
         options = self._request.options.kernel_options(self._request.target, os.geteuid() == 0)
         before = loop.fuse_descriptors()
         connect(self._operations, self._request.mount_point, options)
+        mount = find_mount(self._request.mount_point)
+        self._device_number = "" if mount is None else mount.device_number
         opened = loop.fuse_descriptors() - before
         self._latency = latency.opened(self._request.options.cpu_latency)
         if len(opened) == 1:
@@ -244,8 +267,11 @@ class Session:
     def detach(self) -> None:
         """Close the connection, and unmount unless that has been done."""
         self._latency.close()
-        # A lazy unmount has freed the mount point: what is there now is not ours.
-        pyfuse3.close(unmount=not self._detached)
+        # The library would unmount by the path, whatever is mounted there by now.
+        pyfuse3.close(unmount=False)
+        if not self._detached:
+            with contextlib.suppress(MountError):
+                detach(self._device_number)
 
     async def _announce(self, ready: Callable[[], None]) -> None:
         await self._connected.wait()
@@ -272,16 +298,46 @@ class Session:
                 async for number in received:
                     self.ended_by = signal.Signals(number)
                     log.info("unmounting by %s", self.ended_by.name)
-                    nursery.start_soon(self._leave)
+                    if not self._leaving:
+                        self._leaving = True
+                        nursery.start_soon(self._leave)
 
     async def _leave(self) -> None:
-        """Unmount while serving; stop serving when that takes too long."""
-        with trio.move_on_after(GRACE_SECONDS), contextlib.suppress(MountError):
-            await trio.to_thread.run_sync(
-                unmount, self._request.mount_point, True, abandon_on_cancel=True
-            )
+        """Unmount while serving; stop serving when that takes too long.
+
+        While something else is mounted over this filesystem, serving goes on: what is
+        not ours is not detached, and who uses what lies below it is not cut off.
+        """
+        told = False
+        with contextlib.suppress(MountError):
+            while not (await self._detach()):
+                if not told:
+                    told = True
+                    log.warning(
+                        "something else is mounted over it: committed, and unmounting once it"
+                        " is uncovered"
+                    )
+                    await self._make_clean()
+                await trio.sleep(COVERED_POLL_SECONDS)
             self._detached = True
-            await self._over.wait()
+            with trio.move_on_after(GRACE_SECONDS):
+                await self._over.wait()
         if self._waiter is not None:
             self._waiter.close()
         pyfuse3.terminate()
+
+    async def _detach(self) -> bool:
+        """Take our mounts from the tree; tell whether none is left."""
+        with trio.move_on_after(GRACE_SECONDS):
+            return await trio.to_thread.run_sync(
+                detach, self._device_number, abandon_on_cancel=True
+            )
+        raise MountError("detaching takes too long")
+
+    async def _make_clean(self) -> None:
+        """Make everything durable, and the next mount short, as far as that can be had."""
+        try:
+            for flush in self._filesystem.checkpoint_steps(time_ns()):
+                await self._committer.flush(flush)
+        except FilesystemError as error:
+            log.warning("checkpoint: %s", error.strerror)

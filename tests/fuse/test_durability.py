@@ -10,14 +10,18 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from lfs.device.file import FileDevice
 from lfs.device.lock import locked_file
+from lfs.device.memory import MemoryDevice
+from lfs.filesystem import Filesystem, Options
 from lfs.fuse.mountpoint import find_mount, unmount
 from lfs.fuse.unmount import is_clean
+from lfs.ondisk import ROOT_INO
 from tests.fuse.conftest import Mounter
 from tests.fuse.mounting import WAIT_SECONDS, environment, make_image, run, wait_until
 
@@ -186,6 +190,75 @@ def test_signal_leaves_what_is_mounted_there_next(
             file.close()
     (other.path / "f").write_text("content")
     other.stop()
+
+
+@pytest.fixture
+def cover(tmp_path: Path) -> Iterator[Callable[[Path], None]]:
+    """Return what mounts something over a directory."""
+    if os.geteuid() != 0:
+        pytest.skip("only root mounts over a mount")
+    covered: list[Path] = []
+
+    def mount_over(path: Path) -> None:
+        subprocess.run(["mount", "-t", "tmpfs", "none", path], check=True)
+        covered.append(path)
+        (path / "somebody else's").touch()
+
+    yield mount_over
+    for path in covered:
+        if os.path.exists(path / "somebody else's"):
+            subprocess.run(["umount", path], check=True)
+
+
+@pytest.mark.parametrize("above", [False, True])
+def test_signal_while_something_is_mounted_over_it_detaches_nothing_until_that_is_gone(
+    image: Path, tmp_path: Path, mount: Mounter, cover: Callable[[Path], None], above: bool
+) -> None:
+    (tmp_path / "sub").mkdir()
+    mounted = mount(image, "-o", "commit=3600", name="sub/mnt")
+    (mounted.path / "f").write_text("content")
+    inside = os.open(mounted.path / "f", os.O_RDONLY)
+    place = tmp_path / "sub" if above else mounted.path
+    cover(place)
+    mounted.process.send_signal(signal.SIGTERM)
+    mounted.await_log("something else is mounted over it")
+    wait_until(lambda: _without_lock(image), "everything is committed")
+    mounted.process.send_signal(signal.SIGTERM)
+    time.sleep(0.7)
+    assert mounted.process.poll() is None
+    assert os.listdir(place) == ["somebody else's"]
+    # Whoever has something open is served as before.
+    assert os.read(inside, 10) == b"content"
+    os.close(inside)
+    subprocess.run(["umount", place], check=True)
+    assert mounted.process.wait(WAIT_SECONDS) == 0, mounted.log
+    assert not os.path.ismount(mounted.path)
+    assert clean(image)
+
+
+def _without_lock(image: Path) -> bool:
+    """Tell whether a mount after a crash now would find the file."""
+    medium = MemoryDevice(image.stat().st_size)
+    medium.write(0, [image.read_bytes()])
+    filesystem = Filesystem.mount(medium, 0, Options(read_only=True))
+    return any(entry.name == b"f" for entry in filesystem.readdir(ROOT_INO))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_second_signal_does_not_keep_the_last_checkpoint_from_the_disk(
+    image: Path, mount: Mounter, number: signal.Signals
+) -> None:
+    mounted = mount(image, "-o", "fault=delay 400ms on flush,commit=3600")
+    (mounted.path / "f").write_text("content")
+    mounted.process.send_signal(signal.SIGTERM)
+    wait_until(lambda: find_mount(str(mounted.path)) is None, "it is unmounted")
+    while mounted.process.poll() is None:
+        mounted.process.send_signal(number)
+        time.sleep(0.05)
+    # One that comes after the end of it all may still find the process.
+    assert mounted.process.returncode in (0, -number), mounted.log
+    assert mounted.log.rstrip().endswith(": unmounted")
+    assert clean(image)
 
 
 def test_signal_writes_back_mapped_memory(image: Path, mount: Mounter) -> None:
