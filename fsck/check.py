@@ -122,6 +122,7 @@ class _Check:
         self._check_count("node-count", "imap nodes", walk.node_count, checkpoint.node_count)
         self._check_count("inode-count", "inodes", checker.inode_count, checkpoint.inode_count)
         names.check()
+        checker.finish_all()
         return True
 
     def _check_count(self, code: str, what: str, expected: int, found: int) -> None:

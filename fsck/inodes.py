@@ -11,6 +11,7 @@ from __future__ import annotations
 import stat
 
 from fsck.attributes import AttributeChecker
+from fsck.cuts import CutItems
 from fsck.data import DataExtent, DataVerifier
 from fsck.hashing import HashGroups
 from fsck.image import Image
@@ -21,7 +22,9 @@ from fsck.tree import TreeWalk
 from lfs.errors import DamageError
 from lfs.ondisk import (
     HASH_COLLISIONS,
+    INODE_CUT,
     INODE_INLINE,
+    KIND_CUT,
     KIND_ENTRY,
     KIND_INODE,
     KIND_ORPHAN,
@@ -83,6 +86,7 @@ class InodeChecker:
         self._report = report
         self._window_blocks = window_blocks(image.block_bytes)
         self._attributes = AttributeChecker(image, report)
+        self._cuts = CutItems(report)
         self._entry_groups = HashGroups("entry", image.superblock.hash_seed, entry_offset, report)
         self.inode_count = 0
         self._damaged = False
@@ -104,7 +108,7 @@ class InodeChecker:
             if self._item is None:
                 self._stray = not self._damaged
             elif kind == KIND_XATTR:
-                self._attributes.take(offset, after, self._is_lossy())
+                self._attributes.take(offset, after, self._may_lack_attributes())
             elif kind == KIND_ENTRY:
                 self._take_entry(offset, after)
             else:
@@ -113,8 +117,10 @@ class InodeChecker:
     def finish(self) -> None:
         """Apply the rules that need all items of the current inode."""
         may_have_gap = self._is_lossy()
-        self._attributes.end(may_have_gap)
+        self._attributes.end(self._may_lack_attributes())
         self._entry_groups.end(may_have_gap)
+        if self._ino == SYSTEM_INO:
+            self._cuts.finish_items(may_have_gap)
         if may_have_gap or self._ino == SYSTEM_INO:
             return
         if self._stray:
@@ -126,6 +132,10 @@ class InodeChecker:
             self._bad("inode-blocks", f"expected {self._mapped_blocks} blocks, found {item.blocks}")
         if stat.S_ISDIR(item.mode):
             self._finish_directory(item)
+
+    def finish_all(self) -> None:
+        """Apply the rules that need all inodes, of which none was lost."""
+        self._cuts.finish()
 
     # ------------------------------------------------------------------ one inode
 
@@ -149,6 +159,10 @@ class InodeChecker:
             return True
         return bool(self._walk.lost) and self._walk.is_lost(self._low_key, self._high_key)
 
+    def _may_lack_attributes(self) -> bool:
+        """Tell whether some may be missing: an inode without a name goes in steps."""
+        return self._is_lossy() or (self._item is not None and self._item.nlink == 0)
+
     def _bad(self, code: str, text: str, address: int | None = None) -> None:
         self._report.add(code, f"inode {self._ino}: {text}", address, self._ino)
 
@@ -159,6 +173,9 @@ class InodeChecker:
 
     def _take_system(self, kind: int, offset: int, after: bytes | None) -> None:
         if after is None:
+            return
+        if kind == KIND_CUT:
+            self._cuts.take(offset, after)
             return
         if kind != KIND_ORPHAN:
             self._unknown_item(kind, offset)
@@ -196,8 +213,9 @@ class InodeChecker:
         if file_type not in _TYPES or item.mode >> 16:
             self._bad("inode-mode", f"impossible mode {item.mode:#o}")
             return
-        if item.flags & ~INODE_INLINE:
+        if item.flags & ~(INODE_INLINE | INODE_CUT):
             self._bad("inode-flags", f"unknown flags {item.flags:#x}")
+        self._cuts.check_inode(self._ino, item)
         is_inline = bool(item.flags & INODE_INLINE)
         if item.size > SIZE_BYTES_MAX:
             self._bad("inode-size", f"impossible size {item.size}")
@@ -251,7 +269,7 @@ class InodeChecker:
         if any(run.flags for run in window.runs):
             self._bad("window-damaged", f"window {index}: a run with unknown flags")
         item = self._item
-        if item is None:
+        if item is None or self._cuts.covers(self._ino, index):
             return
         if stat.S_IFMT(item.mode) not in _TYPES_WITH_CONTENT or item.flags & INODE_INLINE:
             self._bad("window-unexpected", f"window {index} of an inode that maps no blocks")
@@ -288,7 +306,8 @@ class InodeChecker:
 
     def _zero_bytes(self, end_block: int) -> int:
         """Return how many bytes before file block ``end_block`` are in a block cut by the size."""
-        if self._item is None:
+        index = (end_block - 1) // self._window_blocks
+        if self._item is None or self._cuts.covers(self._ino, index):
             return 0
         past = end_block * self._image.block_bytes - self._item.size
         return past if 0 < past < self._image.block_bytes else 0

@@ -147,17 +147,6 @@ class Attributes:
                 found.append(XattrItem.unpack(value).name)
         return found
 
-    def keys(self, inode: Inode) -> list[bytes]:
-        """Return the keys of all items of attributes, for ``discard``; raises DamageError."""
-        if not inode.has_attributes:
-            return []
-        return [key for key, _ in self._imap.scan(*self._range(inode.ino))]
-
-    def discard(self, keys: list[bytes]) -> None:
-        """Remove all attributes of an inode that is being removed; can't fail."""
-        for key in keys:
-            self._imap.delete(key)
-
     def _put(self, ino: int, offset: int, name: bytes, value: bytes) -> None:
         size = self._chunk_bytes
         first = XattrItem(name, len(value), value[:size])

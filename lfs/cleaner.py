@@ -259,7 +259,8 @@ class Cleaner:
         for run in surveyed:
             if not usage.live_blocks(run):
                 self.cleaned_runs += 1
-            elif complete:
+            elif complete and not self._inodes.cuts.count:
+                # What was cut off is not moved, and soon gone.
                 self._avoid(run)
         self._fruitless_state = self._state() if is_fruitless else None
 

@@ -24,9 +24,8 @@ from itertools import pairwise
 from lfs.alloc.scattered import ScatteredFiles
 from lfs.commit import Committer
 from lfs.errors import DamageError, FilesystemError
-from lfs.inodes import Inode, InodeTable, Window, window_key
+from lfs.inodes import Inode, InodeTable
 from lfs.moving import Failure, Mover, Piece, batches
-from lfs.ondisk import KIND_WINDOW, pack_key, unpack_key
 from lfs.segments.writer import BULK_BLOCKS, HEAD_BULK, HEAD_COLD
 from lfs.space import SpaceRules
 from lfs.turns import Flush, Turn
@@ -160,12 +159,10 @@ class Defragmenter:
         volume = self._volume
         size = volume.window_blocks
         room_blocks = volume.log.front_payload_blocks(order)
-        start = window_key(inode.ino, position // size)
-        end = pack_key(inode.ino, KIND_WINDOW + 1, 0)
         pieces: list[Piece] = []
-        for key, value in volume.imap.scan(start, end):
-            base = unpack_key(key)[2] * size
-            for first, count, address in Window.unpack(value, size).runs:
+        for index, window in self._inodes.windows(inode, position // size):
+            base = index * size
+            for first, count, address in window.runs:
                 skipped = max(0, position - base - first)
                 taken = min(count - skipped, room_blocks)
                 if taken > 0:

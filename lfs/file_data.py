@@ -11,12 +11,14 @@ from __future__ import annotations
 import errno
 from collections.abc import Sequence
 
-from lfs.errors import DamageError, FilesystemError
-from lfs.inodes import Inode, InodeTable, Window, window_key
-from lfs.ondisk import FILE_BYTES_MAX, KIND_WINDOW, VERSION_MAX, pack_key, unpack_key
+from lfs.errors import FilesystemError
+from lfs.inodes import Inode, InodeTable
+from lfs.ondisk import FILE_BYTES_MAX, VERSION_MAX
+from lfs.removal import Removal
 from lfs.space import SpaceRules
 from lfs.spans import Span, bytes_of, cut_around, put_blocks
 from lfs.volume import Volume
+from lfs.window import Window
 from lfs.write_out import WriteOut
 
 
@@ -24,13 +26,19 @@ class FileData:
     """Reads and writes the contents of inodes."""
 
     def __init__(
-        self, volume: Volume, inodes: InodeTable, space: SpaceRules, write_out: WriteOut
+        self,
+        volume: Volume,
+        inodes: InodeTable,
+        space: SpaceRules,
+        write_out: WriteOut,
+        removal: Removal,
     ) -> None:
         """Serve the inodes of one volume."""
         self._volume = volume
         self._inodes = inodes
         self._space = space
         self._write_out = write_out
+        self._removal = removal
 
     # ------------------------------------------------------------------ reading
 
@@ -197,7 +205,10 @@ class FileData:
         """Read windows ``first`` to ``last``, and keep them until their blocks are taken.
 
         One that can't be read fails this request, and not the commit of all files.
+        What was cut off there is given up.
         """
+        if inode.is_cut:
+            self._removal.settle(inode, first, last)
         for index in range(first, last + 1):
             self._inodes.pin_window(inode, index)
             inode.read_window = index
@@ -295,15 +306,15 @@ class FileData:
             inode.inline = inode.inline[:size]
             inode.size = size
             return
-        kept_blocks, cut = divmod(size, self._volume.block_bytes)
+        block_bytes = self._volume.block_bytes
+        kept_blocks, cut = divmod(size, block_bytes)
         # What must be read may be damaged: find out before anything changes.
         kept = self._kept_part(inode, kept_blocks, cut) if cut else None
         from_block = kept_blocks + bool(cut)
-        windows = self._windows_from(inode, from_block)
+        self._removal.cut(inode, from_block, -(-inode.size // block_bytes))
         if kept is not None:
             self._cut_block(inode, kept_blocks, kept)
         self._drop_dirty(inode, from_block)
-        self._unmap(inode, from_block, windows)
         inode.version = min(inode.version + 1, VERSION_MAX)
         inode.size = size
         if size == 0:
@@ -340,33 +351,6 @@ class FileData:
         for index in [*inode.pinned]:
             self._inodes.unpin_window(inode, index)
 
-    def _windows_from(self, inode: Inode, from_block: int) -> list[tuple[int, Window]]:
-        """Return the windows that map anything from ``from_block`` on, all of them read."""
-        if not inode.blocks:
-            return []
-        volume = self._volume
-        size = volume.window_blocks
-        start = window_key(inode.ino, from_block // size)
-        end = pack_key(inode.ino, KIND_WINDOW + 1, 0)
-        windows: list[tuple[int, Window]] = []
-        for key, value in volume.imap.scan(start, end):
-            index = unpack_key(key)[2]
-            window = inode.windows.get(index) or inode.pinned.get(index)
-            windows.append((index, window or self._inodes.unpacked(value)))
-        if _mapped_from(windows, from_block, size) > inode.blocks:
-            raise DamageError(f"inode {inode.ino} maps more blocks than it counts")
-        return windows
-
-    def _unmap(self, inode: Inode, from_block: int, windows: list[tuple[int, Window]]) -> None:
-        """Give up the disk blocks of ``inode`` from ``from_block`` on; these are their windows."""
-        volume = self._volume
-        size = volume.window_blocks
-        for index, window in windows:
-            for address, count in window.unmap(max(0, from_block - index * size), size):
-                volume.usage.drop_live(address, count)
-                inode.blocks = max(0, inode.blocks - count)
-            self._inodes.store_unmapped(inode, index, window)
-
     def _extend(self, inode: Inode, size: int) -> None:
         self._space.admit(1)
         inline = inode.inline
@@ -375,31 +359,24 @@ class FileData:
                 inode.inline = inline.ljust(size, b"\0")
                 self._inodes.inline_bytes += size
             else:
+                # The first window is never cut off: a cut gives it up at once.
                 self._leave_inline(inode)
         inode.size = size
 
-    def discard(self, inode: Inode) -> None:
-        """Give up all content of an inode that is being removed.
-
-        Raises DamageError when its map can't be read; then nothing has changed.
-        """
-        windows = self._windows_from(inode, 0)
+    def drop_dirty(self, inode: Inode) -> None:
+        """Give up what has no place yet of an inode that is being removed."""
         self._drop_dirty(inode, 0)
-        inode.inline = None
-        self._unmap(inode, 0, windows)
 
     # ------------------------------------------------------------------ extents
 
     def extents(self, inode: Inode) -> list[tuple[int, int, int]]:
         """Return ``(file_block, address, count)`` of all mapped blocks, joined where adjacent."""
         size = self._volume.window_blocks
-        found: list[tuple[int, int, int]] = []
-        start = window_key(inode.ino, 0)
-        end = pack_key(inode.ino, KIND_WINDOW + 1, 0)
-        for key, value in self._volume.imap.scan(start, end):
-            base = unpack_key(key)[2] * size
-            for first, count, address in Window.unpack(value, size).runs:
-                found.append((base + first, address, count))
+        found = [
+            (index * size + first, address, count)
+            for index, window in self._inodes.windows(inode, 0)
+            for first, count, address in window.runs
+        ]
         return _joined(found)
 
 
@@ -408,16 +385,6 @@ def _overlay(block: bytearray, start: int, part: bytes) -> None:
     if len(block) < start:
         block.extend(bytes(start - len(block)))
     block[start : start + len(part)] = part
-
-
-def _mapped_from(windows: list[tuple[int, Window]], from_block: int, size: int) -> int:
-    """Count what ``windows``, each of ``size`` blocks, map from file block ``from_block`` on."""
-    return sum(
-        count
-        for index, window in windows
-        for _, count, address in window.pieces(max(0, from_block - index * size), size)
-        if address
-    )
 
 
 def _joined(extents: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:

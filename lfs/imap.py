@@ -150,14 +150,17 @@ class Imap:
         since the scan began.
         """
         while True:
-            items, following = self._batch(start, end)
+            items, following = self.batch(start, end)
             yield from items
             if following is None:
                 return
             start = following
 
-    def _batch(self, start: bytes, end: bytes) -> tuple[list[tuple[bytes, bytes]], bytes | None]:
-        """Return the next items from ``start`` and where to go on, or None at the end."""
+    def batch(self, start: bytes, end: bytes) -> tuple[list[tuple[bytes, bytes]], bytes | None]:
+        """Return the next items from ``start`` and where to go on, or None at the end.
+
+        A bounded piece of ``scan``; there may be none among many that were deleted.
+        """
         _, bound, leaf = self._leaf(start)
         following = bound if bound < end else None
         until = following if following is not None else end

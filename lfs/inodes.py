@@ -1,46 +1,48 @@
-"""Inodes and windows in memory.
+"""Inodes in memory.
 
 An ``Inode`` is the decoded inode item plus what is not on disk yet: its dirty
-blocks.  A ``Window`` is the decoded extent map of 128 file blocks or so.
-Windows are written through to the inode map whenever they change; inodes are
-collected in ``InodeTable.dirty`` and written by the next commit.
+blocks.  Its windows (``lfs.window``) are written through to the inode map whenever
+they change; inodes are collected in ``InodeTable.dirty`` and written by the next
+commit.
 
-Invariants: an inode with inline content has no windows and no dirty blocks; an
-inode that is dirty, open, an orphan or has dirty blocks stays in memory.
+Some inodes and windows are given up in steps (``lfs.removal``).  An inode that is
+*leaving* is in no table but ``leaving``: no request finds it any more.  A window that
+was cut off (``lfs.cuts``) is unmapped for everybody.
+
+Invariants: an inode with inline content has no windows, but for those cut off, and no
+dirty blocks; an inode that is dirty, open, an orphan, cut or has dirty blocks stays in
+memory.
 """
 
 from __future__ import annotations
 
 import errno
-from array import array
-from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from lfs.alloc.dirty import DirtyExtents
-from lfs.checksum import CHECKSUM_BYTES
+from lfs.cuts import Cuts
 from lfs.errors import DamageError, FilesystemError
 from lfs.ondisk import (
     ADDRESS_BITS,
     FILE_BYTES_MAX,
     INO_MAX,
     INODE_BYTES,
+    INODE_CUT,
     INODE_INLINE,
     KIND_INODE,
     KIND_ORPHAN,
     KIND_WINDOW,
     RECORD_OVERHEAD_BYTES,
-    RUN_BYTES,
     SYSTEM_INO,
-    WINDOW_HEADER_BYTES,
     InodeFields,
-    Run,
-    WindowItem,
     pack_inode,
     pack_key,
     unpack_inode,
+    unpack_key,
 )
 from lfs.spans import DirtyBlocks
 from lfs.volume import Volume
+from lfs.window import Window, window_key
 
 _WINDOWS_MAX = 4096
 
@@ -48,133 +50,6 @@ S_IFMT = 0o170000
 S_IFDIR = 0o040000
 S_IFREG = 0o100000
 S_IFLNK = 0o120000
-
-
-class Window:
-    """Where the blocks of one window are: runs in file order, a checksum for each block."""
-
-    __slots__ = ("checksums", "mapped", "runs")
-
-    def __init__(self, block_count: int) -> None:
-        """Map nothing of ``block_count`` file blocks."""
-        self.runs: list[tuple[int, int, int]] = []
-        self.checksums = array("I", bytes(4 * block_count))
-        self.mapped = 0
-
-    @classmethod
-    def unpack(cls, raw: bytes, block_count: int) -> Window:
-        """Read a window item; raises DamageError."""
-        item = WindowItem.unpack(raw, block_count)
-        window = cls(block_count)
-        position = 0
-        for first, count, _, address in item.runs:
-            window.runs.append((first, count, address))
-            window.checksums[first : first + count] = array(
-                "I", item.checksums[position : position + count]
-            )
-            position += count
-        window.mapped = position
-        return window
-
-    @property
-    def packed_bytes(self) -> int:
-        """Return the length of what ``pack`` returns."""
-        return WINDOW_HEADER_BYTES + RUN_BYTES * len(self.runs) + CHECKSUM_BYTES * self.mapped
-
-    def pack(self) -> bytes:
-        """Return the window item's value."""
-        runs = tuple(Run(first, count, 0, address) for first, count, address in self.runs)
-        checksums: list[int] = []
-        for first, count, _ in self.runs:
-            checksums += self.checksums[first : first + count]
-        return WindowItem(runs, tuple(checksums)).pack()
-
-    def map(self, first: int, checksums: Sequence[int], address: int) -> list[tuple[int, int]]:
-        """Map ``len(checksums)`` blocks from ``first`` on to ``address``.
-
-        Returns the ``(address, count)`` of what was there before.
-        """
-        count = len(checksums)
-        runs = self.runs
-        past_end = not runs or runs[-1][0] + runs[-1][1] <= first
-        replaced = [] if past_end else self.unmap(first, first + count)
-        self.checksums[first : first + count] = array("I", checksums)
-        self.mapped += count
-        index = bisect_left(runs, (first,))
-        if index:
-            start, length, at = runs[index - 1]
-            if start + length == first and at + length == address:
-                index -= 1
-                first, count, address = start, length + count, at
-                del runs[index]
-        if index < len(runs):
-            start, length, at = runs[index]
-            if first + count == start and address + count == at:
-                count += length
-                del runs[index]
-        runs.insert(index, (first, count, address))
-        return replaced
-
-    def unmap(self, first: int, end: int) -> list[tuple[int, int]]:
-        """Unmap blocks ``first`` to ``end``; returns the ``(address, count)`` they had."""
-        runs = self.runs
-        low_index = bisect_left(runs, (first,))
-        if low_index:
-            start, count, _ = runs[low_index - 1]
-            low_index -= start + count > first
-        high_index = bisect_left(runs, (end,), low_index)
-        if low_index == high_index:
-            return []
-        replaced: list[tuple[int, int]] = []
-        kept: list[tuple[int, int, int]] = []
-        for start, count, address in runs[low_index:high_index]:
-            low, high = max(start, first), min(start + count, end)
-            replaced.append((address + low - start, high - low))
-            if start < low:
-                kept.append((start, low - start, address))
-            if high < start + count:
-                kept.append((high, start + count - high, address + high - start))
-            self.mapped -= high - low
-        runs[low_index:high_index] = kept
-        return replaced
-
-    def extent_count(self, count_max: int) -> int:
-        """Return in how many places on disk the blocks lie; a hole alone parts nothing.
-
-        Counts no further than ``count_max``, which is at least 1.
-        """
-        found, end = 0, -1
-        for _, count, address in self.runs:
-            if address != end:
-                found += 1
-                if found == count_max:
-                    break
-            end = address + count
-        return found
-
-    def address(self, block: int) -> int:
-        """Return the address of ``block`` of this window, or 0."""
-        for first, count, address in self.runs:
-            if first <= block < first + count:
-                return address + block - first
-        return 0
-
-    def pieces(self, first: int, end: int) -> Iterator[tuple[int, int, int]]:
-        """Yield ``(block, count, address)`` covering ``first`` to ``end``; address 0 is a hole."""
-        position = first
-        for start, count, address in self.runs:
-            if start + count <= position:
-                continue
-            if start >= end:
-                break
-            if start > position:
-                yield position, start - position, 0
-                position = start
-            high = min(start + count, end)
-            yield position, high - position, address + position - start
-            position = high
-        if position < end:
-            yield position, end - position, 0
 
 
 class Inode:
@@ -187,6 +62,7 @@ class Inode:
         "blocks",
         "btime_ns",
         "ctime_ns",
+        "cut_blocks",
         "default_list",
         "dirty_blocks",
         "generation",
@@ -194,6 +70,7 @@ class Inode:
         "has_attributes",
         "inline",
         "ino",
+        "is_cut",
         "mode",
         "mtime_ns",
         "nlink",
@@ -230,6 +107,10 @@ class Inode:
             inline,
         ) = fields
         self.inline: bytes | None = inline if flags & INODE_INLINE else None
+        self.is_cut = bool(flags & INODE_CUT)
+        """Whether there are windows that were cut off and are still mapped."""
+        self.cut_blocks = 0
+        """So many blocks at least are in those; ``blocks`` does not count them."""
         self.windows: dict[int, Window] = {}
         """Windows read or changed lately: a cache."""
         self.pinned: dict[int, Window] = {}
@@ -248,24 +129,39 @@ class Inode:
     def fields(self) -> InodeFields:
         """Return the fields of the item as it goes to disk."""
         inline = self.inline
+        flags = 0 if inline is None else INODE_INLINE
+        if self.is_cut:
+            flags |= INODE_CUT
         return (
             self.mode,
             self.uid,
             self.gid,
             self.nlink,
             self.size,
-            self.blocks,
+            self.blocks + self.cut_blocks,
             self.atime_ns,
             self.mtime_ns,
             self.ctime_ns,
             self.btime_ns,
             self.rdev,
-            0 if inline is None else INODE_INLINE,
+            flags,
             self.version,
             self.generation,
             self.parent_ino,
             inline or b"",
         )
+
+    def hide_cut_blocks(self, file_blocks: int) -> None:
+        """Count no more than ``file_blocks`` of what is mapped: the rest is cut off."""
+        mapped_blocks = self.blocks + self.cut_blocks
+        self.cut_blocks = max(self.cut_blocks, mapped_blocks - file_blocks)
+        self.blocks = mapped_blocks - self.cut_blocks
+
+    def unmapped(self, blocks: int, is_cut_off: bool) -> None:
+        """Count ``blocks`` less, of a window that was cut off or of another."""
+        hidden_blocks = min(self.cut_blocks, blocks) if is_cut_off else 0
+        self.cut_blocks -= hidden_blocks
+        self.blocks -= blocks - hidden_blocks
 
     @property
     def dirty_extents(self) -> DirtyExtents:
@@ -296,11 +192,6 @@ def inode_key(ino: int) -> bytes:
     return pack_key(ino, KIND_INODE, 0)
 
 
-def window_key(ino: int, index: int) -> bytes:
-    """Return the imap key of window ``index`` of inode ``ino``."""
-    return pack_key(ino, KIND_WINDOW, index)
-
-
 def orphan_key(ino: int) -> bytes:
     """Return the imap key that marks ``ino`` as an orphan."""
     return pack_key(SYSTEM_INO, KIND_ORPHAN, ino)
@@ -316,6 +207,9 @@ class InodeTable:
         self.dirty: dict[int, Inode] = {}
         self.with_dirty_blocks: dict[int, Inode] = {}
         self.orphans: set[int] = set()
+        self.cuts = Cuts(volume.imap)
+        self.leaving: dict[int, Inode | None] = {}
+        """Orphans that nobody has open, None before they were asked for."""
         self._evict_above = 2 * volume.options.inode_count_max
         self.inline_bytes = 0
         """Upper bound of the inline content in dirty inodes."""
@@ -324,14 +218,14 @@ class InodeTable:
         """Return inode ``ino``; raises FilesystemError(ESTALE) when there is none."""
         inode = self._inodes.get(ino)
         if inode is None:
-            inode = self.find(ino)
+            inode = None if ino in self.leaving else self.find(ino)
             if inode is None:
                 raise FilesystemError(errno.ESTALE, f"no inode {ino}")
         return inode
 
     def find(self, ino: int) -> Inode | None:
-        """Return inode ``ino`` or None."""
-        inode = self._inodes.get(ino)
+        """Return inode ``ino``, leaving or not, or None."""
+        inode = self._inodes.get(ino) or self.leaving.get(ino)
         if inode is not None:
             return inode
         value = self._volume.imap.get(inode_key(ino)) if 0 <= ino <= INO_MAX else None
@@ -339,7 +233,12 @@ class InodeTable:
             return None
         inode = Inode(ino, unpack_inode(value))
         _check(inode)
-        self._remember(inode)
+        if inode.is_cut:
+            inode.hide_cut_blocks(-(-inode.size // self._volume.block_bytes))
+        if ino in self.leaving:
+            self.leaving[ino] = inode
+        else:
+            self._remember(inode)
         return inode
 
     def create(self, fields: InodeFields) -> Inode:
@@ -359,27 +258,48 @@ class InodeTable:
         """Let the next commit write ``inode``."""
         ino = inode.ino
         if ino not in self.dirty:
-            self.dirty[ino] = self._inodes[ino] = inode
+            self.dirty[ino] = inode
+            if ino not in self.leaving:
+                self._inodes[ino] = inode
             if inode.inline:
                 self.inline_bytes += len(inode.inline)
 
     def remove(self, inode: Inode) -> None:
-        """Remove an inode that has no content left."""
+        """Remove an inode that is leaving and has no content left."""
         assert not inode.dirty_blocks
         imap = self._volume.imap
         ino = inode.ino
+        for cut in [*self.cuts.of(ino)]:
+            self.cuts.drop(cut)
         imap.delete(inode_key(ino))
-        if ino in self.orphans:
-            imap.delete(orphan_key(ino))
-            self.orphans.discard(ino)
+        imap.delete(orphan_key(ino))
+        self.orphans.discard(ino)
         self.dirty.pop(ino, None)
-        self._inodes.pop(ino, None)
+        del self.leaving[ino]
         self._volume.inode_count = max(0, self._volume.inode_count - 1)
+
+    def leave(self, inode: Inode) -> None:
+        """Let no request find ``inode``, an orphan without dirty blocks, any more."""
+        self._inodes.pop(inode.ino, None)
+        self.leaving[inode.ino] = inode
 
     def add_orphan(self, inode: Inode) -> None:
         """Note that ``inode`` has lost its last name."""
         self.orphans.add(inode.ino)
         self._volume.imap.put(orphan_key(inode.ino), b"")
+
+    @property
+    def open_orphans(self) -> list[Inode]:
+        """Return the orphans that somebody has open: those stay in memory."""
+        inodes = (self._inodes.get(ino) for ino in self.orphans)
+        return [inode for inode in inodes if inode is not None and inode.open_count]
+
+    @property
+    def leaving_blocks(self) -> int:
+        """Return the blocks that will be free once all that is given up in steps is gone."""
+        leaving = sum(inode.blocks + inode.cut_blocks for inode in self.leaving.values() if inode)
+        inodes = (self._inodes.get(ino) for ino in self.cuts.inos())
+        return leaving + sum(inode.cut_blocks for inode in inodes if inode is not None)
 
     def dirty_record_bytes(self) -> int:
         """Return an upper bound of the records that dirty inodes will need."""
@@ -401,6 +321,8 @@ class InodeTable:
             window = inode.pinned.get(index)
             if window is not None or not inode.blocks:
                 return window
+            if inode.is_cut and self.cuts.find(inode.ino, index):
+                return None
             value = self._volume.imap.get(window_key(inode.ino, index))
             if value is None:
                 return None
@@ -428,6 +350,15 @@ class InodeTable:
         window = Window.unpack(value, self._volume.window_blocks)
         self._volume.check_in_use(window.runs)
         return window
+
+    def windows(self, inode: Inode, first: int) -> Iterator[tuple[int, Window]]:
+        """Yield the windows of ``inode`` from window ``first`` on, each with its index."""
+        start = window_key(inode.ino, first)
+        end = pack_key(inode.ino, KIND_WINDOW + 1, 0)
+        for key, value in self._volume.imap.scan(start, end):
+            index = unpack_key(key)[2]
+            if not (inode.is_cut and self.cuts.find(inode.ino, index)):
+                yield index, self.unpacked(value)
 
     def store_mapped(self, inode: Inode, index: int, window: Window) -> None:
         """Write a window that gained blocks through to the map; their log write tells it."""
@@ -466,7 +397,9 @@ class InodeTable:
         excess = len(self._inodes) - limit
         for ino in [*self._inodes] if excess > 0 else []:
             inode = self._inodes[ino]
-            if inode.open_count or inode.dirty_blocks or ino in self.dirty or ino in self.orphans:
+            if inode.open_count or inode.dirty_blocks or inode.is_cut:
+                continue
+            if ino in self.dirty or ino in self.orphans:
                 continue
             del self._inodes[ino]
             excess -= 1

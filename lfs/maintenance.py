@@ -12,6 +12,7 @@ from lfs.cleaner import Cleaner
 from lfs.commit import Committer
 from lfs.defragment import Defragmenter
 from lfs.inodes import InodeTable
+from lfs.removal import Removal
 from lfs.space import SpaceRules
 from lfs.turns import Turn
 from lfs.volume import Volume
@@ -35,6 +36,7 @@ class Maintenance:
         checkpointer: Checkpointer,
         cleaner: Cleaner,
         defragmenter: Defragmenter,
+        removal: Removal,
     ) -> None:
         """Look after one volume."""
         self._volume = volume
@@ -44,6 +46,7 @@ class Maintenance:
         self._checkpointer = checkpointer
         self._cleaner = cleaner
         self._defragmenter = defragmenter
+        self._removal = removal
         self._commit_ns = 0
         superblock = volume.superblock
         log_blocks = superblock.segment_count * superblock.segment_blocks // 8
@@ -61,14 +64,17 @@ class Maintenance:
         return self._committer.dirty and since_ns >= self._volume.options.commit_interval_ns
 
     def step(self, now_ns: int, idle: bool) -> Turn:
-        """Checkpoint if the log or the time since the last one is long; else clean a little.
+        """Checkpoint if the log or the time since the last one is long; else remove or clean.
 
-        Cleans when ``idle``, when clean segments are scarce, or to finish what was
-        begun; puts scattered files together when ``idle`` and there is nothing to
-        clean.  Raises DeviceError.
+        What waits to be given up goes before cleaning.  Cleans when ``idle``, when clean
+        segments are scarce, or to finish what was begun; puts scattered files together
+        when ``idle`` and there is nothing to clean.  Raises DeviceError.
         """
         if self._checkpointer.busy or self._checkpoint_due(idle):
             return self._checkpointer.step(now_ns)
+        if self._removal.is_waiting:
+            self._space.cover()
+            return Turn(self._removal.step(now_ns))
         if idle or self._cleaner.busy or self._space.is_scarce:
             turn = self._cleaner.step(now_ns)
             if turn.more:

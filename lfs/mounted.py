@@ -32,19 +32,14 @@ from lfs.inodes import InodeTable
 from lfs.maintenance import Maintenance
 from lfs.moving import Mover
 from lfs.namespace import Namespace
-from lfs.ondisk import (
-    GENERATION_MAX,
-    KIND_ORPHAN,
-    SYSTEM_INO,
-    Checkpoint,
-    Superblock,
-    pack_key,
-    unpack_key,
-)
+from lfs.ondisk import GENERATION_MAX, Checkpoint, Superblock
 from lfs.recovery import Recovery, read_checkpoints, read_superblock, require_writable
+from lfs.removal import Removal
 from lfs.space import SpaceRules
 from lfs.volume import Options, Volume
 from lfs.write_out import WriteOut
+
+_RECLAIM_STEPS = 8
 
 
 def _ignore(message: str) -> None:
@@ -69,14 +64,15 @@ class Mounted:
         self._inodes = InodeTable(volume)
         self._space = SpaceRules(volume, self._inodes)
         self._write_out = WriteOut(volume, self._inodes, self._space)
-        self._data = FileData(volume, self._inodes, self._space, self._write_out)
+        self._committer = Committer(volume, self._inodes, self._space, self._write_out)
+        self._removal = Removal(volume, self._inodes, self._committer)
+        self._data = FileData(volume, self._inodes, self._space, self._write_out, self._removal)
         self._directories = Directories(volume.imap, name_hash)
         self._attributes = Attributes(volume, self._inodes, self._space, name_hash)
         self._access = AccessLists(self._inodes, self._attributes)
         self._names = Namespace(
             self._inodes, self._directories, self._data, self._access, self._space
         )
-        self._committer = Committer(volume, self._inodes, self._space, self._write_out)
         self._checkpointer = Checkpointer(volume, self._committer)
         mover = Mover(volume, self._inodes, self._write_out)
         self._cleaner = Cleaner(
@@ -98,10 +94,12 @@ class Mounted:
             self._checkpointer,
             self._cleaner,
             self._defragmenter,
+            self._removal,
         )
         self._now_ns = 0
         self._needs_checkpoint = False
-        self._space.make_room = lambda blocks: self._cleaner.make_room(blocks, self._now_ns)
+        self._space.make_room = self._make_room
+        self._space.reclaim = self._reclaim
         self._space.checkpoint = lambda: self._checkpointer.checkpoint(self._now_ns)
         self._committer.checkpoint = self._checkpointer.checkpoint
 
@@ -180,6 +178,10 @@ class Mounted:
             volume.report(f"recovered {recovery.commit_count} commits from the log")
         self._checkpointer.last_clean = recovery.was_clean
         self._needs_checkpoint = recovery.needs_checkpoint
+        try:
+            self._inodes.cuts.load()
+        except FilesystemError as error:
+            volume.fail(error)
         if not self.read_only:
             self._begin_writing(now_ns)
 
@@ -205,16 +207,31 @@ class Mounted:
         self._remove_orphans()
 
     def _remove_orphans(self) -> None:
-        """Remove the inodes that had no name at the last commit."""
-        start = pack_key(SYSTEM_INO, KIND_ORPHAN, 0)
-        end = pack_key(SYSTEM_INO, KIND_ORPHAN + 1, 0)
-        for key, _ in self._volume.imap.scan(start, end):
-            ino = unpack_key(key)[2]
-            self._inodes.orphans.add(ino)
-            try:
-                self.forget(ino)
-            except DamageError as error:
-                self._volume.report(f"orphan {ino} can't be removed: {error}")
+        """Remove the inodes that had no name at the last commit, many of them later."""
+        try:
+            self._removal.load()
+        except FilesystemError as error:
+            self._volume.report(f"orphans can't be removed: {error}")
+        self._removal.finish(self._now_ns)
+
+    # ------------------------------------------------------------------- space
+
+    def _make_room(self, blocks: int) -> None:
+        """Turn dead blocks into clean ones, those of what waits to be given up first."""
+        while self._removal.finish(self._now_ns, _RECLAIM_STEPS):
+            self._volume.flush(self._committer.commit(self._now_ns))
+            if self._space.shortage_blocks(blocks) <= 0:
+                return
+        self._cleaner.make_room(blocks, self._now_ns)
+
+    def _reclaim(self) -> bool:
+        """Give up some of what waits for that; returns whether there was any."""
+        done = self._removal.finish(self._now_ns, _RECLAIM_STEPS)
+        if done and not self._space.is_covered:
+            self._make_room(0)
+        return done
+
+    # -------------------------------------------------------------------- ending
 
     def unmount(self, now_ns: int) -> None:
         """Write a checkpoint marked clean unless nothing changed; then only ``device`` is left.
@@ -223,14 +240,15 @@ class Mounted:
         """
         if self.read_only:
             return
-        for ino in self._inodes.orphans:
-            self._inodes.get(ino).open_count = 0
+        for inode in self._inodes.open_orphans:
+            inode.open_count = 0
         self._end_writing(now_ns)
 
     def _end_writing(self, now_ns: int) -> None:
         """Remove the orphans, which nobody has open, and write a clean checkpoint."""
-        for ino in list(self._inodes.orphans):
+        for ino in self._inodes.orphans.difference(self._inodes.leaving):
             self.forget(ino)
+        self._removal.finish(now_ns)
         unchanged = not self._committer.dirty and self._volume.log.blocks_since_checkpoint == 0
         if not (unchanged and self._checkpointer.last_clean):
             self._checkpointer.checkpoint(now_ns, clean=True)
@@ -272,9 +290,8 @@ class Mounted:
         )
 
     def _become_read_only(self, now_ns: int) -> None:
-        for ino in self._inodes.orphans:
-            if self._inodes.get(ino).open_count:
-                raise FilesystemError(errno.EBUSY, "a file without a name is open")
+        if self._inodes.open_orphans:
+            raise FilesystemError(errno.EBUSY, "a file without a name is open")
         self._end_writing(now_ns)
         self._volume.read_only = True
 
@@ -303,16 +320,16 @@ class Mounted:
         return self._volume.read_only or self._volume.failed
 
     def forget(self, ino: int) -> None:
-        """Remove ``ino`` if it has neither a name nor a user; otherwise do nothing."""
-        if ino not in self._inodes.orphans or self.read_only:
+        """Remove ``ino`` if it has neither a name nor a user; otherwise do nothing.
+
+        Nobody finds it any more; what is left of a large one goes in later steps.
+        """
+        inodes = self._inodes
+        if ino not in inodes.orphans or ino in inodes.leaving or self.read_only:
             return
-        inode = self._inodes.find(ino)
-        if inode is None:
-            raise DamageError(f"orphan {ino} does not exist")
+        inode = inodes.get(ino)
         if inode.open_count:
             return
         self._space.cover()
-        attribute_keys = self._attributes.keys(inode)
-        self._data.discard(inode)
-        self._attributes.discard(attribute_keys)
-        self._inodes.remove(inode)
+        self._data.drop_dirty(inode)
+        self._removal.remove(inode, self._now_ns)

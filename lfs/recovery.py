@@ -26,7 +26,6 @@ from itertools import islice
 
 from lfs.device.base import BlockDevice
 from lfs.errors import DamageError, FilesystemError, FormatError, LogDamageError
-from lfs.inodes import Window, window_key
 from lfs.ondisk import (
     BLOCK_DATA,
     CHECKPOINT_REGION_BYTES,
@@ -51,6 +50,7 @@ from lfs.ondisk import (
 )
 from lfs.segments.writer import Head
 from lfs.volume import Volume
+from lfs.window import Window, window_key
 
 # How many places may be looked at for a later log write when the log has ended.
 _DAMAGE_SCAN = 4096

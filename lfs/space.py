@@ -55,12 +55,14 @@ class SpaceRules:
     def __init__(self, volume: Volume, inodes: InodeTable) -> None:
         """Watch over ``volume``.
 
-        ``make_room`` and ``checkpoint`` belong to parts above and are set by them.
+        ``make_room``, ``checkpoint`` and ``reclaim`` belong to parts above and are set by them.
         """
         self._volume = volume
         self._inodes = inodes
         self.make_room: Callable[[int], None] = lambda blocks: None
         self.checkpoint: Callable[[], None] = lambda: None
+        self.reclaim: Callable[[], bool] = lambda: False
+        """Gives up some of what waits for that; returns whether there was any."""
         superblock = volume.superblock
         segments = superblock.segment_count
         usable = max(0, segments - slack_segments(segments))
@@ -85,20 +87,21 @@ class SpaceRules:
         pending = volume.imap.changed_bytes + len(self._inodes.dirty) * _INODE_ITEM_BYTES
         return pending * 3 // (2 * volume.block_bytes)
 
-    def available_blocks(self, privileged: bool) -> int:
-        """Return how many more blocks may be promised."""
+    def available_blocks(self, privileged: bool, leaving_blocks: int = 0) -> int:
+        """Return how many more blocks may be promised once ``leaving_blocks`` are gone."""
         usage = self._volume.usage
-        used_blocks = usage.live_total + usage.lost_blocks
+        used_blocks = usage.live_total + usage.lost_blocks - leaving_blocks
         return self.reservations.available(used_blocks, self.metadata_blocks, privileged)
 
     def statistics(self) -> Space:
-        """Return what ``statfs`` reports."""
+        """Return what ``statfs`` reports: what is given up in steps counts as free."""
+        leaving_blocks = self._inodes.leaving_blocks
         return Space(
             self._volume.block_bytes,
             max(0, self.reservations.limit_blocks - self._volume.usage.lost_blocks),
-            self.available_blocks(privileged=True),
-            self.available_blocks(privileged=False),
-            self._volume.inode_count,
+            self.available_blocks(True, leaving_blocks),
+            self.available_blocks(False, leaving_blocks),
+            self._volume.inode_count - len(self._inodes.leaving),
         )
 
     def pending_blocks(self) -> int:
@@ -135,6 +138,8 @@ class SpaceRules:
         self._allowance_blocks = 0
         if self.available_blocks(privileged) < blocks:
             needed = growth() if growth else blocks
+            while needed and self.available_blocks(privileged) < needed and self.reclaim():
+                pass
             if needed and self.available_blocks(privileged) < needed:
                 # Dirty data may replace other blocks, and the bound on pending
                 # metadata is generous: see what they come to.

@@ -61,6 +61,8 @@ class Options:
     node_cache_bytes: int = 32 << 20
     inode_count_max: int = 16384
     """Clean inodes kept in memory."""
+    removal_items_max: int = 128
+    """So many windows and attributes are given up at once; more wait for later steps."""
     cleaner_policy: str = "cost-benefit"
     roll_forward: bool = True
     """False shows the last checkpoint and is only possible read-only."""

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 
 from lfs.alloc.scattered import ScatteredFiles
 from lfs.device.base import Buffer
-from lfs.inodes import Inode, InodeTable, Window
+from lfs.inodes import Inode, InodeTable
 from lfs.ondisk import BLOCK_DATA, Entry, stored_block_checksum, stored_data
 from lfs.segments.writer import BULK_BLOCKS, HEAD_BULK, HEAD_MAIN, Placement
 from lfs.space import SpaceRules
 from lfs.spans import buffers_of
 from lfs.volume import Volume
+from lfs.window import Window
 
 _NEIGHBOUR_EXTENTS_MIN = 4
 

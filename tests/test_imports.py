@@ -35,6 +35,8 @@ LAYERS: list[tuple[str, tuple[str, ...]]] = [
             "lfs.volume",
             "lfs.spans",
             "lfs.inodes",
+            "lfs.window",
+            "lfs.cuts",
         ),
     ),
     (
@@ -46,6 +48,7 @@ LAYERS: list[tuple[str, tuple[str, ...]]] = [
             "lfs.checkpoint",
             "lfs.recovery",
             "lfs.moving",
+            "lfs.removal",
             "lfs.cleaner",
             "lfs.defragment",
             "lfs.maintenance",

@@ -10,8 +10,9 @@ from lfs import inodes
 from lfs.device.memory import MemoryDevice
 from lfs.filesystem import Filesystem, Options
 from lfs.imap import Imap
-from lfs.inodes import InodeTable, Window
+from lfs.inodes import InodeTable
 from lfs.ondisk import KEY_KIND, KIND_XATTR, ROOT_INO
+from lfs.window import Window
 from tests.volumes import format_small, mount
 
 REGULAR = stat.S_IFREG | 0o644

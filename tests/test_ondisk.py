@@ -150,7 +150,7 @@ def test_format_magic_equals_constant(heading: str, magic: bytes) -> None:
 
 def test_format_item_kinds_equal_constants() -> None:
     rows = re.findall(
-        r"^\| (\d+) \| (inode|extended attribute|window|directory entry|orphan)\b",
+        r"^\| (\d+) \| (inode|extended attribute|window|directory entry|orphan|cut)\b",
         FORMAT,
         re.MULTILINE,
     )
@@ -160,6 +160,7 @@ def test_format_item_kinds_equal_constants() -> None:
         "window": ondisk.KIND_WINDOW,
         "directory entry": ondisk.KIND_ENTRY,
         "orphan": ondisk.KIND_ORPHAN,
+        "cut": ondisk.KIND_CUT,
     }
 
 

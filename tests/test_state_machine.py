@@ -31,6 +31,7 @@ from fsck.check import check_device
 from lfs import turns
 from lfs.device.memory import MemoryDevice
 from lfs.device.recording import Event, Flush, RecordingDevice, Write, replay
+from lfs.filesystem import Options
 from lfs.ondisk import ROOT_INO
 from tests import acls
 from tests.client import Client, Data, Request
@@ -83,8 +84,11 @@ class FilesystemMachine(RuleBasedStateMachine):
 
     @initialize(
         geometry=st.sampled_from([(1024, 64), (1024, 128), (4096, 64)]),
+        removal_items=st.sampled_from([1, 2, 7, Options().removal_items_max]),
     )
-    def format(self, geometry: tuple[int, int]) -> None:
+    def format(self, geometry: tuple[int, int], removal_items: int) -> None:
+        # Small steps, so that most files go in several.
+        self.options = Options(removal_items_max=removal_items)
         self.now_ns = 1_000_000_000
         self.medium = MemoryDevice(DEVICE_BYTES)
         format_small(self.medium, *geometry)
@@ -101,7 +105,7 @@ class FilesystemMachine(RuleBasedStateMachine):
 
     def _mount(self) -> None:
         self.device = RecordingDevice(self.medium.copy())
-        self.filesystem = mount(self.device, self.now_ns)
+        self.filesystem = mount(self.device, self.now_ns, self.options)
         self.client = Client(self.filesystem)
 
     def _settle(self) -> None:
@@ -247,6 +251,45 @@ class FilesystemMachine(RuleBasedStateMachine):
     @rule(pick=picks, size=offsets)
     def truncate(self, pick: int, size: int) -> None:
         self._request("truncate", self._file(pick), size)
+
+    @precondition(_room)
+    @rule(
+        pick=picks,
+        count=st.integers(4, 9),
+        kept=st.integers(0, 3),
+        grown=st.sampled_from([0, 0, 1, 100]),
+        then=st.sampled_from(["write", "truncate", "read", "cut", "unlink"]),
+        at=st.integers(2, 9),
+        steps=st.integers(0, 2),
+    )
+    def cut_in_steps(
+        self, pick: int, count: int, kept: int, grown: int, then: str, at: int, steps: int
+    ) -> None:
+        """Cut a file whose windows are on disk, and meet what was cut off."""
+        path = self._file(pick)
+        window_bytes = self.filesystem.statfs().block_bytes ** 2 // 32
+        count = min(count, CONTENT_BYTES_MAX // 4 // window_bytes)
+        for index in range(count):
+            self._request("write", path, index * window_bytes, Data(index, 700))
+        self.begin_commit()
+        self._request("truncate", path, kept * window_bytes // 3)
+        self._request("tick", steps, True)
+        if grown:
+            self._request("truncate", path, kept * window_bytes // 3 + grown * 1000)
+        offset = at % count * window_bytes + 300
+        if then == "write":
+            self._request("write", path, offset, Data(at, 900))
+        elif then == "truncate":
+            self._request("truncate", path, offset)
+        elif then == "read":
+            self._request("truncate", path, count * window_bytes)
+            self._request("read", path, 0, count * window_bytes)
+        elif then == "cut":
+            self._request("write", path, offset, Data(at, 900))
+            self.begin_commit()
+            self._request("truncate", path, offset // 2)
+        else:
+            self._request("unlink", path)
 
     @rule(pick=picks)
     def truncate_what_has_no_size(self, pick: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lfs.device.base import BlockDevice
 from lfs.device.memory import MemoryDevice
-from lfs.filesystem import Filesystem
+from lfs.filesystem import Filesystem, Options
 from lfs.format import format_device
 from lfs.ondisk import (
     CHECKPOINT_REGION_BYTES,
@@ -46,9 +46,9 @@ def format_small(device: BlockDevice, block_bytes: int, segment_blocks: int) -> 
     format_device(device, layout, 0, ROOT_MODE, 0, 0)
 
 
-def mount(device: BlockDevice, now_ns: int) -> Filesystem:
+def mount(device: BlockDevice, now_ns: int, options: Options | None = None) -> Filesystem:
     """Mount; the log's lines go nowhere."""
-    return Filesystem.mount(device, now_ns, report=lambda line: None)
+    return Filesystem.mount(device, now_ns, options, report=lambda line: None)
 
 
 def without_newest_checkpoint(medium: MemoryDevice) -> MemoryDevice:

@@ -19,6 +19,7 @@ TIME_NS_MIN = -(1 << 63)
 TIME_NS_MAX = (1 << 63) - 1
 
 INODE_INLINE = 1
+INODE_CUT = 2
 VERSION_MAX = (1 << 64) - 1
 GENERATION_MAX = (1 << 32) - 1
 _INODE = struct.Struct("<IIIIQQqqqqIIQI4xQ")
@@ -136,6 +137,24 @@ class WindowItem(NamedTuple):
 def window_blocks(block_bytes: int) -> int:
     """Return how many file blocks one window item maps."""
     return block_bytes // 32
+
+
+_CUT = struct.Struct("<QQQ")
+assert _CUT.size == 24
+
+
+def pack_cut(ino: int, first: int, end: int) -> bytes:
+    """Return the value of the cut item of windows ``first`` to ``end`` of an inode."""
+    return _CUT.pack(ino, first, end)
+
+
+def unpack_cut(raw: bytes) -> tuple[int, int, int]:
+    """Read a cut item; raises DamageError unless it names an inode and later windows."""
+    expect(len(raw) == _CUT.size, "cut item", 0, _CUT.size, len(raw))
+    ino, first, end = _CUT.unpack(raw)
+    expect(ino > 0, "cut inode", 0, "an inode", ino)
+    expect(0 < first < end < 1 << 63, "cut range", 0, "windows", (first, end))
+    return ino, first, end
 
 
 _ENTRY_ITEM = struct.Struct("<QB")

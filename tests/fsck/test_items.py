@@ -8,21 +8,25 @@ import pytest
 
 from fsck.check import check_device
 from lfs.ondisk import (
+    INODE_CUT,
+    KIND_CUT,
     KIND_ENTRY,
     KIND_WINDOW,
     KIND_XATTR,
     REMOVED_ENTRY,
     REMOVED_XATTR,
     ROOT_INO,
+    SYSTEM_INO,
     EntryItem,
     WindowItem,
     XattrItem,
     entry_offset,
+    pack_cut,
     pack_key,
     xattr_offset,
 )
 from tests.fsck.builder import ImageBuilder
-from tests.fsck.plans import BLOCK_BYTES, DIRECTORY_MODE, name_hash
+from tests.fsck.plans import BLOCK_BYTES, DIRECTORY_MODE, WINDOW_BLOCKS, block, name_hash
 from tests.fsck.samples import Change, after, before, codes, map_raw, sample
 
 
@@ -103,6 +107,37 @@ def _cycle(builder: ImageBuilder) -> None:
 def _entry_of_nothing(builder: ImageBuilder) -> None:
     _replace_entry(builder, 3, 77)
     builder.change(6, nlink=1)
+
+
+def _cut(
+    builder: ImageBuilder,
+    ino: int,
+    *ranges: tuple[int, int],
+    flag: int = INODE_CUT,
+    raw: bytes = b"",
+) -> None:
+    for number, (first, end) in enumerate(ranges):
+        builder.extra[pack_key(SYSTEM_INO, KIND_CUT, number)] = pack_cut(ino, first, end)
+    if raw:
+        builder.extra[pack_key(SYSTEM_INO, KIND_CUT, 0)] = raw
+    if ino in builder.inodes:
+        builder.change(ino, flags=flag)
+
+
+def _cut_blocks(builder: ImageBuilder, *ranges: tuple[int, int]) -> None:
+    """Leave blocks past the size in window 1."""
+    builder.write_blocks(8, WINDOW_BLOCKS + 3, [block(b"cut off")])
+    builder.change(8, size=70 * BLOCK_BYTES)
+    _cut(builder, 8, *ranges)
+
+
+def test_what_was_cut_off_need_not_fit_the_inode() -> None:
+    builder = sample()
+    _cut_blocks(builder, (1, 2), (5, 1 << 40))
+    builder.commit()
+    builder.checkpoint()
+    report = check_device(builder.build(), data=True)
+    assert not report.problems
 
 
 def _xattr_key(name: bytes, chunk: int) -> bytes:
@@ -210,6 +245,18 @@ ITEM_DAMAGES: dict[str, tuple[Change, list[str]]] = {
     "orphan that is missing": (lambda b: b.add_orphan(50), ["orphan-missing"]),
     "orphan with links": (lambda b: b.change(7, nlink=1), ["orphan-links"]),
     "orphan with a name": (_orphan_with_a_name, ["orphan-named"]),
+    "cut item that is too short": (lambda b: _cut(b, 8, raw=bytes(20)), ["cut-damaged"]),
+    "cut item with the first window": (lambda b: _cut(b, 8, (0, 4)), ["cut-damaged"]),
+    "cut item without windows": (lambda b: _cut(b, 8, (4, 4)), ["cut-damaged"]),
+    "cut items that overlap": (lambda b: _cut(b, 8, (2, 5), (4, 9)), ["cut-overlap"]),
+    "cut item of no inode": (lambda b: _cut(b, 50, (2, 5)), ["cut-target"]),
+    "cut item of a directory": (lambda b: _cut(b, 2, (2, 5)), ["cut-inode"]),
+    "cut item without the flag": (lambda b: _cut(b, 8, (2, 5), flag=0), ["cut-flag"]),
+    "flag without a cut item": (lambda b: b.change(8, flags=INODE_CUT), ["cut-flag"]),
+    "blocks past the size in another window": (
+        lambda b: _cut_blocks(b, (2, 5)),
+        ["window-past-size"],
+    ),
     "orphan item with a value": (
         lambda b: b.extra.update({pack_key(0, 4, 7): b"x"}),
         ["orphan-value"],

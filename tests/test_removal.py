@@ -1,0 +1,385 @@
+"""Giving up in steps: what is cut off or removed is gone for everybody at once, and for good."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import stat
+
+import pytest
+
+from fsck.check import check_device
+from lfs.device.memory import MemoryDevice
+from lfs.device.recording import Event, RecordingDevice, replay
+from lfs.errors import FilesystemError
+from lfs.filesystem import Filesystem, Options
+from lfs.ondisk import ROOT_INO
+from tests.client import Client, Data, Request
+from tests.model import Model
+from tests.state import TreeState, tree_state
+from tests.volumes import ROOT_MODE, format_small, mount
+
+FILE = stat.S_IFREG | 0o644
+BLOCK_BYTES = 1024
+WINDOW_BYTES = 32 * BLOCK_BYTES
+Call = tuple[str, tuple[object, ...]]
+STEP = Options(removal_items_max=2)
+
+
+def _fresh(size_bytes: int = 8 << 20) -> MemoryDevice:
+    device = MemoryDevice(size_bytes)
+    format_small(device, BLOCK_BYTES, 64)
+    return device
+
+
+def _sparse(filesystem: Filesystem, windows: int, name: bytes = b"file") -> int:
+    """Make a file with one block on disk in each of ``windows`` windows."""
+    ino = filesystem.create(ROOT_INO, name, FILE, 0, 0, 1).ino
+    for index in range(windows):
+        filesystem.write(ino, index * WINDOW_BYTES, bytes([index % 255 + 1]) * BLOCK_BYTES, 2)
+    filesystem.sync(3)
+    return ino
+
+
+def _check(device: MemoryDevice) -> None:
+    problems = check_device(device.copy(), data=True).problems
+    assert not problems, problems
+
+
+def _drain(filesystem: Filesystem, now_ns: int = 100) -> int:
+    """Let background work end; returns how many turns it took."""
+    turns = 0
+    while filesystem.tick(now_ns, idle=True):
+        turns += 1
+        assert turns < 10_000
+    return turns
+
+
+# ----------------------------------------------------------------------- bounded
+
+
+@pytest.mark.parametrize("how", ["unlink", "truncate", "rename"])
+def test_no_request_and_no_turn_takes_more_than_a_step(how: str) -> None:
+    """However large the file is, each call gives up no more windows than a step may."""
+    device = _fresh()
+    filesystem = mount(device, 1, STEP)
+    ino = _sparse(filesystem, 200)
+    imap = filesystem._volume.imap
+    deleted: list[int] = []
+    delete = imap.delete
+
+    def counting(key: bytes) -> None:
+        deleted[-1] += 1
+        delete(key)
+
+    imap.delete = counting  # type: ignore[method-assign]
+    deleted.append(0)
+    if how == "truncate":
+        filesystem.setattr(ino, 4, size=10)
+    elif how == "rename":
+        filesystem.create(ROOT_INO, b"other", FILE, 0, 0, 4)
+        filesystem.rename(ROOT_INO, b"other", ROOT_INO, b"file", 4)
+        filesystem.forget(ino)
+    else:
+        filesystem.unlink(ROOT_INO, b"file", 4)
+        filesystem.forget(ino)
+    turns = 0
+    more = True
+    while more:
+        deleted.append(0)
+        more = filesystem.tick(5, idle=False)
+        turns += 1
+    # Besides the windows, names, inode, orphan and cut items come and go.
+    assert max(deleted) <= STEP.removal_items_max + 4
+    assert turns > 200 // (STEP.removal_items_max + 1)
+    filesystem.unmount(6)
+    _check(device)
+    assert mount(device, 7).statfs().inode_count == (1 if how == "unlink" else 2)
+
+
+def test_attributes_go_in_steps_too() -> None:
+    device = _fresh()
+    filesystem = mount(device, 1, STEP)
+    ino = filesystem.create(ROOT_INO, b"file", FILE, 0, 0, 1).ino
+    for number in range(40):
+        filesystem.setxattr(ino, b"user.%d" % number, bytes(700), 2)
+    filesystem.sync(3)
+    filesystem.unlink(ROOT_INO, b"file", 4)
+    filesystem.forget(ino)
+    while filesystem.tick(5, idle=False):
+        # At any moment a crash leaves a whole filesystem.
+        filesystem.sync(5)
+        _check(device)
+    filesystem.unmount(6)
+    _check(device)
+
+
+def test_mount_and_unmount_leave_most_of_a_large_removal_to_later() -> None:
+    device = _fresh(16 << 20)
+    options = Options(removal_items_max=1)
+    filesystem = mount(device, 1, options)
+    ino = _sparse(filesystem, 400)
+    filesystem.unlink(ROOT_INO, b"file", 4)
+    filesystem.forget(ino)
+    for now_ns in (5, 6):
+        filesystem.unmount(now_ns)
+        _check(device)
+        filesystem = mount(device, now_ns, options)
+        assert ino in filesystem._inodes.leaving
+        assert filesystem.statfs().inode_count == 1
+    _drain(filesystem)
+    filesystem.unmount(200)
+    _check(device)
+    assert not mount(device, 201)._inodes.orphans
+
+
+# ------------------------------------------------------------------ what one sees
+
+
+def test_what_is_given_up_is_gone_at_once() -> None:
+    """Blocks of the file and of the disk, the inode, and what is read: as if all were done."""
+    filesystem = mount(_fresh(), 1, STEP)
+    empty = filesystem.statfs()
+    ino = _sparse(filesystem, 60)
+    filesystem.checkpoint(3)
+    used_blocks = empty.free_blocks - filesystem.statfs().free_blocks
+    assert used_blocks >= 60
+    filesystem.setattr(ino, 4, size=0)
+    assert filesystem.getattr(ino).blocks == 0
+    assert filesystem._inodes.cuts.count == 1
+    assert empty.free_blocks - filesystem.statfs().free_blocks < used_blocks - 50
+    filesystem.setattr(ino, 5, size=60 * WINDOW_BYTES)
+    assert filesystem.read(ino, 0, 60 * WINDOW_BYTES, 6) == bytes(60 * WINDOW_BYTES)
+    assert filesystem.extents(ino) == []
+    other = _sparse(filesystem, 60, b"other")
+    filesystem.unlink(ROOT_INO, b"other", 7)
+    filesystem.forget(other)
+    assert filesystem._inodes.leaving
+    assert filesystem.statfs().inode_count == 2
+    assert empty.free_blocks - filesystem.statfs().free_blocks < used_blocks - 50
+    for call in (filesystem.getattr, filesystem.extents, filesystem.listxattr):
+        with pytest.raises(FilesystemError, match=r"no inode"):
+            call(other)
+
+
+def test_new_data_where_something_was_cut_off() -> None:
+    device = _fresh()
+    filesystem = mount(device, 1, STEP)
+    ino = _sparse(filesystem, 30)
+    filesystem.setattr(ino, 4, size=0)
+    for index in (20, 10, 29, 11):
+        filesystem.write(ino, index * WINDOW_BYTES + 7, b"new", 5)
+    expected = bytearray(29 * WINDOW_BYTES + 10)
+    for index in (20, 10, 29, 11):
+        expected[index * WINDOW_BYTES + 7 : index * WINDOW_BYTES + 10] = b"new"
+    ranges = [(cut.first, cut.end) for cut in filesystem._inodes.cuts.of(ino)]
+    assert ranges == [(2, 10), (12, 20), (21, 29)]
+    for now_ns in (6, 7, 8):
+        assert filesystem.read(ino, 0, len(expected) + 1, now_ns) == expected
+        filesystem.sync(now_ns)
+        _check(device)
+        filesystem = mount(device.copy(), now_ns, STEP)
+    _drain(filesystem)
+    assert filesystem.read(ino, 0, len(expected) + 1, 9) == expected
+    assert filesystem.getattr(ino).blocks == 4
+
+
+def test_new_data_in_a_window_that_was_being_written() -> None:
+    filesystem = mount(_fresh(), 1, STEP)
+    ino = _sparse(filesystem, 10)
+    offset = 8 * WINDOW_BYTES
+    filesystem.write(ino, offset + 3 * BLOCK_BYTES, b"late", 4)
+    filesystem.setattr(ino, 5, size=0)
+    filesystem.write(ino, offset + 3 * BLOCK_BYTES, b"new", 6)
+    filesystem.sync(7)
+    _drain(filesystem)
+    filesystem.getattr(ino).windows.clear()
+    assert filesystem.read(ino, offset, 4 * BLOCK_BYTES, 8) == bytes(3 * BLOCK_BYTES) + b"new"
+
+
+def test_a_cut_inside_what_was_cut_off() -> None:
+    device = _fresh()
+    filesystem = mount(device, 1, STEP)
+    ino = _sparse(filesystem, 10)
+    filesystem.setattr(ino, 4, size=BLOCK_BYTES)
+    filesystem.setattr(ino, 5, size=9 * WINDOW_BYTES)
+    filesystem.setattr(ino, 6, size=7 * WINDOW_BYTES + 3 * BLOCK_BYTES + 5)
+    filesystem.sync(7)
+    _check(device)
+    _drain(filesystem)
+    filesystem.unmount(8)
+    _check(device)
+
+
+def test_read_only_mounts_show_it_too_and_a_remount_goes_on() -> None:
+    device = _fresh(16 << 20)
+    filesystem = mount(device, 1, STEP)
+    ino = _sparse(filesystem, 400)
+    filesystem.setattr(ino, 4, size=BLOCK_BYTES)
+    filesystem.setattr(ino, 4, size=400 * WINDOW_BYTES)
+    filesystem.remount(5, read_only=True)
+    _check(device)
+    expected = b"\1" * BLOCK_BYTES + bytes(399 * WINDOW_BYTES)
+    for reader in (filesystem, mount(device, 6, Options(read_only=True))):
+        assert reader._inodes.cuts.count == 1
+        assert reader.read(ino, 0, len(expected), 6) == expected
+        assert not reader.tick(7, idle=True)
+    filesystem = mount(device, 8, STEP)
+    filesystem.remount(9, read_only=True)
+    filesystem.remount(10, read_only=False)
+    _drain(filesystem)
+    assert not filesystem._inodes.cuts.count
+    assert filesystem.read(ino, 0, len(expected), 11) == expected
+    filesystem.unmount(12)
+    _check(device)
+
+
+def test_ranges_beyond_the_limit_are_finished(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lfs.removal._CUTS_MAX", 4)
+    device = _fresh()
+    filesystem = mount(device, 1, STEP)
+    ino = _sparse(filesystem, 100)
+    filesystem.setattr(ino, 4, size=0)
+    for index in range(3, 100, 3):
+        filesystem.write(ino, index * WINDOW_BYTES, b"new", 5)
+        assert filesystem._inodes.cuts.count <= 4
+    filesystem.sync(6)
+    _check(device)
+
+
+# ---------------------------------------------------------------------- full disk
+
+
+def test_a_full_disk_takes_what_is_still_given_up() -> None:
+    """No ENOSPC while there is something to give up, nor after it."""
+    filesystem = mount(_fresh(), 1, STEP)
+    ino = filesystem.create(ROOT_INO, b"big", FILE, 0, 0, 1).ino
+    size = 0
+    with contextlib.suppress(FilesystemError):
+        while True:
+            size += filesystem.write(ino, size, b"x" * 8192, 2)
+    filesystem.sync(3)
+    for number in range(6):
+        filesystem.setattr(ino, 4, size=0)
+        free_blocks = filesystem.statfs().available_blocks
+        assert free_blocks >= size // BLOCK_BYTES * 9 // 10, number
+        for offset in range(0, size * 9 // 10, 8192):
+            filesystem.write(ino, offset, b"y" * 8192, 5)
+        filesystem.sync(6)
+
+
+# ------------------------------------------------------------------------- damage
+
+
+@pytest.mark.parametrize("how", ["orphan", "cut"])
+def test_what_cannot_be_read_holds_nothing_up(how: str) -> None:
+    """It is reported once and left; the rest goes on, and so does everything else."""
+    device = _fresh()
+    lines: list[str] = []
+    filesystem = Filesystem.mount(device, 1, STEP, lines.append)
+    bad, good = _sparse(filesystem, 60, b"bad"), _sparse(filesystem, 60, b"good")
+    filesystem.checkpoint(3)
+    volume = filesystem._volume
+    batch = volume.imap.batch
+
+    def failing(start: bytes, end: bytes) -> tuple[list[tuple[bytes, bytes]], bytes | None]:
+        if start[:8] == bad.to_bytes(8, "big") and start[9:] >= (4).to_bytes(8, "big"):
+            raise FilesystemError(5, "unreadable")
+        return batch(start, end)
+
+    for ino, name in ((bad, b"bad"), (good, b"good")):
+        if how == "orphan":
+            filesystem.unlink(ROOT_INO, name, 4)
+            filesystem.forget(ino)
+        else:
+            filesystem.setattr(ino, 4, size=0)
+    volume.imap.batch = failing  # type: ignore[method-assign]
+    _drain(filesystem)
+    assert [line for line in lines if "unreadable" in line] == [
+        f"orphan {bad} can't be removed: unreadable"
+        if how == "orphan"
+        else f"inode {bad}: what was cut off can't be given up: unreadable"
+    ]
+    filesystem.unmount(5)
+    _check(device)
+    volume.imap.batch = batch  # type: ignore[method-assign]
+    filesystem = mount(device, 6, STEP)
+    _drain(filesystem)
+    assert not filesystem._inodes.orphans
+    assert not filesystem._inodes.cuts.count
+    filesystem.unmount(7)
+    _check(device)
+
+
+# ------------------------------------------------------------------------ crashes
+
+
+def _requests(choose: random.Random) -> list[Call]:
+    """Return requests that write windows, cut, write where was cut, and remove."""
+    path = choose.choice([b"/one", b"/two"])
+    at = choose.randrange(14)
+    spread: list[Call] = [
+        ("write", (path, i * WINDOW_BYTES, Data(i, 600))) for i in range(at % 12 + 2)
+    ]
+    size = choose.choice([0, 1, at * WINDOW_BYTES, at * WINDOW_BYTES + 5000])
+    return choose.choice(
+        [
+            spread,
+            spread,
+            [("truncate", (path, size))],
+            [("truncate", (path, size)), ("truncate", (path, 14 * WINDOW_BYTES))],
+            [("write", (path, at * WINDOW_BYTES + 99, Data(at, 2000)))],
+            [("unlink", (path,)), ("create", (path, FILE, 0))],
+            [
+                ("rename", (path, b"/one" if path == b"/two" else b"/two", 0)),
+                ("create", (path, FILE, 0)),
+            ],
+            [("tick", (choose.randrange(4), True))],
+            [("sync", ())],
+            [("checkpoint", ())],
+        ]
+    )
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_crash_at_any_moment_leaves_a_prefix_and_a_clean_disk(seed: int) -> None:
+    choose = random.Random(seed)
+    base = _fresh()
+    device = RecordingDevice(base.copy())
+    options = Options(removal_items_max=choose.choice([1, 2, 3]))
+    filesystem = mount(device, 1, options)
+    tree, model = Client(filesystem), Client(Model(0, ROOT_MODE))
+    now_ns = 2
+    states = [tree_state(filesystem, 0)]
+    for call, arguments in [
+        ("create", (b"/one", FILE, 0)),
+        ("create", (b"/two", FILE, 0)),
+        *(each for _ in range(40) for each in _requests(choose)),
+    ]:
+        now_ns += 1
+        request = Request(call, arguments, now_ns)
+        assert tree.run(request) == model.run(request), (seed, request)
+        if choose.random() < 0.4:
+            filesystem.begin_commit(now_ns)
+        states.append(tree_state(filesystem, 0))
+    _look_at_crashes(base, device.events, states, options, seed)
+
+
+def _look_at_crashes(
+    base: MemoryDevice, events: list[Event], states: list[TreeState], options: Options, seed: int
+) -> None:
+    """Cut the power after some of the events and see what is left."""
+    reached = 0
+    for count in range(1, len(events), max(1, len(events) // 25)):
+        medium = base.copy()
+        replay(events[:count], medium)
+        found = mount(medium, 1000, options)
+        state = tree_state(found, 0)
+        while states[reached] != state:
+            reached += 1
+            assert reached < len(states), f"seed {seed}, after event {count}: no prefix"
+        _check(medium)
+        _drain(found)
+        assert tree_state(found, 0) == state, f"seed {seed}, after event {count}"
+        found.unmount(1001)
+        _check(medium)
