@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from pathlib import Path
-
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.needs import reason_to_skip
 
 # No deadline: a shared machine may stall any single example.  A failure prints
 # the blob that replays it.
@@ -17,22 +15,10 @@ settings.register_profile(
 settings.load_profile("lfs")
 
 
-def _missing_for_fuse() -> str | None:
-    """Return what keeps this machine from mounting, or None."""
-    if shutil.which("fusermount3") is None:
-        return "fusermount3 is not installed"
-    if not Path("/dev/fuse").exists():
-        return "/dev/fuse is missing"
-    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
-        return "no permission on /dev/fuse"
-    return None
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests that mount where mounting is impossible, unless LFS_REQUIRE_FUSE is set."""
-    missing = _missing_for_fuse()
-    if missing is None or os.environ.get("LFS_REQUIRE_FUSE"):
-        return
-    for item in items:
-        if item.get_closest_marker("fuse"):
-            item.add_marker(pytest.mark.skip(reason=missing))
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test where what it needs can't be had, before its fixtures are made."""
+    things = [thing for marker in item.iter_markers("needs") for thing in marker.args]
+    reason = reason_to_skip(things, item.get_closest_marker("fuse") is not None)
+    if reason is not None:
+        pytest.skip(reason)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.needs import missing
+
 _TIMEOUT_SECONDS = 30
 
 
@@ -29,8 +31,9 @@ def run(*command: object) -> str:
 @contextmanager
 def loop_device(image: Path, *options: str) -> Iterator[Path]:
     """Attach a loop device to ``image`` for as long as the ``with`` lasts."""
-    if os.geteuid() != 0:
-        pytest.skip("only root makes loop devices")
+    reason = missing("loop")
+    if reason is not None:
+        pytest.skip(reason)
     path = Path(run("losetup", *options, "--find", "--show", image))
     try:
         yield path

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 
 import pytest
@@ -51,9 +49,7 @@ def test_counters_for_each_operation() -> None:
 
 
 @pytest.mark.fuse
-@pytest.mark.skipif(
-    os.geteuid() != 0 or shutil.which("losetup") is None, reason="a loop device needs root"
-)
+@pytest.mark.needs("loop")
 def test_counters_of_lfs_keep_to_their_limits(tmp_path: Path) -> None:
     results = Results()
     chosen = [w for w in WORKLOADS if w.name in ("create", "append+fsync", "replace+fsync")]

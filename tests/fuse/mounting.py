@@ -10,10 +10,13 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from lfs.fuse.clock import kernel_ns
 from lfs.fuse.logs import SYSTEM_LOG
 from lfs.fuse.mountpoint import MountError, find_mount, unmount
 from mkfs.main import main as mkfs
+from tests.needs import reason_to_skip
 
 ROOT = Path(__file__).parents[2]
 WAIT_SECONDS = 30.0
@@ -73,7 +76,10 @@ class MountedImage:
     """An image mounted by a ``mount.lfs -f`` that is a child of the test."""
 
     def __init__(self, image: Path, directory: Path, *arguments: str) -> None:
-        """Mount ``image`` on ``directory``, which is made."""
+        """Mount ``image`` on ``directory``, which is made; where nothing can be mounted, skip."""
+        reason = reason_to_skip((), is_fuse=True)
+        if reason is not None:
+            pytest.skip(reason)
         self.image = image
         self.path = directory
         directory.mkdir(exist_ok=True)

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.fuse
 
 USER = 65534
 FILE = Path("f")
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+as_root = pytest.mark.needs("root")
 
 
 def mode(path: Path) -> int:

@@ -25,7 +25,7 @@ def _has_capability(number: int) -> bool:
     return bool(int(status.partition("CapEff:")[2].split()[0], 16) >> number & 1)
 
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives capabilities up")
+needs_root = pytest.mark.needs("root", "setpriv")
 raises_limits = pytest.mark.skipif(
     not _has_capability(CAP_SYS_RESOURCE), reason="no CAP_SYS_RESOURCE: hard limits stay"
 )

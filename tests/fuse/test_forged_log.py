@@ -6,10 +6,14 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from lfs.device.file import FileDevice
 from lfs.recovery import read_superblock
 from tests.fuse.mounting import MountedImage, run
 from tests.test_forged_log import forged
+
+pytestmark = pytest.mark.fuse
 
 CHUNK_BLOCKS = 256
 CHUNKS_MAX = 40

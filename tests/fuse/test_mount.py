@@ -160,7 +160,7 @@ def test_access_times_of_directories_follow_their_option(
     assert (mounted.path.stat().st_atime_ns == 1) == (option == "nodiratime")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may ask for these")
+@pytest.mark.needs("root")
 def test_mount_by_root_serves_set_id_and_devices_unless_told(image: Path, mount: Mounter) -> None:
     mounted = mount(image)
     flags = os.statvfs(mounted.path).f_flag
@@ -330,10 +330,7 @@ mount --make-rprivate /
 exec {become} {python} -m lfs.fuse.mount "$@"
 """
 
-needs_namespace = pytest.mark.skipif(
-    os.geteuid() != 0 or not shutil.which("unshare") or not shutil.which("setpriv"),
-    reason="only root makes mount namespaces, by unshare and setpriv",
-)
+needs_namespace = pytest.mark.needs("mount", "setpriv")
 
 
 def run_in_namespace(

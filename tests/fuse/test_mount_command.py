@@ -7,7 +7,6 @@ links: nothing is installed on the machine, and nothing stays mounted.
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,13 +15,11 @@ import pytest
 
 from lfs.device.mount_table import read_table
 from tests.fuse.mounting import environment, make_image, without_log_notice
+from tests.loops import loop_device
 
 pytestmark = [
     pytest.mark.fuse,
-    pytest.mark.skipif(
-        os.geteuid() != 0 or not all(map(shutil.which, ("unshare", "mount", "umount", "findmnt"))),
-        reason="only root makes mount namespaces, by unshare",
-    ),
+    pytest.mark.needs("mount", "findmnt"),
     pytest.mark.skipif(
         not (Path(sys.executable).parent / "mount.lfs").exists(),
         reason="the commands are not installed beside the interpreter",
@@ -210,15 +207,8 @@ def test_bind_mounts_are_independent(work: Path) -> None:
     ) == ["refused", "f"]
 
 
-@pytest.mark.skipif(not shutil.which("losetup"), reason="no losetup")
 def test_read_only_media_are_mounted_read_only_with_a_notice(work: Path) -> None:
-    try:
-        loop = subprocess.check_output(
-            ["losetup", "--read-only", "--find", "--show", work / "disk.img"], text=True
-        ).strip()
-    except subprocess.CalledProcessError:
-        pytest.skip("no loop device")
-    try:
+    with loop_device(work / "disk.img", "--read-only") as loop:
         lines = run(
             work,
             f"""
@@ -235,8 +225,6 @@ def test_read_only_media_are_mounted_read_only_with_a_notice(work: Path) -> None
             show OPTIONS
             """,
         )
-    finally:
-        subprocess.run(["losetup", "--detach", loop], check=True)
     shown = "ro,relatime,user_id=0,group_id=0,default_permissions,allow_other"
     assert lines == [
         f"mount.lfs: {loop} is write-protected: mounted read-only",

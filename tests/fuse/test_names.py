@@ -105,7 +105,7 @@ def test_symlinks_keep_their_target(directory: Path) -> None:
     assert stat.S_IMODE((directory / "link").lstat().st_mode) == 0o777
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes device nodes")
+@pytest.mark.needs("nodes")
 def test_special_files_keep_type_and_number(directory: Path) -> None:
     device = os.makedev(10, 123456)
     kinds = {"fifo": stat.S_IFIFO, "socket": stat.S_IFSOCK}
@@ -118,7 +118,7 @@ def test_special_files_keep_type_and_number(directory: Path) -> None:
         assert found.st_rdev == (device if name in devices else 0)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root opens device nodes")
+@pytest.mark.needs("root", "nodes")
 def test_device_node_works(directory: Path) -> None:
     os.mknod(directory / "null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
     assert (directory / "null").read_bytes() == b""
@@ -305,7 +305,7 @@ def _open_handle(directory: Path, handle: _FileHandle) -> int:
     return opened
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root opens by handle")
+@pytest.mark.needs("root")
 def test_handle_of_a_file_that_a_crash_took_back_is_not_another_s(
     image: Path, mount: Mounter
 ) -> None:
@@ -326,7 +326,7 @@ def test_handle_of_a_file_that_a_crash_took_back_is_not_another_s(
     mounted.stop()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root opens by handle")
+@pytest.mark.needs("root")
 def test_handle_of_a_file_outlives_a_remount(image: Path, mount: Mounter) -> None:
     mounted = mount(image)
     (mounted.path / "sub").mkdir()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,24 +17,19 @@ from tests.fuse.mounting import WAIT_SECONDS, MountedImage, command, environment
 
 pytestmark = [
     pytest.mark.fuse,
-    pytest.mark.skipif(os.geteuid() != 0, reason="only root makes mount namespaces"),
+    pytest.mark.needs("mount"),
 ]
 
 
 @contextmanager
 def namespace() -> Iterator[subprocess.Popen[bytes]]:
     """Run ``sleep`` in a mount namespace that is a copy of this one, and its own."""
-    try:
-        process = subprocess.Popen(["unshare", "--mount", "sleep", "600"])
-    except FileNotFoundError:
-        pytest.skip("unshare is not installed")
+    process = subprocess.Popen(["unshare", "--mount", "sleep", "600"])
     try:
         wait_until(
             lambda: process.poll() is not None or _command(process.pid) == b"sleep\x00600\x00",
             "it has begun",
         )
-        if process.poll() is not None:
-            pytest.skip("mount namespaces can't be made here")
         yield process
     finally:
         process.kill()

@@ -34,7 +34,7 @@ from tests.fuse.conftest import Mounter
 
 Capture = pytest.CaptureFixture[str]
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root unmounts by itself")
+needs_root = pytest.mark.needs("root")
 
 
 def refused(capsys: Capture, *arguments: str | Path) -> tuple[int, str]:

@@ -22,7 +22,7 @@ from lfs.fuse.remount import CONTROL_PREFIX, OPTIONS_ATTRIBUTE, REMOUNT_ATTRIBUT
 from tests.fuse.conftest import Mounter
 from tests.fuse.mounting import MountedImage, environment, wait_for_tick, wait_until
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root changes flags of a mount")
+needs_root = pytest.mark.needs("root")
 fuse = pytest.mark.fuse
 
 Capture = pytest.CaptureFixture[str]

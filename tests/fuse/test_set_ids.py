@@ -17,7 +17,7 @@ from tests.fuse.test_attributes import FILE, USER, as_user, mode
 
 pytestmark = [
     pytest.mark.fuse,
-    pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user"),
+    pytest.mark.needs("root"),
 ]
 
 GROUP = 4242

@@ -24,6 +24,8 @@ from lfs.fuse.clock import coarse_ns, kernel_ns
 from tests.fuse.conftest import Mounter
 from tests.fuse.mounting import MountedImage, make_image
 
+pytestmark = pytest.mark.fuse
+
 _UTIME_NOW = (1 << 30) - 1
 _UTIME_OMIT = (1 << 30) - 2
 _libc = ctypes.CDLL(None, use_errno=True)

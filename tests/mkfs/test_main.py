@@ -16,6 +16,7 @@ from lfs.ondisk import Superblock
 from lfs.sizes import EXPECTED
 from mkfs import main as command
 from mkfs.main import main
+from tests.loops import loop_device
 
 UUID = "12345678-1234-5678-1234-567812345678"
 
@@ -353,16 +354,10 @@ def test_mkfs_interrupted_leaves_no_image(image: Path, monkeypatch: pytest.Monke
 def disk(image: Path) -> Iterator[Path]:
     """Return a block device of 16 MiB."""
     image.write_bytes(bytes(16 << 20))
-    try:
-        attach = ["losetup", "--find", "--show", str(image)]
-        loop = subprocess.run(attach, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("no loop device")
-    yield Path(loop)
-    subprocess.run(["losetup", "--detach", loop], check=True)
+    with loop_device(image) as path:
+        yield path
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes loop devices")
 def test_mkfs_disk_that_cannot_be_had_is_refused(
     disk: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

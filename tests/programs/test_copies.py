@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from tests.programs.trees import check_sparse, compare_trees, make_tree, make_wh
 
 pytestmark = [
     pytest.mark.fuse,
-    pytest.mark.skipif(os.geteuid() != 0, reason="devices and trusted attributes are root's"),
+    pytest.mark.needs("root", "nodes"),
 ]
 
 

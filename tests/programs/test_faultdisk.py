@@ -30,7 +30,7 @@ from tests.programs.mounting import Need, run
 
 pytestmark = [
     pytest.mark.fuse,
-    pytest.mark.skipif(os.geteuid() != 0, reason="loop devices are root's"),
+    pytest.mark.needs("loop"),
 ]
 
 FILE_BYTES = 1 << 20
