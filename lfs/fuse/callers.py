@@ -16,6 +16,7 @@ from pathlib import Path
 from pyfuse3 import RequestContext
 
 _CAP_FSETID = 1 << 4
+_CAP_SYS_ADMIN = 1 << 21
 _PROC = Path("/proc")
 
 
@@ -55,8 +56,22 @@ def may_set_any_bit(ctx: RequestContext) -> bool:
     return _has_fsetid(status, ctx.pid) if status else ctx.uid == 0
 
 
+def may_administer(ctx: RequestContext) -> bool:
+    """Tell whether the caller might mount and remount here: what mount(2) asks of him.
+
+    The user is nothing to go by: root of a container may have no capability, or have it
+    in a namespace of his own.  A caller who can't be seen has none.
+    """
+    status = _status(ctx.pid)
+    return bool(status) and _has_capability(status, ctx.pid, _CAP_SYS_ADMIN)
+
+
 def _has_fsetid(status: dict[str, str], thread: int) -> bool:
-    return bool(int(status["CapEff"], 16) & _CAP_FSETID) and _is_of_this_namespace(thread)
+    return _has_capability(status, thread, _CAP_FSETID)
+
+
+def _has_capability(status: dict[str, str], thread: int, capability: int) -> bool:
+    return bool(int(status["CapEff"], 16) & capability) and _is_of_this_namespace(thread)
 
 
 def _is_of_this_namespace(thread: int) -> bool:

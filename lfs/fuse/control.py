@@ -13,10 +13,13 @@ import os
 from collections.abc import Callable
 from time import time_ns
 
+from pyfuse3 import RequestContext
+
 from lfs.cli.log import LOG_ATTRIBUTE, format_lines
 from lfs.device.file import FileDevice
 from lfs.errors import FilesystemError, FormatError, UsageError
 from lfs.filesystem import Filesystem
+from lfs.fuse.callers import may_administer
 from lfs.fuse.logs import recent_lines
 from lfs.fuse.options import Change, MountOptions, OptionError, parse_options
 from lfs.fuse.remount import OPTIONS_ATTRIBUTE, REMOUNT_ATTRIBUTE
@@ -42,13 +45,15 @@ class Control:
         self._options = options
         self._set_interval = set_interval
 
-    def answer(self, name: bytes, uid: int) -> bytes:
-        """Return the value of an attribute for a user; raises FilesystemError.
+    def answer(self, name: bytes, ctx: RequestContext) -> bytes:
+        """Return the value of an attribute for whoever asks; raises FilesystemError.
 
-        EPERM for others than root and the user who mounted, EOPNOTSUPP for names
-        that mean nothing.
+        EPERM for others than an ordinary user who mounted and those who might mount
+        here, EOPNOTSUPP for names that mean nothing.
         """
-        if uid not in (0, os.geteuid()):
+        administers = may_administer(ctx)
+        owner = os.geteuid()
+        if not administers and not ctx.uid == owner != 0:
             raise FilesystemError(errno.EPERM)
         if name == OPTIONS_ATTRIBUTE:
             return b"".join(os.fsencode(option) + b"\0" for option in self._options.given)
@@ -58,7 +63,10 @@ class Control:
             raise FilesystemError(errno.EOPNOTSUPP)
         text = os.fsdecode(name.removeprefix(REMOUNT_ATTRIBUTE))
         try:
-            self._make(parse_options([text]).change())
+            change = parse_options([text]).change()
+            if not administers and change.read_only not in (None, self._filesystem.read_only):
+                raise FilesystemError(errno.EPERM)
+            self._make(change)
         except OptionError as error:
             code, reason = errno.EINVAL, str(error)
         except (UsageError, FormatError) as error:

@@ -87,12 +87,12 @@ class LfsOperations(Handlers):
         target: str,
         on_init: Callable[[], None] = lambda: None,
         writeback_cache: bool = False,
-        control: Callable[[bytes, int], bytes] | None = None,
+        control: Callable[[bytes, RequestContext], bytes] | None = None,
     ) -> None:
         """Serve ``filesystem``, which lies on ``target``.
 
         ``on_init`` is called when the kernel has connected.  ``control`` answers for
-        the attributes of the root by which a remount asks, given a name and a user.
+        the attributes of the root by which a remount asks, given a name and who asks.
         """
         super().__init__(filesystem)
         self.enable_writeback_cache = writeback_cache
@@ -284,13 +284,13 @@ class LfsOperations(Handlers):
         if name.startswith(VIRTUAL_PREFIX):
             self.requests["getxattr"] -= 1
         if name.startswith(CONTROL_PREFIX) and inode == ROOT_INO and self._control is not None:
-            return self._remount(name, ctx.uid)
+            return self._remount(name, ctx)
         return self._xattrs.get(inode, name)
 
-    def _remount(self, name: bytes, uid: int) -> bytes:
+    def _remount(self, name: bytes, ctx: RequestContext) -> bytes:
         assert self._control is not None
         try:
-            answer = self._control(name, uid)
+            answer = self._control(name, ctx)
         except Exception as error:
             raise self.failed_change(error, "remount") from None
         if self.filesystem.options.read_only:

@@ -153,6 +153,8 @@ def _asked(mount: Mount, attribute: bytes, directory: str) -> bytes:
         if error.errno in (errno.ENOTCONN, errno.ECONNABORTED):
             raise MountError(f"the daemon of {directory} has died: mount again") from error
         if error.errno in (errno.EACCES, errno.EPERM):
-            text = f"only the user who mounted {directory} may remount it"
+            text = (
+                f"only who may mount (CAP_SYS_ADMIN), or the user who did, may remount {directory}"
+            )
             raise MountError(text, 1) from error
         raise MountError(f"the daemon of {directory}: {error.strerror}") from error

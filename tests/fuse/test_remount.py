@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import fsck.main
+from lfs.cli.log import LOG_ATTRIBUTE
 from lfs.device.lock import locked_file
 from lfs.fuse import remount as remount_module
 from lfs.fuse.mount import main
@@ -361,12 +363,49 @@ _ROOT_ONLY = (
 )
 
 
+_ASK = """
+import os, sys
+try:
+    print(os.getxattr(sys.argv[1], sys.argv[2]))
+except OSError as error:
+    print(error.errno)
+"""
+
+
+@fuse
+@needs_root
+@pytest.mark.parametrize("attribute", [REMOUNT_ATTRIBUTE + b"ro", OPTIONS_ATTRIBUTE, LOG_ATTRIBUTE])
+@pytest.mark.parametrize(
+    "way",
+    [
+        ["setpriv", "--bounding-set=-all", "--inh-caps=-all"],
+        ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin"],
+        ["unshare", "--user", "--map-root-user"],
+    ],
+)
+def test_root_without_the_capability_of_mount_controls_nothing(
+    image: Path, mount: Mounter, way: list[str], attribute: bytes
+) -> None:
+    """As root of a container does not, to which the mount is shown."""
+    if shutil.which(way[0]) is None or subprocess.run([*way, "true"], check=False).returncode:
+        pytest.skip(f"{way[0]} does not work here")
+    mounted = mount(image)
+    asked = [sys.executable, "-c", _ASK, str(mounted.path), attribute.decode()]
+    answer = subprocess.run([*way, *asked], capture_output=True, text=True, check=True).stdout
+    assert answer == f"{errno.EPERM}\n"
+    (mounted.path / "still writable").touch()
+    assert subprocess.run(asked, capture_output=True, check=True).stdout.startswith(b"b")
+
+
 @fuse
 @needs_root
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ("remount,commit=9", "only the user who mounted {0} may remount it"),
+        (
+            "remount,commit=9",
+            "only who may mount (CAP_SYS_ADMIN), or the user who did, may remount {0}",
+        ),
         ("remount,ro", _ROOT_ONLY),
     ],
 )
