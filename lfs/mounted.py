@@ -319,6 +319,11 @@ class Mounted:
         """Tell whether changes are refused, by choice or because writing failed."""
         return self._volume.read_only or self._volume.failed
 
+    @property
+    def failure(self) -> str:
+        """Return why writing failed; nothing while it has not."""
+        return self._volume.failure
+
     def forget(self, ino: int) -> None:
         """Remove ``ino`` if it has neither a name nor a user; otherwise do nothing.
 

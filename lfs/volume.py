@@ -101,6 +101,8 @@ class Volume:
         self.report = report
         self.read_only = options.read_only or device.read_only
         self.failed = False
+        self.failure = ""
+        """Why it failed."""
         self.error_count = 0
         """Writes that failed since a checkpoint last went without an error."""
         self.block_bytes = superblock.block_bytes
@@ -269,5 +271,6 @@ class Volume:
         """Refuse all changes from now on, and say why once."""
         if not self.failed:
             self.failed = True
+            self.failure = str(error)
             self.report(f"{_CONSEQUENCES[self.options.errors]}: {error}")
             self.options.on_failure()

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from lfs.cli import filefrag, helpers, log, requests, sync
+from lfs.cli import filefrag, helpers, log, requests, state, sync
 from lfs.command import entries
 from lfs.command.parser import Parser
 from lfs.errors import FormatError, UsageError
 
-_COMMANDS = (filefrag, requests, log, sync, helpers)
+_COMMANDS = (filefrag, requests, log, state, sync, helpers)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -7,6 +7,7 @@ whoever mounted.  A mount whose daemon has died answers everything with
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -16,6 +17,7 @@ import signal
 import stat
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -234,23 +236,48 @@ def detach(device_number: str) -> bool:
     return all(mount.device_number != device_number for mount in mounts())
 
 
+def show_read_only(device_number: str) -> None:
+    """Let the mount table say that a filesystem is read-only; raises OSError.
+
+    EBUSY while a file there is open for writing, or something else is mounted over it.
+    Must not be called by the thread that serves it: the kernel writes back first.
+    """
+    for mount in reversed(mounts()):
+        if mount.device_number == device_number:
+            with _uncovered(mount) as path:
+                if path is not None:
+                    set_flags(path, mount.flags | READ_ONLY)
+                    return
+    raise OSError(errno.EBUSY, "something else is mounted over it")
+
+
 def _detach_uncovered(mount: Mount) -> None:
     """Detach a mount if its path leads to it."""
-    flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
-        descriptor = os.open(mount.path, flags)
-    except OSError:
-        return
-    try:
-        if _mount_id_of(descriptor) != mount.mount_id:
+    with _uncovered(mount) as path:
+        if path is None:
             return
         if os.geteuid() == 0:
-            # By the descriptor: what somebody mounts on the path meanwhile is not ours.
-            _umount(f"/proc/self/fd/{descriptor}", _MNT_DETACH, mount.path)
+            _umount(path, _MNT_DETACH, mount.path)
             return
+    unmount(mount.path, lazily=True)
+
+
+@contextlib.contextmanager
+def _uncovered(mount: Mount) -> Iterator[str | None]:
+    """Yield a path to a mount that nothing mounted meanwhile can lead elsewhere.
+
+    None when its own path leads to something else.
+    """
+    try:
+        descriptor = os.open(mount.path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        yield None
+        return
+    try:
+        is_there = _mount_id_of(descriptor) == mount.mount_id
+        yield f"/proc/self/fd/{descriptor}" if is_there else None
     finally:
         os.close(descriptor)
-    unmount(mount.path, lazily=True)
 
 
 def _mount_id_of(descriptor: int) -> int:

@@ -18,6 +18,7 @@ ends in the middle of the request that found out.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import signal
@@ -48,6 +49,7 @@ from lfs.fuse.mountpoint import (
     detach,
     find_mount,
     set_flags,
+    show_read_only,
 )
 from lfs.fuse.negotiation import Negotiation
 from lfs.fuse.operations import LfsOperations
@@ -56,6 +58,8 @@ from lfs.fuse.options import MountOptions
 LOCK_WAIT_SECONDS = 10.0
 GRACE_SECONDS = 2.0
 COVERED_POLL_SECONDS = 0.5
+SHOW_POLL_SECONDS = 0.5
+SHOW_AGAIN_SECONDS = 10.0
 PANIC_EXIT_CODE = 2
 READ_AHEAD_KIB = 1024
 _SECOND_NS = 1_000_000_000
@@ -110,17 +114,18 @@ def _tell_of_waiting(line: str) -> None:
 def _serve_device(
     request: MountRequest, image: FileDevice, device: BlockDevice, ready: Callable[[], None]
 ) -> signal.Signals | None:
+    failed = trio.Event()
     try:
         filesystem = Filesystem.mount(
             device,
             time_ns(),
-            _core_options(request.options),
+            _core_options(request.options, failed.set),
             report=log.warning,
             nonce=int.from_bytes(os.urandom(4), "little"),
         )
     except FilesystemError as error:
         raise MountError(f"{request.target}: {error.strerror}") from error
-    session = Session(request, image, filesystem, device)
+    session = Session(request, image, filesystem, device, failed)
     with _signals_held():
         session.attach()
         postpone_garbage_collection()
@@ -171,7 +176,7 @@ def _show_strictatime(mount_point: str) -> None:
             set_flags(mount.path, flags, of_mount_only=True)
 
 
-def _core_options(options: MountOptions) -> Options:
+def _core_options(options: MountOptions, on_failure: Callable[[], None]) -> Options:
     return Options(
         read_only=options.read_only,
         atime=options.atime,
@@ -180,7 +185,7 @@ def _core_options(options: MountOptions) -> Options:
         cleaner_policy=options.cleaner,
         roll_forward=options.recovery,
         errors=options.errors,
-        on_failure=_end_at_once if options.errors == "panic" else lambda: None,
+        on_failure=_end_at_once if options.errors == "panic" else on_failure,
     )
 
 
@@ -197,9 +202,18 @@ class Session:
     """The connection to the kernel and the tasks that serve it."""
 
     def __init__(
-        self, request: MountRequest, image: FileDevice, filesystem: Filesystem, device: BlockDevice
+        self,
+        request: MountRequest,
+        image: FileDevice,
+        filesystem: Filesystem,
+        device: BlockDevice,
+        failed: trio.Event,
     ) -> None:
-        """Serve ``filesystem``, which lies on ``device``, and by that on ``image``."""
+        """Serve ``filesystem``, which lies on ``device``, and by that on ``image``.
+
+        ``failed`` is set once writing has failed and changes are refused.
+        """
+        self._failed = failed
         self._request = request
         self._filesystem = filesystem
         self._connected = trio.Event()
@@ -256,10 +270,48 @@ class Session:
             nursery.start_soon(self._announce, ready)
             nursery.start_soon(self._background.run)
             nursery.start_soon(self._latency.run)
+            nursery.start_soon(self._show_failure)
             await nursery.start(self._await_signal)
             await pyfuse3.main(max_tasks=loop.TASK_COUNT_MAX)
             self._over.set()
             nursery.cancel_scope.cancel()
+
+    async def _show_failure(self) -> None:
+        """Once writing has failed, let the mount table say so, as soon as the kernel lets it.
+
+        It waits for the last file that is open for writing.
+        """
+        await self._failed.wait()
+        if self._request.options.errors != "remount-ro":
+            return
+        await self._connected.wait()
+        told = False
+        while not await self._shown_read_only():
+            if not told:
+                told = True
+                log.warning(
+                    "the mount table says rw until no file is open for writing;"
+                    " lfs state shows how it is"
+                )
+            released = self._operations.requests["release"]
+            with trio.move_on_after(SHOW_AGAIN_SECONDS):
+                while self._operations.requests["release"] == released:
+                    await trio.sleep(SHOW_POLL_SECONDS)
+
+    async def _shown_read_only(self) -> bool:
+        """Make the mount read-only; tell whether that is done or can't be."""
+        try:
+            await trio.to_thread.run_sync(
+                show_read_only, self._device_number, abandon_on_cancel=True
+            )
+        except OSError as error:
+            if error.errno == errno.EBUSY:
+                return False
+            log.warning(
+                "the mount table goes on saying rw (%s); lfs state shows how it is",
+                error.strerror,
+            )
+        return True
 
     def _set_interval(self, commit_seconds: float) -> None:
         self._background.interval_seconds = _turn_seconds(commit_seconds)

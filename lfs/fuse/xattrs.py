@@ -22,6 +22,7 @@ from pyfuse3 import RequestContext
 from lfs import acl
 from lfs.cli.extents import extents_attribute_start, format_extents
 from lfs.cli.requests import REQUESTS_ATTRIBUTE, format_counts
+from lfs.cli.state import STATE_ATTRIBUTE, format_state
 from lfs.cli.target import TARGET_ATTRIBUTE
 from lfs.errors import FilesystemError
 from lfs.filesystem import Filesystem
@@ -100,6 +101,8 @@ class ExtendedAttributes:
     def _virtual(self, ino: int, name: bytes) -> bytes:
         if name == TARGET_ATTRIBUTE:
             return self._target
+        if name == STATE_ATTRIBUTE:
+            return format_state(self._filesystem.read_only, self._filesystem.failure)
         if name == REQUESTS_ATTRIBUTE:
             return format_counts(self._requests)
         first = extents_attribute_start(name)

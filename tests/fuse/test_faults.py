@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from fsck.check import check_device
+from lfs.cli.main import main as lfs
 from lfs.device.file import FileDevice
 from lfs.device.memory import MemoryDevice
 from lfs.device.write_log import replay_log
-from lfs.fuse.mountpoint import unmount
+from lfs.fuse.mountpoint import find_lfs, unmount
 from lfs.fuse.options import OptionError, parse_options
 from lfs.fuse.session import PANIC_EXIT_CODE
 from tests.fuse.conftest import Mounter
-from tests.fuse.mounting import MountedImage, make_image, run
+from tests.fuse.mounting import MountedImage, make_image, run, wait_until
 
 
 def synced(path: Path, content: bytes) -> None:
@@ -156,6 +158,39 @@ def test_disk_that_takes_no_write_ends_the_daemon_if_asked_to(
     again = mount(image)
     assert (again.path / "kept").read_bytes() == b"kept" * 5_000
     assert not (again.path / "new").exists()
+
+
+@pytest.mark.fuse
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes a mount read-only")
+def test_mount_table_says_read_only_once_no_file_is_open_for_writing(
+    image: Path, mount: Mounter, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trigger = tmp_path / "now"
+    mounted = mount(image, "-o", f"commit=3600,fault=error EIO on write while {trigger}")
+    assert lfs(["state", str(mounted.path)]) == 0
+    assert capsys.readouterr().out == "writable\n"
+    with (mounted.path / "open").open("w") as file:
+        trigger.touch()
+        with pytest.raises(OSError, match="Input/output"):
+            os.fsync(file.fileno())
+        trigger.unlink()
+        mounted.await_log("the mount table says rw until no file is open for writing")
+        assert not find_lfs(str(mounted.path)).read_only
+        assert lfs(["state", str(mounted.path)]) == 1
+        out = capsys.readouterr().out
+        assert out.startswith("failed: every change is refused: write failed by plan")
+    wait_until(lambda: find_lfs(str(mounted.path)).read_only, "the mount table says ro")
+    assert os.statvfs(mounted.path).f_flag & os.ST_RDONLY
+    mounted.stop()
+
+
+@pytest.mark.fuse
+def test_mount_table_is_left_alone_where_changes_fail_by_choice(
+    image: Path, mount: Mounter, tmp_path: Path
+) -> None:
+    mounted = broken(image, mount, tmp_path, "errors=continue,")
+    time.sleep(0.5)
+    assert not find_lfs(str(mounted.path)).read_only
 
 
 @pytest.mark.fuse
