@@ -125,6 +125,32 @@ def test_turn_ends_before_each_of_its_flushes(filesystem: Filesystem) -> None:
     assert not flushes
 
 
+def test_what_is_synced_while_a_checkpoint_waits_for_its_flushes_outlives_a_crash() -> None:
+    medium = MemoryDevice(16 << 20)
+    format_small(medium, 4096, 64)
+    filesystem = mount(medium, START_NS)
+    synced: list[bytes] = []
+
+    def crash_is_survived() -> bool:
+        again = mount(medium.copy(), START_NS)
+        return {entry.name for entry in again.readdir(ROOT_INO)} == set(synced)
+
+    now_ns = START_NS + CHECKPOINT_NS
+    number = filesystem._volume.checkpoint_number
+    while filesystem._volume.checkpoint_number < number + 2:
+        name = b"f%d" % len(synced)
+        filesystem.create(ROOT_INO, name, REGULAR, 0, 0, now_ns)
+        filesystem.sync(now_ns)
+        synced.append(name)
+        assert crash_is_survived()
+        turn = filesystem.begin_tick(now_ns, False)
+        assert crash_is_survived()
+        if turn.flush is not None:
+            filesystem.finish_flush(turn.flush)
+        now_ns += CHECKPOINT_NS
+    assert len(synced) >= 5
+
+
 def test_flush_that_nobody_did_is_done_by_the_next_turn(filesystem: Filesystem) -> None:
     flushes: list[int] = []
     filesystem.device.flush = lambda: flushes.append(1)  # type: ignore[method-assign]
