@@ -7,9 +7,11 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 
-from faultdisk.serving import LOCK_WAIT_SECONDS, tell_of_waiting
+from faultdisk.serving import LOCK_WAIT_SECONDS
+from lfs.command.notes import noting
 from lfs.device.file import FileDevice
 from lfs.device.file_limit import lift_file_limit
+from lfs.device.identity import share_bytes
 from lfs.device.recording import Discard, Event, Mark, Write
 from lfs.device.write_log import read_events, read_size_bytes, replay_log
 from lfs.errors import UsageError
@@ -43,11 +45,11 @@ def replay(log: str, target: str, event_count: int | None, mark: str | None) -> 
     Raises UsageError before anything is changed when the log does not reach to
     ``event_count`` or ``mark`` or does not fit, and DeviceError.
     """
-    if os.path.exists(log) and os.path.exists(target) and os.path.samefile(log, target):
+    if os.path.exists(log) and os.path.exists(target) and share_bytes(log, target):
         raise UsageError(f"{target} is the log itself")
     end = _find_end(log, event_count, mark)
     lift_file_limit()
-    opened = FileDevice(target, wait_seconds=LOCK_WAIT_SECONDS, on_wait=tell_of_waiting)
+    opened = FileDevice(target, wait_seconds=LOCK_WAIT_SECONDS, on_wait=noting("faultdisk"))
     with contextlib.closing(opened) as device:
         applied = replay_log(log, device, event_count=end)
         device.flush()

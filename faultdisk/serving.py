@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,11 +23,13 @@ from pathlib import Path
 from typing import TextIO
 
 from faultdisk.control import ControlServer
+from lfs.command.notes import noting
 from lfs.device.fault.clock import RealClock
 from lfs.device.fault.device import FaultDevice
 from lfs.device.fault.plan import FaultPlan
 from lfs.device.file import FileDevice
 from lfs.device.file_limit import lift_file_limit
+from lfs.device.identity import share_bytes
 from lfs.device.lock import locked_file
 from lfs.device.recording import Event
 from lfs.device.write_log import WriteLog, read_size_bytes
@@ -125,13 +126,11 @@ def serving(service: Service, report: Report, stop: Callable[[], None]) -> Itera
 
 def _opened(service: Service) -> FileDevice:
     return FileDevice(
-        service.target, service.read_only, wait_seconds=LOCK_WAIT_SECONDS, on_wait=tell_of_waiting
+        service.target,
+        service.read_only,
+        wait_seconds=LOCK_WAIT_SECONDS,
+        on_wait=noting("faultdisk"),
     )
-
-
-def tell_of_waiting(line: str) -> None:
-    """Say for whom the command waits."""
-    print(f"faultdisk: {line}", file=sys.stderr, flush=True)
 
 
 def _ignore(event: Event) -> None:
@@ -150,7 +149,7 @@ def _refuse_same_files(service: Service) -> None:
 
 def _same_file(first: str, second: str) -> bool:
     with contextlib.suppress(OSError):
-        return os.path.samefile(first, second)
+        return share_bytes(first, second)
     return os.path.realpath(first) == os.path.realpath(second)
 
 
@@ -176,7 +175,8 @@ def report_file(path: str) -> Iterator[Report]:
         file = Path(path).open("a")  # noqa: SIM115  closed below
     except OSError as error:
         raise UsageError(f"cannot write the report {path}: {error.strerror}") from error
-    with file:
+    # Several may report to one file, but none to an image that is in use.
+    with file, locked_file(path, exclusive=False):
         yield lambda line: _write_line(file, line)
 
 

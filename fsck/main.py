@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lfs.command import entries
+from lfs.command.notes import noting
 from lfs.command.parser import Parser
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def _check(options: argparse.Namespace) -> int:
     from lfs.device.file import FileDevice
 
     opened = FileDevice(
-        options.target, True, wait_seconds=LOCK_WAIT_SECONDS, on_wait=_tell_of_waiting
+        options.target, True, wait_seconds=LOCK_WAIT_SECONDS, on_wait=noting("fsck.lfs")
     )
     with contextlib.closing(opened) as device:
         if not options.force:
@@ -112,10 +113,6 @@ def _print_report(report: Report, verbose: bool) -> None:
             print(f"note: {note}")
         for name, value in report.statistics.items():
             print(f"{name.replace('_', ' ')}: {value}")
-
-
-def _tell_of_waiting(line: str) -> None:
-    print(f"fsck.lfs: {line}", file=sys.stderr, flush=True)
 
 
 def _print_progress(line: str) -> None:

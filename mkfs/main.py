@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lfs.command import entries
+from lfs.command.notes import noting
 from lfs.command.parser import Parser
 from lfs.command.start import Unwinding
 from lfs.device.base import BlockDevice
@@ -204,7 +205,7 @@ def _make_on_existing(options: argparse.Namespace) -> tuple[Superblock, int]:
         path,
         read_only=options.dry_run,
         wait_seconds=LOCK_WAIT_SECONDS,
-        on_wait=None if options.quiet else _tell_of_waiting,
+        on_wait=None if options.quiet else noting("mkfs.lfs"),
     )
     with contextlib.closing(opened) as device:
         found = None if options.force else find_contents(device)
@@ -219,10 +220,6 @@ def _make_on_existing(options: argparse.Namespace) -> tuple[Superblock, int]:
             device.size_bytes = size_bytes
         write_filesystem(device, superblock, options.discard)
     return superblock, size_bytes
-
-
-def _tell_of_waiting(line: str) -> None:
-    print(f"mkfs.lfs: {line}", file=sys.stderr, flush=True)
 
 
 def layout_lines(path: Path, superblock: Superblock, device_bytes: int) -> Iterator[str]:

@@ -103,7 +103,7 @@ ONLY: dict[str, tuple[str, ...]] = {
     # What serves and controls a fault device knows devices and no filesystem.
     **dict.fromkeys(
         ("faultdisk.control", "faultdisk.serving", "faultdisk.nbd.*", "faultdisk.commands"),
-        ("faultdisk.*", "lfs.errors", "lfs.device.*"),
+        ("faultdisk.*", "lfs.command.*", "lfs.errors", "lfs.device.*"),
     ),
 }
 

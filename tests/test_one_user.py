@@ -115,6 +115,19 @@ def test_every_command_respects_a_writer(
     assert image.read_bytes() == before
 
 
+@pytest.mark.parametrize("option", ["--log", "--report"])
+def test_what_is_served_takes_no_log_of_itself(
+    image: Path, loop: Path, tmp_path: Path, option: str, capsys: Capture
+) -> None:
+    before = image.read_bytes()
+    words = ["serve", "-f", "--nbd", str(tmp_path / "socket"), str(loop), option, str(image)]
+    assert faultdisk_main(words) == 1
+    assert capsys.readouterr().err == f"faultdisk: {image} is the target already\n"
+    assert faultdisk_main(["replay", str(image), str(loop)]) == 1
+    assert capsys.readouterr().err == f"faultdisk: {loop} is the log itself\n"
+    assert image.read_bytes() == before
+
+
 @pytest.mark.parametrize("way", ["file", "loop", "other loop"])
 @pytest.mark.parametrize("command", ["mkfs", "read-only mount", "library"])
 @pytest.mark.fuse

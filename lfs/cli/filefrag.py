@@ -6,11 +6,11 @@ import argparse
 import contextlib
 import errno
 import os
-import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from lfs.cli.extents import Extent, read_extents
+from lfs.command.notes import noting
 from lfs.device.file import FileDevice
 from lfs.errors import FilesystemError, FormatError, UsageError
 from lfs.filesystem import Filesystem, Options
@@ -81,17 +81,13 @@ def image_file_maps(image: str, paths: Sequence[str]) -> list[FileMap]:
 
     Raises UsageError, FilesystemError.
     """
-    opened = FileDevice(image, True, wait_seconds=_LOCK_WAIT_SECONDS, on_wait=_tell_of_waiting)
+    opened = FileDevice(image, True, wait_seconds=_LOCK_WAIT_SECONDS, on_wait=noting("lfs"))
     with contextlib.closing(opened) as device:
         try:
             filesystem = Filesystem.mount(device, 0, Options(read_only=True, atime="noatime"))
             return [_image_file_map(filesystem, path) for path in paths]
         except FormatError as error:
             raise UsageError(f"{image}: {error}") from error
-
-
-def _tell_of_waiting(line: str) -> None:
-    print(f"lfs: {line}", file=sys.stderr, flush=True)
 
 
 def _image_file_map(filesystem: Filesystem, path: str) -> FileMap:

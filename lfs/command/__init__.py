@@ -2,5 +2,6 @@
 
 ``start`` is what runs around a command, from its first moment to its exit code;
 ``entries`` has the functions that the installed programs call; ``parser`` reads
-command lines.  Everything here is below the rest of the project.
+command lines, and ``notes`` are said beside results.  Everything here is below the rest
+of the project.
 """

@@ -30,6 +30,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lfs.device.base import BlockDevice, Buffer
+from lfs.device.descriptors import open_above_standard
 from lfs.device.file_limit import file_limit_bytes
 from lfs.device.holes import HoleFiller
 from lfs.device.identity import places_of
@@ -244,6 +245,9 @@ def _open_locked(path: Path, read_only: bool) -> tuple[int, ImageLock]:
     descriptor = _open(path, read_only)
     try:
         return descriptor, ImageLock(descriptor, path, not read_only)
+    except OSError as error:
+        os.close(descriptor)
+        raise UsageError(f"cannot open {path}: {error.strerror}") from error
     except BaseException:
         os.close(descriptor)
         raise
@@ -262,7 +266,7 @@ def _open(path: Path, read_only: bool, shown: Path | None = None) -> int:
         if stat.S_ISBLK(mode) and not read_only:
             # Without O_CREAT this claims the disk: the kernel refuses it while it is mounted.
             flags |= os.O_EXCL
-        return os.open(path, flags | os.O_CLOEXEC)
+        return open_above_standard(path, flags)
     except OSError as error:
         if error.errno == errno.EBUSY:
             status = path.stat()

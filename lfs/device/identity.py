@@ -82,6 +82,12 @@ def places_of(status: os.stat_result, path: str) -> list[Place]:
     return list(_disk_places(status.st_rdev, 0, END, True, lambda _: True))
 
 
+def share_bytes(first: str, second: str) -> bool:
+    """Tell whether two paths lead to any bytes in common; raises OSError."""
+    places = [places_of(os.stat(path), path) for path in (first, second)]
+    return any(a.overlaps(b) for a in places[0] for b in places[1])
+
+
 def loops_over(places: list[Place]) -> Iterator[Place]:
     """Yield the loop devices that lie in ``places`` but are not among them."""
     own = {whole_disk(place.device) for place in places if place.is_disk}

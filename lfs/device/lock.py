@@ -30,6 +30,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
+from lfs.device.descriptors import copy_above_standard, open_above_standard
 from lfs.device.holders import (
     LockedRange,
     describe_device,
@@ -236,7 +237,8 @@ def locked_file(
 ) -> Iterator[None]:
     """Hold the lock on a file that is no image but wants one; raises UsageError."""
     try:
-        descriptor = os.open(path, (os.O_RDWR if exclusive else os.O_RDONLY) | _OPEN_FLAGS)
+        flags = (os.O_RDWR if exclusive else os.O_RDONLY) | _OPEN_FLAGS
+        descriptor = open_above_standard(path, flags)
     except OSError as error:
         raise UsageError(f"cannot open {path}: {error.strerror}") from error
     try:
@@ -269,11 +271,11 @@ def _opened(place: Place, descriptor: int, for_writing: bool) -> int | None:
             status = os.stat(place.path)
             if place.is_of(status) and not os.path.samestat(status, own):
                 flags = (os.O_RDWR if for_writing else os.O_RDONLY) | _OPEN_FLAGS
-                opened = os.open(place.path, flags)
+                opened = open_above_standard(place.path, flags)
                 if place.is_of(os.fstat(opened)):
                     return opened
                 os.close(opened)
-    return os.dup(descriptor) if is_own else None
+    return copy_above_standard(descriptor) if is_own else None
 
 
 def _is_claimed(device: Place, places: list[Place]) -> bool:

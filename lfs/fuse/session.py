@@ -22,7 +22,6 @@ import errno
 import logging
 import os
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from time import time_ns
@@ -30,6 +29,7 @@ from time import time_ns
 import pyfuse3
 import trio
 
+from lfs.command.notes import noting
 from lfs.device.base import BlockDevice
 from lfs.device.file import FileDevice
 from lfs.device.file_limit import lift_file_limit
@@ -91,7 +91,7 @@ def serve(request: MountRequest, ready: Callable[[], None]) -> signal.Signals | 
             request.target,
             options.read_only,
             wait_seconds=LOCK_WAIT_SECONDS,
-            on_wait=_tell_of_waiting,
+            on_wait=noting("mount.lfs"),
         )
         with contextlib.closing(image):
             if options.fault.plan:
@@ -105,10 +105,6 @@ def serve(request: MountRequest, ready: Callable[[], None]) -> signal.Signals | 
         raise MountError(str(error)) from error
     except FormatError as error:
         raise MountError(f"{request.target}: {error}") from error
-
-
-def _tell_of_waiting(line: str) -> None:
-    print(f"mount.lfs: {line}", file=sys.stderr, flush=True)
 
 
 def _serve_device(

@@ -21,6 +21,7 @@ from typing import NoReturn
 
 from lfs.cli.target import mounted_target
 from lfs.command import entries
+from lfs.command.notes import noting
 from lfs.command.parser import Parser
 from lfs.device.base import BlockDevice
 from lfs.device.file import FileDevice
@@ -101,7 +102,7 @@ def _unmount_and_wait(directory: str, wait_seconds: float) -> None:
             f"{directory} is unmounted; its daemon had died, the next mount recovers", 2
         )
     try:
-        image = FileDevice(target, True, wait_seconds=wait_seconds, on_wait=_tell_of_waiting)
+        image = FileDevice(target, True, wait_seconds=wait_seconds, on_wait=noting("umount.lfs"))
         with contextlib.closing(image) as device:
             clean = mount.read_only or is_clean(device)
     except (UsageError, FormatError, DamageError) as error:
@@ -112,10 +113,6 @@ def _unmount_and_wait(directory: str, wait_seconds: float) -> None:
             f" the next mount recovers; {where_to_look()}",
             2,
         )
-
-
-def _tell_of_waiting(line: str) -> None:
-    print(f"umount.lfs: {line}", file=sys.stderr, flush=True)
 
 
 def _target(mount: Mount) -> str | None:

@@ -127,6 +127,9 @@ def test_faultdisk_serve_writes_over_nothing(
     )
     with locked_file(log):
         assert f"{log} is in use by " in refused(capsys, *_nbd(tmp_path, image, "--log", log))
+    with locked_file(notes):
+        line = refused(capsys, *_nbd(tmp_path, image, "--report", notes))
+        assert f"{notes} is in use by " in line
     assert notes.read_text() == "precious"
     assert log.read_bytes() == before
 

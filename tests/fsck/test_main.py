@@ -7,7 +7,7 @@ import fcntl
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -166,8 +166,12 @@ def test_main_directory_is_8(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 def test_main_lock_that_the_system_refuses_is_8(
     image: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: object) -> None:
-        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+    whole: Callable[..., object] = fcntl.fcntl
+
+    def refuse(descriptor: int, command: int, *arguments: bytes) -> object:
+        if command == fcntl.F_OFD_SETLK:
+            raise OSError(errno.ENOMEM, "Cannot allocate memory")
+        return whole(descriptor, command, *arguments)
 
     monkeypatch.setattr(fcntl, "fcntl", refuse)
     line = f"fsck.lfs: cannot lock {image}: Cannot allocate memory\n"

@@ -11,7 +11,7 @@ import pytest
 
 from lfs.device.file import FileDevice
 from lfs.errors import UsageError
-from lfs.fuse.mountpoint import find_mount
+from lfs.fuse.mountpoint import find_mount, unmount
 from tests.fuse.conftest import Mounter
 from tests.fuse.mounting import WAIT_SECONDS, MountedImage, command, environment, run, wait_until
 
@@ -66,23 +66,32 @@ def test_unmount_says_who_keeps_the_image(image: Path, mount: Mounter) -> None:
 
 
 def test_mount_says_at_once_for_whom_it_waits(image: Path, mount: Mounter, tmp_path: Path) -> None:
-    mounted = mount(image)
-    (tmp_path / "again").mkdir()
-    with namespace() as keeper:
-        run("lfs.fuse.unmount", mounted.path)
-        with subprocess.Popen(
-            command("lfs.fuse.mount", image, tmp_path / "again"),
-            env=environment(),
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as waiting:
-            assert waiting.stderr is not None
-            line = waiting.stderr.readline()
-            assert line.startswith(f"mount.lfs: {image} is in use by process ")
-            assert line.endswith(f", {_kept(mounted, keeper)}: waiting for up to 10 seconds\n")
-            assert waiting.poll() is None
-            keeper.kill()
+    mounted, again = mount(image), tmp_path / "again"
+    again.mkdir()
+    words = command("lfs.fuse.mount", image, again)
+    with (
+        namespace() as keeper,
+        unmounted_at_last(again),
+    ):
+        assert run("lfs.fuse.unmount", mounted.path).returncode == 2
+        waiting = subprocess.Popen(words, env=environment(), stderr=subprocess.PIPE, text=True)
+        assert waiting.stderr is not None
+        line = waiting.stderr.readline()
+        assert line.startswith(f"mount.lfs: {image} is in use by process {mounted.process.pid} ")
+        assert line.endswith(f", {_kept(mounted, keeper)}: waiting for up to 10 seconds\n")
+        assert waiting.poll() is None
+        keeper.kill()
+        with waiting.stderr:
             assert "in use" not in waiting.stderr.read()
-            assert waiting.wait(WAIT_SECONDS) == 0
-    assert run("lfs.fuse.unmount", tmp_path / "again").returncode == 0
+        assert waiting.wait(WAIT_SECONDS) == 0
+        assert run("lfs.fuse.unmount", again).returncode == 0
     assert mounted.process.wait(WAIT_SECONDS) == 0
+
+
+@contextmanager
+def unmounted_at_last(place: Path) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        if find_mount(str(place)) is not None:
+            unmount(str(place), lazily=True)

@@ -1,0 +1,15 @@
+"""Lines for people on standard error that are neither results nor errors."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+
+def noting(command: str) -> Callable[[str], None]:
+    """Return a function that says a line at once, in the name of ``command``."""
+
+    def say(line: str) -> None:
+        print(f"{command}: {line}", file=sys.stderr, flush=True)
+
+    return say
