@@ -86,6 +86,12 @@ class _Check:
         log = read_log(self.image, checkpoint, runs, self.extents, report)
         report.log_commits = log.commit_count
         report.is_clean_unmount = checkpoint.clean and not log.writes
+        if not report.is_clean_unmount:
+            report.mend(
+                f"not unmounted cleanly: {log.commit_count} commits wait in the log after "
+                f"checkpoint {checkpoint.number}",
+                "replays them" if log.commit_count else "goes on from there",
+            )
         report.progress("inodes, names and data")
         is_whole = self._check_items(log, data)
         report.progress("blocks and summaries")

@@ -1,7 +1,8 @@
 """The command fsck.lfs.
 
-Exit codes are those of fsck(8): 0 clean, 4 problems found and left as they are,
-8 no check was possible, 16 wrong usage, 32 cancelled, 128 a library is missing.
+Exit codes are those of fsck(8): 0 clean, or nothing but what the next writable mount
+makes good by itself (a line each), 4 problems found and left as they are, 8 no check was
+possible, 16 wrong usage, 32 cancelled, 128 a library is missing.
 Nothing on the target is ever changed.
 """
 
@@ -50,7 +51,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="fsck.lfs",
         description="Check an lfs filesystem; nothing is changed.",
-        epilog="Exit codes: 0 clean, 4 problems found, 8 no check was possible, 16 wrong usage, "
+        epilog="Exit codes: 0 clean, or nothing but what the next writable mount makes good by "
+        "itself (which is printed), 4 problems found, 8 no check was possible, 16 wrong usage, "
         "32 cancelled, 128 a library is missing.",
     )
     option = parser.add_argument
@@ -92,22 +94,32 @@ def _check(options: argparse.Namespace) -> int:
         if not options.force:
             marks = check_marks(device)
             if marks.is_clean and marks.is_clean_unmount:
-                print(f"{options.target}: clean, {_contents(marks)}")
+                _print_report(marks, options)
                 return EXIT_CLEAN
         talkative = options.verbose and not options.unattended
         report = check_device(device, _print_progress if talkative else None)
-    if not options.unattended:
-        _print_report(report, options.verbose)
-    print(f"{options.target}: {_verdict(report.problem_count)}, {_contents(report)}")
+    _print_report(report, options)
     return EXIT_CLEAN if report.is_clean else EXIT_PROBLEMS
 
 
-def _print_report(report: Report, verbose: bool) -> None:
+def _print_report(report: Report, options: argparse.Namespace) -> None:
+    """Print what was found, unattended in one line."""
+    lines = [f"{options.target}: {_verdict(report.problem_count)}, {_contents(report)}"]
+    if options.unattended:
+        lines += report.mendable
+    else:
+        _print_findings(report, options.verbose)
+    print("; ".join(lines))
+
+
+def _print_findings(report: Report, verbose: bool) -> None:
     for problem in report.problems:
         print(problem)
     hidden_count = report.problem_count - len(report.problems)
     if hidden_count:
         print(f"and {hidden_count} more problems")
+    for line in report.mendable:
+        print(line)
     if verbose:
         for note in report.notes:
             print(f"note: {note}")

@@ -2,7 +2,9 @@
 
 A problem is a rule of FORMAT.md that does not hold.  Its code is stable, so
 that programs and tests can tell problems apart; its message is one line with
-what was expected and what was found.  A note is worth knowing and no problem.
+what was expected and what was found.  What is not as it should be, but is made good
+by the next writable mount by itself, is no problem; it is always shown.  A note is
+worth knowing and neither.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ class Report:
     """The result of a check.
 
     ``problems`` holds at most ``PROBLEMS_MAX`` of the ``problem_count`` found;
+    ``mendable`` has a line for each thing that a mount makes good;
     ``statistics`` maps names to counts; ``log_commits`` is the number of
     complete commits after the checkpoint; ``is_clean_unmount`` tells that the
     checkpoint was written at unmount and nothing was logged after it.
@@ -43,6 +46,7 @@ class Report:
     progress: Callable[[str], None] = _ignore
     problems: list[Problem] = field(default_factory=list)
     problem_count: int = 0
+    mendable: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     statistics: dict[str, int] = field(default_factory=dict)
     log_commits: int = 0
@@ -60,6 +64,10 @@ class Report:
         self.problem_count += 1
         if self.problem_count <= PROBLEMS_MAX:
             self.problems.append(Problem(code, message, address, ino))
+
+    def mend(self, text: str, what: str) -> None:
+        """Record what the next writable mount makes good: it ``what``."""
+        self.mendable.append(f"{text}; the next writable mount {what}")
 
     def note(self, text: str) -> None:
         """Record something worth knowing that is no problem."""

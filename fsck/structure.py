@@ -16,16 +16,18 @@ from fsck.space import Extents, Owner
 from lfs.device.base import BlockDevice
 from lfs.errors import DamageError, DeviceError, FormatError
 from lfs.ondisk import (
+    CHECKPOINT_MAGIC,
     CHECKPOINT_REGION_BYTES,
     CHECKPOINT_REGION_COUNT,
     COMPATIBLE_KNOWN,
     FORMAT_VERSION,
+    HEAD_AREA_BYTES,
     INCOMPATIBLE_KNOWN,
     READ_ONLY_COMPATIBLE_KNOWN,
     SEGMENT_CLEAN,
     SEGMENT_CONTINUED,
     SEGMENT_RUN,
-    SUPERBLOCK_BYTES,
+    SUPERBLOCK_ALIGN_BYTES,
     SUPERBLOCK_OFFSET_BYTES,
     Checkpoint,
     Superblock,
@@ -51,33 +53,52 @@ def read_superblock(device: BlockDevice, report: Report) -> Superblock:
     Raises FormatError when ``device`` holds no lfs filesystem that can be
     checked: no superblock, an unknown version or feature, a truncated device.
     """
-    backup_offset_bytes = backup_superblock_offset_bytes(device.size_bytes)
-    if backup_offset_bytes <= SUPERBLOCK_OFFSET_BYTES:
+    end_offset_bytes = backup_superblock_offset_bytes(device.size_bytes)
+    if end_offset_bytes <= SUPERBLOCK_OFFSET_BYTES:
         raise FormatError(f"not an lfs filesystem: only {device.size_bytes} bytes")
-    copies: list[Superblock] = []
-    failures: list[tuple[str, str]] = []
-    places = (("primary", SUPERBLOCK_OFFSET_BYTES), ("copy", backup_offset_bytes))
-    for name, offset_bytes in places:
-        try:
-            raw = device.read(offset_bytes, SUPERBLOCK_BYTES)
-            copies.append(Superblock.unpack(raw, offset_bytes))
-        except (DamageError, DeviceError) as error:
-            failures.append((name, str(error.strerror)))
+    primary, failure = _superblock_at(device, SUPERBLOCK_OFFSET_BYTES)
+    copy_offset_bytes = primary.copy_offset_bytes if primary else end_offset_bytes
+    copy, copy_failure = _superblock_at(device, copy_offset_bytes)
+    copies = [each for each in (primary, copy) if each is not None]
     if not copies:
-        raise FormatError(f"not an lfs filesystem: {failures[0][1]}")
+        raise FormatError(_nothing_found(device, failure))
     chosen = max(copies, key=lambda copy: copy.generation)
     _require_usable(chosen, device)
-    for name, failure in failures:
-        report.add(f"superblock-{name}", f"superblock {name} does not hold: {failure}")
-    if not failures:
-        _compare_copies(copies[0], copies[1], report)
-    if chosen.end_block * chosen.block_bytes > backup_offset_bytes:
-        report.add(
-            "superblock-geometry",
-            f"segments end at byte {chosen.end_block * chosen.block_bytes}, "
-            f"expected at most {backup_offset_bytes}, where the superblock's copy is",
-        )
+    for place, why in ((SUPERBLOCK_OFFSET_BYTES, failure), (copy_offset_bytes, copy_failure)):
+        if why:
+            report.mend(f"a superblock is lost, at byte {place} ({why})", "writes it again")
+    if primary is not None and copy is not None:
+        _compare_copies(primary, copy, report)
     return chosen
+
+
+def _superblock_at(device: BlockDevice, offset_bytes: int) -> tuple[Superblock | None, str]:
+    """Return the superblock at a place, or None and why there is none."""
+    if offset_bytes + SUPERBLOCK_ALIGN_BYTES > device.size_bytes:
+        return None, f"byte {offset_bytes} is outside the device"
+    try:
+        return Superblock.unpack(
+            device.read(offset_bytes, SUPERBLOCK_ALIGN_BYTES), offset_bytes
+        ), ""
+    except (DamageError, DeviceError) as error:
+        return None, str(error.strerror)
+
+
+def _nothing_found(device: BlockDevice, failure: str) -> str:
+    """Return what a device without a superblock is called, and what may help."""
+    for number in range(CHECKPOINT_REGION_COUNT):
+        offset_bytes = HEAD_AREA_BYTES + number * CHECKPOINT_REGION_BYTES
+        try:
+            raw = device.read(offset_bytes, SUPERBLOCK_ALIGN_BYTES)
+        except DeviceError:
+            continue
+        if raw.startswith(CHECKPOINT_MAGIC):
+            return (
+                f"both superblocks of an lfs filesystem are lost ({failure}): if the image or "
+                "disk has grown, make it as long as it was (truncate -s), for a copy is at its "
+                "old end"
+            )
+    return f"not an lfs filesystem: {failure}"
 
 
 def _require_usable(superblock: Superblock, device: BlockDevice) -> None:
@@ -90,8 +111,8 @@ def _require_usable(superblock: Superblock, device: BlockDevice) -> None:
     unknown = superblock.incompatible & ~INCOMPATIBLE_KNOWN
     if unknown:
         raise FormatError(f"unknown incompatible features {unknown:#x}: use a newer fsck.lfs")
-    needed_bytes = superblock.device_blocks * superblock.block_bytes
-    if device.size_bytes < needed_bytes:
+    if device.size_bytes < superblock.end_block * superblock.block_bytes:
+        needed_bytes = superblock.device_blocks * superblock.block_bytes
         raise FormatError(
             f"truncated: the filesystem was made for {needed_bytes} bytes, "
             f"the device has {device.size_bytes}"
@@ -100,9 +121,10 @@ def _require_usable(superblock: Superblock, device: BlockDevice) -> None:
 
 def _compare_copies(primary: Superblock, copy: Superblock, report: Report) -> None:
     if primary.generation != copy.generation:
-        report.note(
-            f"superblock generations differ: primary {primary.generation}, "
-            f"copy {copy.generation}; the higher one counts"
+        report.mend(
+            f"the superblocks have generations {primary.generation} (primary) and "
+            f"{copy.generation} (copy), of which the higher one counts",
+            "makes both the same",
         )
     elif primary.at(copy.offset_bytes) != copy:
         report.add(
@@ -146,7 +168,11 @@ def read_checkpoint(image: Image, report: Report) -> Checkpoint | None:
         report.add("checkpoint-none", f"no valid checkpoint: {'; '.join(failures)}")
         return None
     for failure in failures:
-        report.note(f"{failure} (torn by a crash, or never used); the other region counts")
+        report.mend(
+            f"{failure}: torn by a crash or damaged; checkpoint {valid[0].number} in the other "
+            "region counts",
+            "writes it again",
+        )
     return max(valid, key=lambda checkpoint: checkpoint.number)
 
 

@@ -27,6 +27,7 @@ from lfs.ondisk import (
     CHECKPOINT_REGION_COUNT,
     NO_BLOCK,
     SUMMARY_CHECKPOINT,
+    SUPERBLOCK_ALIGN_BYTES,
     Checkpoint,
     Entry,
     Pointer,
@@ -254,8 +255,9 @@ class Checkpointer:
             usage_pages=tuple(volume.usage_pages),
         )
         raw = record.pack(volume.filesystem_id, offset_bytes)
-        align = max(volume.device.align_bytes, 512)
-        return offset_bytes, raw.ljust(-(-len(raw) // align) * align, b"\0")
+        # Whole sectors, also where they are large.
+        length = -(-len(raw) // SUPERBLOCK_ALIGN_BYTES) * SUPERBLOCK_ALIGN_BYTES
+        return offset_bytes, raw.ljust(length, b"\0")
 
     def _write_in_place(self, offset_bytes: int, raw: bytes) -> None:
         """Write a region, several times if need be; the volume fails if none succeeds."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 from lfs.device.base import BlockDevice
 from lfs.filesystem import Filesystem
 from lfs.inodes import S_IFDIR
-from lfs.ondisk import Superblock, backup_superblock_offset_bytes
+from lfs.ondisk import Superblock
 from lfs.volume import Options, Volume
 
 
@@ -31,7 +31,7 @@ def format_device(
     Raises DeviceError.
     """
     primary_offset = superblock.offset_bytes
-    backup_offset = backup_superblock_offset_bytes(device.size_bytes)
+    backup_offset = superblock.copy_offset_bytes
     for offset in (primary_offset, backup_offset):
         device.write(offset, [bytes(4096)])
     device.flush()

@@ -32,10 +32,11 @@ from lfs.inodes import InodeTable
 from lfs.maintenance import Maintenance
 from lfs.moving import Mover
 from lfs.namespace import Namespace
-from lfs.ondisk import GENERATION_MAX, Checkpoint, Superblock
+from lfs.ondisk import CHECKPOINT_REGION_COUNT, GENERATION_MAX, Checkpoint, Superblock
 from lfs.recovery import Recovery, read_checkpoints, read_superblock, require_writable
 from lfs.removal import Removal
 from lfs.space import SpaceRules
+from lfs.superblocks import renew_superblocks, tell_of_lost
 from lfs.volume import Options, Volume
 from lfs.write_out import WriteOut
 
@@ -136,6 +137,9 @@ class Mounted:
         if not checkpoints:
             raise FormatError("both checkpoint regions are damaged")
         filesystem, recovery = cls._recovered(device, superblock, options, report, checkpoints)
+        if len(checkpoints) < CHECKPOINT_REGION_COUNT:
+            report("a checkpoint region is lost: a writable mount writes it again")
+            recovery.needs_checkpoint = True
         if nonce is None:
             nonce = _nonce(superblock, checkpoints[0], now_ns)
         filesystem._volume.generation = nonce & GENERATION_MAX
@@ -178,6 +182,8 @@ class Mounted:
             volume.report(f"recovered {recovery.commit_count} commits from the log")
         self._checkpointer.last_clean = recovery.was_clean
         self._needs_checkpoint = recovery.needs_checkpoint
+        if volume.read_only:
+            tell_of_lost(volume.device, volume.report)
         try:
             self._inodes.cuts.load()
         except FilesystemError as error:
@@ -194,6 +200,8 @@ class Mounted:
         self._checkpointer.elapsed_ns = volume.elapsed.ns
         # What the log says may still be in the device's cache only.
         volume.flush(volume.log.flushed_sequence)
+        superblock = renew_superblocks(volume.device, volume.superblock, volume.report)
+        self.superblock = volume.superblock = superblock
         try:
             if self._needs_checkpoint:
                 self._checkpointer.checkpoint(now_ns)

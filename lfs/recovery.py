@@ -29,26 +29,22 @@ from lfs.errors import DamageError, FilesystemError, FormatError, LogDamageError
 from lfs.ondisk import (
     BLOCK_DATA,
     CHECKPOINT_REGION_BYTES,
-    FORMAT_VERSION,
-    INCOMPATIBLE_KNOWN,
     INO_MAX,
     KIND_INODE,
     KIND_WINDOW,
     NO_BLOCK,
-    READ_ONLY_COMPATIBLE_KNOWN,
     SEQUENCE_MAX,
     SUMMARY_COMMIT,
-    SUPERBLOCK_BYTES,
-    SUPERBLOCK_OFFSET_BYTES,
     Checkpoint,
     Summary,
     Superblock,
     UsagePage,
-    backup_superblock_offset_bytes,
     unpack_key,
     unpack_usage_page,
 )
 from lfs.segments.writer import Head
+from lfs.superblocks import read_superblock as read_superblock
+from lfs.superblocks import require_writable as require_writable
 from lfs.volume import Volume
 from lfs.window import Window, window_key
 
@@ -56,46 +52,6 @@ from lfs.window import Window, window_key
 _DAMAGE_SCAN = 4096
 _CLEAN_SCAN = 256
 _OPEN_RUNS_MAX = 16
-
-
-def read_superblock(device: BlockDevice) -> Superblock:
-    """Return the superblock of ``device``, from its copy if need be.
-
-    Raises FormatError when it has no lfs filesystem, one of a newer format or
-    with unknown incompatible features, or one that the device is too small for.
-    """
-    backup = backup_superblock_offset_bytes(device.size_bytes)
-    found: list[Superblock] = []
-    for offset in (SUPERBLOCK_OFFSET_BYTES, backup):
-        if offset < 0 or offset + SUPERBLOCK_BYTES > device.size_bytes:
-            continue
-        align = device.align_bytes
-        length = -(-SUPERBLOCK_BYTES // align) * align
-        try:
-            found.append(Superblock.unpack(device.read(offset, length), offset))
-        except (DamageError, FilesystemError):
-            continue
-    if not found:
-        raise FormatError("not an lfs filesystem (no valid superblock)")
-    superblock = max(found, key=lambda candidate: candidate.generation)
-    unknown = superblock.incompatible & ~INCOMPATIBLE_KNOWN
-    if superblock.format_version < FORMAT_VERSION:
-        raise FormatError(
-            f"made by an older version of lfs (format {superblock.format_version}, "
-            f"this one knows {FORMAT_VERSION} only): copy its files with that version"
-        )
-    if superblock.format_version > FORMAT_VERSION or unknown:
-        raise FormatError(
-            f"made by a newer version of lfs (format {superblock.format_version}, "
-            f"unknown incompatible features {unknown:#x})"
-        )
-    needed_bytes = superblock.device_blocks * superblock.block_bytes
-    if device.size_bytes < superblock.end_block * superblock.block_bytes:
-        raise FormatError(
-            f"truncated: the filesystem needs {needed_bytes} bytes, "
-            f"the device has {device.size_bytes}"
-        )
-    return superblock
 
 
 def read_checkpoints(device: BlockDevice, superblock: Superblock) -> list[Checkpoint]:
@@ -430,9 +386,3 @@ def _flush_known_by(chain: list[Summary]) -> int:
     flushed = max((summary.flushed_sequence for summary in chain), default=0)
     known = (index for index, one in enumerate(chain, 1) if one.flushed_sequence == flushed)
     return next(known, 0)
-
-
-def require_writable(superblock: Superblock, read_only: bool) -> None:
-    """Raise FormatError when features allow only a read-only mount."""
-    if superblock.read_only_compatible & ~READ_ONLY_COMPATIBLE_KNOWN and not read_only:
-        raise FormatError("has features of a newer version that allow only a read-only mount")

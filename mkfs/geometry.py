@@ -151,4 +151,5 @@ def plan(
         created_ns=created_ns,
         hash_seed=hash_seed,
         filesystem_id=filesystem_id,
+        copy_offset_bytes=backup_superblock_offset_bytes(device_bytes),
     )

@@ -212,6 +212,11 @@ def _make_on_existing(options: argparse.Namespace) -> tuple[Superblock, int]:
         if found is not None:
             raise UsageError(f"{path} holds {found}: use -f to overwrite it")
         size_bytes = final_size_bytes(device, options.size_bytes, options.force)
+        if options.block_bytes < device.sector_bytes:
+            raise UsageError(
+                f"{path} has sectors of {format_size(device.sector_bytes)}: blocks must not be "
+                f"smaller (-b {device.sector_bytes})"
+            )
         superblock = _plan(options, size_bytes)
         if options.dry_run:
             return superblock, size_bytes

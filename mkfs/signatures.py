@@ -18,7 +18,6 @@ from lfs.device.file import FileDevice
 from lfs.errors import DamageError
 from lfs.ondisk import (
     SUPERBLOCK_ALIGN_BYTES,
-    SUPERBLOCK_BYTES,
     SUPERBLOCK_MAGIC,
     SUPERBLOCK_OFFSET_BYTES,
     Superblock,
@@ -138,9 +137,9 @@ def _find_lfs(device: BlockDevice) -> str | None:
         SUPERBLOCK_OFFSET_BYTES,
         backup_superblock_offset_bytes(device.size_bytes),
     ):
-        if not SUPERBLOCK_ALIGN_BYTES <= offset_bytes <= device.size_bytes - SUPERBLOCK_BYTES:
+        if not SUPERBLOCK_ALIGN_BYTES <= offset_bytes <= device.size_bytes - SUPERBLOCK_ALIGN_BYTES:
             continue
-        raw = device.read(offset_bytes, SUPERBLOCK_BYTES)
+        raw = device.read(offset_bytes, SUPERBLOCK_ALIGN_BYTES)
         if not raw.startswith(SUPERBLOCK_MAGIC):
             continue
         try:

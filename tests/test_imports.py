@@ -47,6 +47,7 @@ LAYERS: list[tuple[str, tuple[str, ...]]] = [
             "lfs.commit",
             "lfs.checkpoint",
             "lfs.recovery",
+            "lfs.superblocks",
             "lfs.moving",
             "lfs.removal",
             "lfs.cleaner",

@@ -206,7 +206,7 @@ def _agrees(found: dict[bytes, FileState | None], state: TreeState) -> bool:
 
 
 WRITE_COUNT = 54
-READ_COUNT = 125
+READ_COUNT = 127
 FLUSH_COUNT = 24
 ONE_WRITE = [
     f"seed {number}; {lie} on write nth {number}"

@@ -43,6 +43,7 @@ SUPERBLOCK = Superblock(
     created_ns=-1,
     hash_seed=bytes(range(16, 32)),
     filesystem_id=bytes(range(32, 40)),
+    copy_offset_bytes=4095 * 4096,
 )
 CHECKPOINT = Checkpoint(
     number=7,

@@ -37,6 +37,7 @@ def superblock(
         created_ns=0,
         hash_seed=bytes(16),
         filesystem_id=bytes(range(8)),
+        copy_offset_bytes=end_bytes,
     )
 
 

@@ -24,6 +24,8 @@ class BlockDevice(ABC):
     size_bytes: int
     align_bytes: int = 512
     read_only: bool = False
+    sector_bytes: int = 512
+    """The least that the disk below writes as a whole: a power cut may tear that."""
 
     @abstractmethod
     def read(self, offset_bytes: int, length_bytes: int) -> bytes:

@@ -42,6 +42,7 @@ from lfs.sizes import format_size
 _BUFFERS_MAX = os.sysconf("SC_IOV_MAX")
 _BLKDISCARD = 0x1277
 _BLKROGET = 0x125E
+_BLKSSZGET = 0x1268
 _FALLOC_FL_KEEP_SIZE = 1
 _FALLOC_FL_PUNCH_HOLE = 2
 _OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -90,6 +91,8 @@ class FileDevice(BlockDevice):
         size_bytes = os.lseek(self._descriptor, 0, os.SEEK_END)
         self.size_bytes = size_bytes - size_bytes % self.align_bytes
         self.is_block_device = stat.S_ISBLK(os.fstat(self._descriptor).st_mode)
+        if self.is_block_device:
+            self.sector_bytes = _number_of(self._descriptor, _BLKSSZGET)
         self._holes = None if self.is_block_device else HoleFiller(self.size_bytes)
         self._writeback = Writeback(self._descriptor)
 
@@ -282,6 +285,13 @@ def _refuse_beyond_limit(shown: Path, size_bytes: int) -> None:
             f"{shown} has {format_size(size_bytes)}, but this process may write files of"
             f" {format_size(limit_bytes)} only: raise the limit (ulimit -f)"
         )
+
+
+def _number_of(descriptor: int, request: int) -> int:
+    """Return the number that an ioctl of a block device answers; raises OSError."""
+    answer = bytearray(struct.calcsize("i"))
+    fcntl.ioctl(descriptor, request, answer)
+    return int(struct.unpack("i", answer)[0])
 
 
 def _rest(buffers: Sequence[Buffer], written: int) -> list[Buffer]:

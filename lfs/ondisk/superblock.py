@@ -34,9 +34,9 @@ READ_ONLY_COMPATIBLE_KNOWN = 0
 INCOMPATIBLE_KNOWN = 0
 
 SUPERBLOCK_MAGIC = b"lfs-disk"
-_SUPERBLOCK = struct.Struct("<8sIIQQ16s64sQQQIIQQQQQIIq16s8s")
+_SUPERBLOCK = struct.Struct("<8sIIQQ16s64sQQQIIQQQQQIIq16s8sQ")
 _SUPERBLOCK_CHECKSUM_OFFSET = 8
-assert _SUPERBLOCK.size == 224
+assert _SUPERBLOCK.size == 232
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,8 @@ class Superblock:
     hash_seed: bytes
     filesystem_id: bytes
     """Random bytes that mark every structure of this filesystem and of no earlier one here."""
+    copy_offset_bytes: int
+    """Where the copy at the end of the device is."""
     generation: int = 1
     compatible: int = 0
     read_only_compatible: int = 0
@@ -99,6 +101,7 @@ class Superblock:
             self.created_ns,
             self.hash_seed,
             self.filesystem_id,
+            self.copy_offset_bytes,
         )
         return sealed(bytes(raw), _SUPERBLOCK_CHECKSUM_OFFSET)
 
@@ -141,11 +144,13 @@ class Superblock:
             created_ns=fields[19],
             hash_seed=fields[20],
             filesystem_id=fields[21],
+            copy_offset_bytes=fields[22],
             generation=generation,
             format_version=version,
             offset_bytes=own_offset,
         )
-        block._check_geometry(fields[17])
+        if version == FORMAT_VERSION:
+            block._check_geometry(fields[17])
         return block
 
     def _check_geometry(self, region_bytes: int) -> None:
@@ -157,6 +162,9 @@ class Superblock:
             and 1 <= self.segment_count <= SEGMENT_COUNT_MAX
             and self.reserved_basis_points <= BASIS_POINTS_MAX
             and self.end_block <= self.device_blocks
+            and self.generation < 1 << 63
+            and self.copy_offset_bytes % SUPERBLOCK_ALIGN_BYTES == 0
+            and self.end_block * block_bytes <= self.copy_offset_bytes < 1 << 63
             and self.device_blocks < 1 << 48
             and region_bytes == CHECKPOINT_REGION_BYTES
             and min(self.checkpoint_offset_bytes) >= HEAD_AREA_BYTES

@@ -63,6 +63,7 @@ from lfs.ondisk import (
     xattr_offset,
 )
 from tests.fsck.plans import (
+    BACKUP_OFFSET_BYTES,
     BLOCK_BYTES,
     DEVICE_BLOCKS,
     DIRECTORY_MODE,
@@ -376,6 +377,7 @@ class ImageBuilder:
             created_ns=TIME_NS,
             hash_seed=HASH_SEED,
             filesystem_id=FILESYSTEM_ID,
+            copy_offset_bytes=BACKUP_OFFSET_BYTES,
         )
         return replace(value, **self.superblock_changes)
 

@@ -67,7 +67,7 @@ def test_main_verbose_prints_phases_notes_and_statistics(
     assert exit_code("-f", "-v", "-n", image) == 0
     out = capsys.readouterr().out
     assert "data: 74 of" in out
-    assert "note: checkpoint region 0 was never written" in out
+    assert "checkpoint region 0 was never written" in out
     assert "files: 5" in out
 
 
