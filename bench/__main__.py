@@ -25,6 +25,7 @@ from bench.report import aligned, counter_table, legend, table, verdicts
 from bench.runner import Results, run_rounds, show_on_terminal
 from bench.systems import SYSTEMS, Lfs, SetupError, System
 from bench.workloads import WORKLOADS, Workload
+from lfs.command.start import Unwinding, run
 
 COMMANDS = ("compare", "counters", "size", "profile", "report")
 IMAGE_BYTES = 4 << 30
@@ -295,7 +296,8 @@ def main(words: Sequence[str]) -> int:
     arguments = parser.parse_args(words)
     Lfs.mount_options = getattr(arguments, "options", "")
     try:
-        result: int = arguments.run(parser, arguments)
+        with Unwinding():
+            result: int = arguments.run(parser, arguments)
     except KeyboardInterrupt:
         print("\nstopped; everything is unmounted and removed", file=sys.stderr)
         return 130
@@ -303,4 +305,4 @@ def main(words: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run("bench", lambda: lambda: main(sys.argv[1:]))

@@ -18,7 +18,7 @@ from pathlib import Path
 from lfs.command import entries
 from lfs.command.notes import noting
 from lfs.command.parser import Parser
-from lfs.command.start import Unwinding
+from lfs.command.start import Uninterrupted, Unwinding
 from lfs.device.base import BlockDevice
 from lfs.device.file import FileDevice
 from lfs.device.file_limit import lift_file_limit
@@ -159,16 +159,20 @@ def write_filesystem(device: BlockDevice, superblock: Superblock, discard: bool 
 
     With ``discard`` the blocks are given back to the host or the disk first.
 
-    A crash before the end leaves either nothing that looks like a filesystem or,
-    when it comes at the very start, damaged remains of what was there.
+    Ctrl-C leaves what was there, nothing that looks like a filesystem, or the whole new
+    one.  A crash at the very start may leave damaged remains of what was there instead.
     """
-    wipe_signatures(device)
+    with Uninterrupted():
+        wipe_signatures(device)
     # What was wiped stays: nobody promises that discarded ranges read as zeros.
     end_bytes = device.size_bytes - TAIL_BYTES
     for offset_bytes in range(HEAD_BYTES, end_bytes, _DISCARD_STEP_BYTES) if discard else ():
         device.discard(offset_bytes, min(end_bytes - offset_bytes, _DISCARD_STEP_BYTES))
     # Whoever makes the image is to be able to use it, root or not.
-    format_device(device, superblock, superblock.created_ns, ROOT_MODE, os.getuid(), os.getgid())
+    with Uninterrupted():
+        format_device(
+            device, superblock, superblock.created_ns, ROOT_MODE, os.getuid(), os.getgid()
+        )
 
 
 def _make_new(options: argparse.Namespace) -> tuple[Superblock, int]:

@@ -92,6 +92,18 @@ class Unwinding:
         Unwinding.depth -= 1
 
 
+class Uninterrupted:
+    """While it is entered, SIGINT waits: for the few writes that make something whole."""
+
+    def __enter__(self) -> None:
+        """Let SIGINT wait."""
+        self._before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+
+    def __exit__(self, *_: object) -> None:
+        """Take SIGINT again, and one that has come meanwhile at once."""
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._before)
+
+
 class _Interrupts:
     """What SIGINT does."""
 

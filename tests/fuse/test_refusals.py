@@ -34,7 +34,7 @@ from tests.fuse.conftest import Mounter
 
 Capture = pytest.CaptureFixture[str]
 
-needs_root = pytest.mark.needs("root")
+needs_mount = pytest.mark.needs("mount")
 
 
 def refused(capsys: Capture, *arguments: str | Path) -> tuple[int, str]:
@@ -233,7 +233,7 @@ def test_mount_of_a_damaged_log_is_refused_with_32(
 
 
 @pytest.mark.fuse
-@needs_root
+@needs_mount
 def test_remount_that_the_kernel_refuses_is_told(
     image: Path, mount: Mounter, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -310,7 +310,7 @@ def test_umount_while_the_daemon_goes_on_is_2(
     assert text.startswith(f"{mounted.path} is unmounted, but: {image} is in use by process ")
 
 
-@needs_root
+@needs_mount
 def test_unmount_that_the_kernel_refuses_is_told(tmp_path: Path) -> None:
     with pytest.raises(MountError) as caught:
         mountpoint.unmount(str(tmp_path))

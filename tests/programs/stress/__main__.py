@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 import time
 from pathlib import Path
 
+from lfs.command.start import Unwinding, run
 from tests.programs.stress.run import run_stress
 from tests.programs.stress.worker import StressError
 
@@ -27,7 +27,7 @@ def main() -> int:
     def say(line: str) -> None:
         print(f"{time.monotonic() - start:5.0f} s: {line}", flush=True)
 
-    with tempfile.TemporaryDirectory(prefix="lfs-stress-") as work:
+    with Unwinding(), tempfile.TemporaryDirectory(prefix="lfs-stress-") as work:
         try:
             report = run_stress(Path(work), arguments.minutes * 60, seed, say)
         except StressError as error:
@@ -41,4 +41,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run("stress", lambda: main)

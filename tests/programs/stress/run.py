@@ -197,6 +197,10 @@ def run_stress(work: Path, seconds: float, seed: int, say: Say) -> Report:
     stress = Stress(work, seconds, seed, say)
     try:
         stress.run()
+    except KeyboardInterrupt:
+        with suppress(Exception):
+            stress.close()
+        raise
     except Exception as error:
         # Whatever else goes wrong at the end, the first error is the one to tell.
         with suppress(Exception):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import time
 import traceback
 from multiprocessing.connection import Connection
@@ -29,6 +30,8 @@ class StressError(AssertionError):
 
 def _serve(connection: Connection, place: Path, index: int, worker_count: int, seed: int) -> None:
     """Do what the run asks for, in a process of its own."""
+    # Ctrl-C reaches all of the job: the run hears it, and ends the workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.umask(0o022)
     actor = Actor(place, index, worker_count, seed)
     try:
