@@ -7,14 +7,17 @@ Best effort, for messages: another user's processes may hide.  Everything is rea
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import NamedTuple, TypeVar
 
 from lfs.device.mount_table import Entry, read_table
 
 PROC = Path("/proc")
+COMMAND_SECONDS = 0.5
 _T = TypeVar("_T")
 _OWN_TYPES = ("fuse.lfs", "fuse.faultdisk")
 
@@ -138,13 +141,29 @@ def copies(wanted: Callable[[Entry], bool]) -> Iterator[Copy]:
 
 
 def command_line(pid: int) -> str:
-    """Return the command line of a process on one line; empty when it is gone."""
+    """Return the command line of a process on one line; empty when it is gone.
+
+    It lies in the memory of the process, for which the kernel may have to wait: for ever,
+    where the process waits for a page of a filesystem that waits for this answer.  So a
+    thread asks, and after ``COMMAND_SECONDS`` the short name serves.
+    """
+    answer: SimpleQueue[bytes] = SimpleQueue()
+    asking = threading.Thread(target=lambda: answer.put(_read(pid, "cmdline")), daemon=True)
     try:
-        raw = (PROC / str(pid) / "cmdline").read_bytes()
-    except OSError:
-        return ""
+        asking.start()
+        raw = answer.get(timeout=COMMAND_SECONDS)
+    except (RuntimeError, Empty):
+        raw = _read(pid, "comm")
     text = raw.rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")
     return " ".join(text.split())
+
+
+def _read(pid: int, name: str) -> bytes:
+    """Return what /proc tells of a process; nothing when it is gone."""
+    try:
+        return (PROC / str(pid) / name).read_bytes()
+    except OSError:
+        return b""
 
 
 def _pids() -> list[int]:
