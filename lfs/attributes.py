@@ -79,6 +79,8 @@ class Attributes:
         """Set an attribute; raises EEXIST, ENODATA (by ``flags``), ERANGE, E2BIG, ENOSPC."""
         if not name or len(name) > NAME_BYTES_MAX:
             raise FilesystemError(errno.ERANGE)
+        if b"\0" in name:
+            raise FilesystemError(errno.EINVAL, "an attribute's name has a NUL")
         if len(value) > XATTR_VALUE_BYTES_MAX:
             raise FilesystemError(errno.E2BIG)
         offset, item = self._locate(inode.ino, name)

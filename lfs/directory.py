@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
+from lfs.arguments import check_bytes
 from lfs.collisions import apply, removal
 from lfs.imap import Imap
 from lfs.ondisk import (
@@ -50,7 +51,8 @@ class NameHash:
         self._keyed = hashlib.blake2b(digest_size=8, key=seed)
 
     def __call__(self, name: bytes) -> int:
-        """Return the 64-bit hash of ``name``."""
+        """Return the 64-bit hash of ``name``; raises TypeError unless it is bytes."""
+        check_bytes("name", name)
         state = self._keyed.copy()
         state.update(name)
         return int.from_bytes(state.digest(), "little")

@@ -12,14 +12,24 @@ flush has made durable: ``sync``, or ``begin_commit`` with a device flush and
 from __future__ import annotations
 
 import errno
+import inspect
 from collections.abc import Iterator
+from typing import NoReturn
 
 from lfs import acl
+from lfs.arguments import (
+    OFFSET_MAX,
+    check_bytes,
+    check_changes,
+    check_number,
+    check_owner,
+    check_time,
+)
 from lfs.directory import DirectoryEntry
 from lfs.errors import DamageError, FilesystemError
 from lfs.inodes import S_IFDIR, S_IFLNK, S_IFMT, Inode
 from lfs.mounted import Mounted
-from lfs.ondisk import SYMLINK_BYTES_MAX, TIME_NS_MAX, TIME_NS_MIN
+from lfs.ondisk import ROOT_INO, SYMLINK_BYTES_MAX, TIME_NS_MAX, TIME_NS_MIN
 from lfs.space import Space
 from lfs.turns import Flush, Turn
 from lfs.volume import SECOND_NS, Options
@@ -33,13 +43,38 @@ class Filesystem(Mounted):
     """A mounted filesystem.  Use ``mount``, and ``unmount`` at the end."""
 
     def create_root(self, mode: int, uid: int, gid: int, now_ns: int) -> Inode:
-        """Create the root directory of a filesystem that has no inode yet."""
+        """Create the root directory of a filesystem that has no inode yet; raises EEXIST."""
+        check_owner(mode, uid, gid)
+        check_time(now_ns)
+        if self._volume.next_ino > ROOT_INO:
+            raise FilesystemError(errno.EEXIST, "there is a root directory")
         return self._names.create_root(mode, uid, gid, now_ns)
+
+    def unmount(self, now_ns: int) -> None:
+        """Write a checkpoint marked clean unless nothing changed; then only ``device`` is left.
+
+        Raises DeviceError when that fails; what was committed and flushed stays.  No call
+        is answered afterwards; to unmount again does nothing.
+        """
+        check_time(now_ns)
+        super().unmount(now_ns)
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Let go of the device and write nothing: it holds what a crash would leave."""
+        if not self._volume.read_only:
+            self.device.is_mounted = False
+        for name in _CALLS:
+            setattr(self, name, _refuse)
+        for name in _ENDS:
+            setattr(self, name, _do_nothing)
 
     # ------------------------------------------------------------------------ inodes
 
     def lookup(self, parent_ino: int, name: bytes) -> Inode:
         """Return the inode called ``name``; raises ENOENT, ENOTDIR, ENAMETOOLONG, ESTALE."""
+        if type(name) is not bytes:
+            check_bytes("name", name)
         self._inodes.trim()
         return self._names.lookup(parent_ino, name)
 
@@ -67,6 +102,7 @@ class Filesystem(Mounted):
         that the format can't hold becomes the nearest that it can.
         """
         self._begin(now_ns)
+        check_changes(mode, uid, gid, size, atime_ns, mtime_ns)
         inode = self._inodes.get(ino)
         change = None if mode is None else self._access.mode_change(inode, mode)
         if size is not None:
@@ -95,9 +131,10 @@ class Filesystem(Mounted):
         return inode
 
     def release(self, ino: int) -> None:
-        """Count one user of ``ino`` less."""
+        """Count one user of ``ino`` less; raises EBADF when it has none."""
         inode = self._inodes.get(ino)
-        assert inode.open_count > 0, ino
+        if inode.open_count == 0:
+            raise FilesystemError(errno.EBADF, f"inode {ino} is not open")
         inode.open_count -= 1
 
     # ------------------------------------------------------------------------- names
@@ -117,8 +154,12 @@ class Filesystem(Mounted):
 
         A default access list of the directory is inherited, and ``umask`` ignored.
         """
+        check_owner(mode, uid, gid)
         if mode & S_IFMT in (S_IFDIR, S_IFLNK, 0):
             raise FilesystemError(errno.EINVAL)
+        if rdev or umask:
+            check_number("device number", rdev)
+            check_number("umask", umask)
         self._begin(now_ns)
         inode = self._names.create(parent_ino, name, mode, uid, gid, now_ns, rdev, umask)
         self._end()
@@ -135,6 +176,8 @@ class Filesystem(Mounted):
         umask: int = 0,
     ) -> Inode:
         """Create a directory; ``umask`` as for ``create``."""
+        check_owner(mode, uid, gid)
+        check_number("umask", umask)
         self._begin(now_ns)
         mode = S_IFDIR | mode & ~S_IFMT
         inode = self._names.create(parent_ino, name, mode, uid, gid, now_ns, umask=umask)
@@ -145,6 +188,8 @@ class Filesystem(Mounted):
         self, parent_ino: int, name: bytes, target: bytes, uid: int, gid: int, now_ns: int
     ) -> Inode:
         """Create a symbolic link."""
+        check_owner(0, uid, gid)
+        check_bytes("target", target)
         self._begin(now_ns)
         inode = self._names.symlink(parent_ino, name, target, uid, gid, now_ns)
         self._end()
@@ -181,6 +226,7 @@ class Filesystem(Mounted):
         flags: int = 0,
     ) -> Inode | None:
         """Rename as renameat2(2); returns the inode that lost this name, if one did."""
+        check_number("flags", flags)
         self._begin(now_ns)
         lost = self._names.rename(parent_ino, name, new_parent_ino, new_name, now_ns, flags)
         self._end()
@@ -201,12 +247,16 @@ class Filesystem(Mounted):
         Entries that come or go meanwhile may or may not be seen; all others are
         seen exactly once.
         """
+        check_number("cookie", cookie, 0, OFFSET_MAX)
         return self._directories.listing(self._names.directory(ino).ino, cookie)
 
     # ---------------------------------------------------------------------- contents
 
     def read(self, ino: int, offset: int, size: int, now_ns: int) -> bytes:
         """Return up to ``size`` bytes; raises DamageError when they can't be verified."""
+        if not (type(offset) is type(size) is int and offset >= 0 and size >= 0):
+            check_number("offset", offset, 0, OFFSET_MAX)
+            check_number("size", size, 0, OFFSET_MAX)
         inode = self._inodes.get(ino)
         if inode.is_directory:
             raise FilesystemError(errno.EISDIR)
@@ -233,6 +283,7 @@ class Filesystem(Mounted):
             return
         if inode.atime_ns == now_ns or not self._space.is_covered:
             return
+        check_time(now_ns)
         inode.atime_ns = now_ns
         self._inodes.mark_dirty(inode)
 
@@ -240,6 +291,9 @@ class Filesystem(Mounted):
         self, ino: int, offset: int, data: bytes, now_ns: int, privileged: bool = False
     ) -> int:
         """Write ``data``; returns its length.  ENOSPC comes here or never."""
+        if not (type(data) is bytes and type(offset) is int and offset >= 0):
+            check_bytes("data", data)
+            check_number("offset", offset, 0, OFFSET_MAX)
         self._begin(now_ns)
         inode = self._inodes.get(ino)
         if inode.is_directory:
@@ -260,6 +314,8 @@ class Filesystem(Mounted):
 
     def getxattr(self, ino: int, name: bytes) -> bytes:
         """Return an extended attribute; raises ENODATA."""
+        if type(name) is not bytes:
+            check_bytes("name", name)
         inode = self._inodes.get(ino)
         if name in acl.NAMES:
             return self._access.get(inode, name)
@@ -280,6 +336,9 @@ class Filesystem(Mounted):
         with ``clear_setgid``, takes the set-group-ID bit.  One that says no more
         than a mode is not kept; an empty list removes.
         """
+        check_bytes("name", name)
+        check_bytes("value", value)
+        check_number("flags", flags, 0, 3)
         self._begin(now_ns)
         inode = self._inodes.get(ino)
         if name in acl.NAMES:
@@ -290,6 +349,7 @@ class Filesystem(Mounted):
 
     def removexattr(self, ino: int, name: bytes, now_ns: int) -> None:
         """Remove an extended attribute; raises ENODATA."""
+        check_bytes("name", name)
         self._begin(now_ns)
         inode = self._inodes.get(ino)
         if name in acl.NAMES:
@@ -321,6 +381,7 @@ class Filesystem(Mounted):
         """
         if self._volume.failed:
             raise FilesystemError(errno.EIO, "the log could not be written")
+        check_time(now_ns)
         self._now_ns = max(self._now_ns, now_ns)
         if self._volume.read_only:
             return self._volume.log.written_sequence
@@ -330,6 +391,7 @@ class Filesystem(Mounted):
 
     def finish_commit(self, ticket: int) -> None:
         """Note that the device was flushed after ``begin_commit`` returned ``ticket``."""
+        check_number("ticket", ticket, 0, self._volume.log.written_sequence)
         self._volume.flushed(ticket)
 
     def fail(self, error: Exception) -> None:
@@ -344,18 +406,21 @@ class Filesystem(Mounted):
 
     def checkpoint(self, now_ns: int) -> None:
         """Write a checkpoint: everything is durable, and a mount has no log to replay."""
+        check_time(now_ns)
         self._volume.check_writable()
         self._checkpointer.checkpoint(now_ns)
 
     def checkpoint_steps(self, now_ns: int) -> Iterator[Flush]:
         """Do what ``checkpoint`` does but for the flushes, which are yielded (``begin_tick``)."""
+        check_time(now_ns)
         self._volume.check_writable()
-        yield from self._checkpointer.steps(now_ns)
+        return self._checkpointer.steps(now_ns)
 
     # -------------------------------------------------------------------- background
 
     def commit_due(self, now_ns: int, monotonic_ns: int | None = None) -> bool:
         """Tell whether the commit interval has passed with something to commit."""
+        _check_clocks(now_ns, monotonic_ns)
         self._volume.elapsed.advance(now_ns, monotonic_ns)
         return not self.read_only and self._maintenance.commit_due()
 
@@ -379,6 +444,7 @@ class Filesystem(Mounted):
         The caller flushes the device, in another thread if he likes, calls
         ``finish_flush``, and only then this again.  What lasts, lasts after that.
         """
+        _check_clocks(now_ns, monotonic_ns)
         if self.read_only:
             return Turn(more=False)
         self._now_ns = max(self._now_ns, now_ns)
@@ -388,11 +454,15 @@ class Filesystem(Mounted):
 
     def finish_flush(self, flush: Flush) -> None:
         """Note that the device was flushed since ``begin_tick`` returned ``flush``."""
+        if not isinstance(flush, Flush):
+            raise TypeError(f"flush must be what begin_tick returned, not {type(flush).__name__}")
         self._volume.flushed(flush.sequence)
         flush.done = True
 
     def _begin(self, now_ns: int) -> None:
         """Start a request that changes something."""
+        if type(now_ns) is not int or not TIME_NS_MIN <= now_ns <= TIME_NS_MAX:
+            check_time(now_ns)
         self._volume.check_writable()
         self._now_ns = now_ns
         self._inodes.trim()
@@ -406,3 +476,26 @@ class Filesystem(Mounted):
 def _storable(time_ns: int) -> int:
     """Return the time nearest to ``time_ns`` that an inode can hold."""
     return min(max(time_ns, TIME_NS_MIN), TIME_NS_MAX)
+
+
+def _check_clocks(now_ns: int, monotonic_ns: int | None) -> None:
+    check_time(now_ns)
+    if monotonic_ns is not None:
+        check_time(monotonic_ns)
+
+
+_ENDS = ("unmount", "abandon")
+_CALLS = [
+    name
+    for name, value in inspect.getmembers(Filesystem, inspect.isfunction)
+    if not name.startswith("_") and name not in _ENDS
+]
+"""All calls of a mounted filesystem."""
+
+
+def _refuse(*_: object, **__: object) -> NoReturn:
+    raise FilesystemError(errno.EBADF, "the filesystem is not mounted any more")
+
+
+def _do_nothing(*_: object) -> None:
+    """Do nothing: it is over."""

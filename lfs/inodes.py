@@ -20,6 +20,7 @@ import errno
 from collections.abc import Iterator
 
 from lfs.alloc.dirty import DirtyExtents
+from lfs.arguments import check_integer
 from lfs.cuts import Cuts
 from lfs.errors import DamageError, FilesystemError
 from lfs.ondisk import (
@@ -228,6 +229,7 @@ class InodeTable:
         inode = self._inodes.get(ino) or self.leaving.get(ino)
         if inode is not None:
             return inode
+        check_integer("inode number", ino)
         value = self._volume.imap.get(inode_key(ino)) if 0 <= ino <= INO_MAX else None
         if value is None:
             return None

@@ -19,6 +19,7 @@ from hashlib import blake2b
 from typing import Self
 
 from lfs.access import AccessLists
+from lfs.arguments import check_time
 from lfs.attributes import Attributes
 from lfs.checkpoint import Checkpointer
 from lfs.cleaner import Cleaner
@@ -51,6 +52,11 @@ def _nonce(superblock: Superblock, checkpoint: Checkpoint, now_ns: int) -> int:
     """Return a number that differs from mount to mount, if the clock does."""
     text = f"{checkpoint.number} {checkpoint.next_sequence} {now_ns}".encode()
     return int.from_bytes(blake2b(text, key=superblock.filesystem_id).digest()[:4], "little")
+
+
+def _check_unused(device: BlockDevice) -> None:
+    if device.is_mounted:
+        raise FilesystemError(errno.EBUSY, "the filesystem on this device is mounted already")
 
 
 class Mounted:
@@ -124,12 +130,14 @@ class Mounted:
         a node that changed is damaged, or because the newer checkpoint was and a full
         disk has no room for it twice, the filesystem is read-only.  Raises FormatError
         when there is no usable filesystem, LogDamageError and DamageError when it is
-        damaged.
+        damaged, FilesystemError(EBUSY) while another on this device may write.
 
         ``nonce``, 32 bits, becomes the generation of the inodes that this mount makes; no
         two mounts of an image should have the same.  None derives one from ``now_ns`` and
         the checkpoint.
         """
+        check_time(now_ns)
+        _check_unused(device)
         options = options or Options()
         superblock = read_superblock(device)
         require_writable(superblock, options.read_only or device.read_only)
@@ -144,6 +152,7 @@ class Mounted:
             nonce = _nonce(superblock, checkpoints[0], now_ns)
         filesystem._volume.generation = nonce & GENERATION_MAX
         filesystem._begin_mounted(recovery, now_ns)
+        device.is_mounted = not filesystem._volume.read_only
         return filesystem
 
     @classmethod
@@ -280,28 +289,32 @@ class Mounted:
         read.  Raises FormatError too when the features allow no writing, DeviceError
         when it fails, and then the volume has failed.
         """
+        check_time(now_ns)
+        options = self._volume.options
+        chosen = replace(
+            options,
+            atime=atime or options.atime,
+            directory_atime=(
+                options.directory_atime if directory_atime is None else directory_atime
+            ),
+            commit_interval_ns=(
+                options.commit_interval_ns if commit_interval_ns is None else commit_interval_ns
+            ),
+            cleaner_policy=cleaner_policy or options.cleaner_policy,
+        )
         if read_only is not None and read_only != self.read_only:
             if read_only:
                 self._become_read_only(now_ns)
             else:
                 self._become_writable(now_ns)
-        options = self._volume.options
-        self._volume.options = replace(
-            options,
-            read_only=self._volume.read_only,
-            atime=atime or options.atime,
-            directory_atime=(
-                options.directory_atime if directory_atime is None else directory_atime
-            ),
-            commit_interval_ns=commit_interval_ns or options.commit_interval_ns,
-            cleaner_policy=cleaner_policy or options.cleaner_policy,
-        )
+        self._volume.options = replace(chosen, read_only=self._volume.read_only)
 
     def _become_read_only(self, now_ns: int) -> None:
         if self._inodes.open_orphans:
             raise FilesystemError(errno.EBUSY, "a file without a name is open")
         self._end_writing(now_ns)
         self._volume.read_only = True
+        self.device.is_mounted = False
 
     def _become_writable(self, now_ns: int) -> None:
         volume = self._volume
@@ -311,8 +324,10 @@ class Mounted:
             raise FilesystemError(errno.EROFS, "what the log holds would be lost (norecovery)")
         if self.device.read_only:
             raise FilesystemError(errno.EROFS, "the device is read-only")
+        _check_unused(self.device)
         require_writable(self.superblock, read_only=False)
         volume.read_only = False
+        self.device.is_mounted = True
         self._begin_writing(now_ns)
         if volume.failed:
             raise FilesystemError(errno.EROFS, "no checkpoint can be written")

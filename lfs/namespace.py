@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 
 from lfs.access import AccessLists
+from lfs.arguments import check_bytes
 from lfs.directory import Directories
 from lfs.errors import DamageError, FilesystemError
 from lfs.file_data import FileData
@@ -34,11 +35,13 @@ _DOTS = frozenset((b".", b".."))
 
 
 def check_name(name: bytes) -> None:
-    """Raise FilesystemError unless ``name`` may be the name of a new entry."""
+    """Raise FilesystemError or TypeError unless ``name`` may be the name of a new entry."""
+    if type(name) is not bytes:
+        check_bytes("name", name)
     if len(name) > NAME_BYTES_MAX:
         raise FilesystemError(errno.ENAMETOOLONG)
     if not name or b"/" in name or b"\0" in name:
-        raise FilesystemError(errno.EINVAL)
+        raise FilesystemError(errno.EINVAL, "a name has a slash or a NUL, or is empty")
 
 
 def _new_fields(

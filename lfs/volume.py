@@ -14,6 +14,7 @@ import errno
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from lfs.arguments import OFFSET_MAX, check_number
 from lfs.checksum import checksum
 from lfs.device.base import BlockDevice, Buffer
 from lfs.errors import DamageError, DeviceError, FilesystemError
@@ -29,6 +30,7 @@ from lfs.ondisk import (
     original_data,
     window_blocks,
 )
+from lfs.segments.policy import POLICIES
 from lfs.segments.reader import LogReader
 from lfs.segments.usage import UsageTable
 from lfs.segments.writer import LogWriter, Placement
@@ -37,6 +39,14 @@ from lfs.turns import Elapsed, Flush
 SECOND_NS = 1_000_000_000
 PLACES_MAX = 8
 """So many log writes may fail until a checkpoint leads around them."""
+
+
+_CHOICES = {
+    "atime": ("relatime", "strictatime", "noatime"),
+    "cleaner_policy": POLICIES,
+    "errors": ("remount-ro", "continue", "panic"),
+}
+_POSITIVE = ("commit_interval_ns", "checkpoint_interval_ns", "dirty_bytes_max", "extent_bytes_max")
 
 
 def _nothing() -> None:
@@ -71,6 +81,17 @@ class Options:
     ``continue`` with EIO; with ``panic`` the caller ends in ``on_failure``."""
     on_failure: Callable[[], None] = _nothing
     """Called once, when the log can't go on, after the reason was reported."""
+
+    def __post_init__(self) -> None:
+        """Refuse what is no choice, with FilesystemError(EINVAL) or TypeError."""
+        for name, choices in _CHOICES.items():
+            value = getattr(self, name)
+            if value not in choices:
+                raise FilesystemError(
+                    errno.EINVAL, f"{name} {value!r} is none of {', '.join(choices)}"
+                )
+        for name in _POSITIVE:
+            check_number(name, getattr(self, name), 1, OFFSET_MAX)
 
 
 _CONSEQUENCES = {

@@ -20,7 +20,7 @@ PACKAGES = ("lfs", "mkfs", "fsck", "faultdisk")
 # From the bottom to the top.  "x.*" is the package x with all its modules.
 LAYERS: list[tuple[str, tuple[str, ...]]] = [
     ("what commands share", ("lfs", "lfs.command.*", "lfs.sizes")),
-    ("structures", ("lfs.checksum", "lfs.errors", "lfs.ondisk", "lfs.ondisk.*")),
+    ("structures", ("lfs.arguments", "lfs.checksum", "lfs.errors", "lfs.ondisk", "lfs.ondisk.*")),
     ("devices", ("lfs.device.*",)),
     ("allocation", ("lfs.alloc.*",)),
     ("segments", ("lfs.segments.*",)),

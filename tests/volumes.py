@@ -48,7 +48,8 @@ def format_small(device: BlockDevice, block_bytes: int, segment_blocks: int) -> 
 
 
 def mount(device: BlockDevice, now_ns: int, options: Options | None = None) -> Filesystem:
-    """Mount; the log's lines go nowhere."""
+    """Mount, as after a crash unless it was unmounted; the log's lines go nowhere."""
+    device.is_mounted = False
     return Filesystem.mount(device, now_ns, options, report=lambda line: None)
 
 

@@ -26,6 +26,8 @@ class BlockDevice(ABC):
     read_only: bool = False
     sector_bytes: int = 512
     """The least that the disk below writes as a whole: a power cut may tear that."""
+    is_mounted: bool = False
+    """A filesystem on it may write: no other is mounted on this device meanwhile."""
 
     @abstractmethod
     def read(self, offset_bytes: int, length_bytes: int) -> bytes:

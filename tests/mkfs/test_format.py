@@ -41,6 +41,8 @@ def _make(
 
 
 def _mount(device: MemoryDevice) -> Filesystem:
+    """Mount, as after a crash unless it was unmounted."""
+    device.is_mounted = False
     return Filesystem.mount(device, 1, report=lambda line: None)
 
 

@@ -129,6 +129,7 @@ class Run:
             self.filesystem.unmount(self.now())
         else:
             self.sync()
+            self.filesystem.abandon()
         self.filesystem = self._mount(self.device)
 
     def sync(self) -> None:
