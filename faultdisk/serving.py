@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from queue import Full, Queue
 
 from faultdisk.control import ControlServer
 from lfs.command.notes import noting
@@ -36,6 +36,8 @@ from lfs.device.write_log import WriteLog, read_size_bytes
 from lfs.errors import DeviceError, UsageError
 
 LOCK_WAIT_SECONDS = 10.0
+REPORT_LINES_MAX = 10_000
+REPORT_END_SECONDS = 1.0
 
 Report = Callable[[str], None]
 
@@ -172,16 +174,56 @@ def open_log(path: str, size_bytes: int) -> Iterator[Callable[[Event], None]]:
 def report_file(path: str) -> Iterator[Report]:
     """Append lines with the time to a file; raises UsageError when it cannot be opened."""
     try:
-        file = Path(path).open("a")  # noqa: SIM115  closed below
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
     except OSError as error:
         raise UsageError(f"cannot write the report {path}: {error.strerror}") from error
-    # Several may report to one file, but none to an image that is in use.
-    with file, locked_file(path, exclusive=False):
-        yield lambda line: _write_line(file, line)
+    writer = _ReportWriter(descriptor)
+    try:
+        # Several may report to one file, but none to an image that is in use.
+        with locked_file(path, exclusive=False):
+            yield writer.add
+    finally:
+        writer.close()
 
 
-def _write_line(file: TextIO, line: str) -> None:
-    # The fault happens whether or not there is room to tell of it.
-    with contextlib.suppress(OSError):
-        file.write(f"{datetime.datetime.now().astimezone().isoformat()} {line}\n")
-        file.flush()
+class _ReportWriter:
+    """Writes lines in a thread of its own: the requests that they tell of wait for no file.
+
+    It may be a pipe that nobody reads, or lie on what is made of the very disk that is
+    served.  ``REPORT_LINES_MAX`` lines wait; the report says how many were lost beyond.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        """Write to ``descriptor``, and close it in the end."""
+        self._descriptor = descriptor
+        self._lines: Queue[str | None] = Queue(REPORT_LINES_MAX)
+        self._lost_count = 0
+        self._thread = threading.Thread(target=self._run, name="report", daemon=True)
+        self._thread.start()
+
+    def add(self, line: str) -> None:
+        """Let a line be written with the time it has now; never waits."""
+        stamp = datetime.datetime.now().astimezone().isoformat()
+        try:
+            self._lines.put_nowait(f"{stamp} {line}\n")
+        except Full:
+            self._lost_count += 1
+
+    def close(self) -> None:
+        """Wait until all is written, for a bounded time."""
+        with contextlib.suppress(Full):
+            self._lines.put(None, timeout=REPORT_END_SECONDS)
+        self._thread.join(REPORT_END_SECONDS)
+
+    def _run(self) -> None:
+        while (line := self._lines.get()) is not None:
+            self._write(line)
+            if self._lost_count and self._lines.empty():
+                lost_count, self._lost_count = self._lost_count, 0
+                self._write(f"{lost_count} lines before this one were lost\n")
+        os.close(self._descriptor)
+
+    def _write(self, text: str) -> None:
+        # The fault happens whether or not there is room to tell of it.
+        with contextlib.suppress(OSError):
+            os.write(self._descriptor, text.encode(errors="surrogateescape"))
