@@ -16,9 +16,17 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from lfs.errors import FilesystemError
+from lfs.errors import DamageError, FilesystemError
 from lfs.imap import Imap
-from lfs.ondisk import KIND_CUT, SYSTEM_INO, pack_cut, pack_key, unpack_cut, unpack_key
+from lfs.ondisk import (
+    KIND_CUT,
+    SEQUENCE_MAX,
+    SYSTEM_INO,
+    pack_cut,
+    pack_key,
+    unpack_cut,
+    unpack_key,
+)
 
 
 @dataclass(slots=True, eq=False)
@@ -53,6 +61,8 @@ class Cuts:
         try:
             for key, value in self._imap.scan(start, end):
                 number = unpack_key(key)[2]
+                if number > SEQUENCE_MAX:
+                    raise DamageError(f"the number of a cut item is {number}")
                 cut = Cut(number, *unpack_cut(value))
                 self._next_number = number + 1
                 self._by_ino.setdefault(cut.ino, []).append(cut)

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from lfs.arguments import check_bytes
 from lfs.collisions import apply, removal
+from lfs.errors import DamageError
 from lfs.imap import Imap
 from lfs.ondisk import (
     HASH_COLLISIONS,
@@ -32,6 +33,7 @@ from lfs.ondisk import (
 )
 
 _OFFSETS_KEPT = 4096
+_DOTS = frozenset((b".", b".."))
 
 
 class DirectoryEntry(NamedTuple):
@@ -120,4 +122,7 @@ class Directories:
             if value == REMOVED_ENTRY:
                 continue
             ino, file_type, name = unpack_entry(value)
+            if b"/" in name or b"\0" in name or name in _DOTS:
+                # Whoever uses it as part of a path would be led elsewhere.
+                raise DamageError(f"directory {directory_ino} has an entry called {name!r}")
             yield DirectoryEntry(unpack_key(key)[2], name, ino, file_type)

@@ -285,6 +285,11 @@ class InodeTable:
         self._inodes.pop(inode.ino, None)
         self.leaving[inode.ino] = inode
 
+    def stay(self, ino: int) -> None:
+        """Let requests find inode ``ino`` again: it is no orphan, whatever its item says."""
+        self.leaving.pop(ino, None)
+        self.orphans.discard(ino)
+
     def add_orphan(self, inode: Inode) -> None:
         """Note that ``inode`` has lost its last name."""
         self.orphans.add(inode.ino)

@@ -87,6 +87,10 @@ class Removal:
             inode = self._inodes.find(ino)
             if inode is None:
                 raise DamageError("does not exist")
+            if inode.nlink:
+                # Whoever wrote the disk: what has a name is not taken away from under it.
+                self._inodes.stay(ino)
+                raise DamageError(f"has {inode.nlink} links")
             start, end = self._orphans[ino], pack_key(ino + 1, 0, 0)
             count, following = self._take(inode, start, end, items_max)
         except FilesystemError as error:

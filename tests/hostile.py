@@ -19,11 +19,12 @@ from lfs.checksum import checksum
 from lfs.device.memory import MemoryDevice
 from lfs.directory import DirectoryEntry
 from lfs.errors import FilesystemError, FormatError
-from lfs.filesystem import Filesystem
+from lfs.filesystem import Filesystem, Options
 from lfs.ondisk import (
     BRANCH_SLOT_BYTES,
     CHECKPOINT_REGION_BYTES,
     KEY_BYTES,
+    KIND_CUT,
     KIND_ENTRY,
     KIND_INODE,
     KIND_ORPHAN,
@@ -169,7 +170,8 @@ def _filled(keep: bool) -> tuple[MemoryDevice, Filesystem]:
     """Return a filesystem with everything in it, as of a checkpoint."""
     device = MemoryDevice(DEVICE_BYTES)
     format_small(device, BLOCK_BYTES, SEGMENT_BLOCKS)
-    filesystem = Filesystem.mount(device, 1, report=lambda line: None)
+    options = Options(removal_items_max=1)
+    filesystem = Filesystem.mount(device, 1, options, report=lambda line: None)
     _fill(filesystem, ROOT_INO, 2)
     directory = filesystem.mkdir(ROOT_INO, b"directory", 0o755, 0, 0, 2).ino
     below = filesystem.mkdir(directory, b"below", 0o755, 0, 0, 2).ino
@@ -182,6 +184,11 @@ def _filled(keep: bool) -> tuple[MemoryDevice, Filesystem]:
         filesystem.write(gone, 0, b"gone" * 1000, 2)
         filesystem.open(gone)
         filesystem.unlink(ROOT_INO, b"gone", 2)
+        cut = filesystem.create(ROOT_INO, b"cut", REGULAR, 0, 0, 2).ino
+        for block in range(0, 400, 40):
+            filesystem.write(cut, block * BLOCK_BYTES, b"cut" * 400, 2)
+        filesystem.sync(2)
+        filesystem.setattr(cut, 2, size=1)
     filesystem.checkpoint(3)
     filesystem.checkpoint(3)
     return device, filesystem
@@ -364,6 +371,7 @@ def _add_item(
         KIND_ENTRY: struct.Struct("<QB2s"),
         KIND_XATTR: struct.Struct("<BI5s"),
         KIND_ORPHAN: struct.Struct("<"),
+        KIND_CUT: struct.Struct("<QQQ"),
     }
     subtype = int.from_bytes(value[:4], "little") >> 12 if kind == KIND_INODE else 0
     number = seen.get((kind, subtype), 0)

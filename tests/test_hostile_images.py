@@ -23,7 +23,16 @@ import pytest
 from lfs.checksum import checksum
 from lfs.errors import DamageError
 from lfs.filesystem import Filesystem, Options
-from lfs.ondisk import ROOT_INO, Branch, Pointer, pack_key, pack_node
+from lfs.ondisk import (
+    KIND_CUT,
+    KIND_ORPHAN,
+    ROOT_INO,
+    SYSTEM_INO,
+    Branch,
+    Pointer,
+    pack_key,
+    pack_node,
+)
 from lfs.recovery import read_checkpoints, read_superblock
 from tests.hostile import Case, Sample, exercise, peek, poke, samples
 
@@ -98,6 +107,7 @@ def test_samples_have_every_structure(hostile: dict[str, Sample]) -> None:
     assert names >= {"summary", "entry", "record"}
     kinds = {name.split("-")[1] for name in hostile["clean"].structures if "item" in name}
     assert kinds == {"0", "1", "2", "3"}
+    assert any(name.startswith(f"item-{KIND_CUT}-") for name in hostile["crashed"].structures)
     for sample in hostile.values():
         device = sample.device.copy()
         for reseal in sample.reseal.values():
@@ -175,3 +185,32 @@ def test_directories_that_are_each_other_s_parent_end(hostile: dict[str, Sample]
     with _bounded(), pytest.raises(DamageError, match="cycle"):
         filesystem.rename(ROOT_INO, b"moved", below.ino, b"moved", 12)
     assert filesystem.lookup(ROOT_INO, b"moved").is_directory
+
+
+@pytest.mark.parametrize("name", [b"", b"directory", b"inline"])
+def test_orphan_item_of_what_has_a_name_takes_nothing_away(
+    hostile: dict[str, Sample], name: bytes
+) -> None:
+    filesystem = Filesystem.mount(hostile["clean"].device.copy(), 10)
+    ino = filesystem.lookup(ROOT_INO, name).ino if name else ROOT_INO
+    filesystem._volume.imap.put(pack_key(SYSTEM_INO, KIND_ORPHAN, ino), b"")
+    filesystem.sync(11)
+    lines: list[str] = []
+    device = filesystem.device
+    filesystem = Filesystem.mount(device, 12, report=lines.append)
+    assert any(f"orphan {ino} can't be removed: has" in line for line in lines)
+    names = {entry.name for entry in filesystem.readdir(ROOT_INO)}
+    assert names > {b"directory", b"inline"}
+    assert filesystem.getattr(ino).nlink
+    filesystem.create(ROOT_INO, b"more", 0o100644, 0, 0, 13)
+    filesystem.unmount(14)
+
+
+@pytest.mark.parametrize("name", [b"..", b".", b"a/b", b"../a", b"a\0b"])
+def test_name_that_leads_elsewhere_is_never_listed(hostile: dict[str, Sample], name: bytes) -> None:
+    filesystem = Filesystem.mount(hostile["clean"].device.copy(), 10)
+    place, found = filesystem._directories.find(ROOT_INO, name)
+    assert found is None
+    filesystem._directories.put(place, ROOT_INO, 4, name)
+    with pytest.raises(DamageError, match="has an entry called"):
+        list(filesystem.readdir(ROOT_INO))

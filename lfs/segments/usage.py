@@ -238,19 +238,20 @@ class UsageTable:
         """Count ``count`` blocks at ``address``, all in one run, as dead."""
         run = self._first[self.segment_of(address)]
         assert run >= 0, address
-        if self._live[run] < count:
-            self._note_wrong_count(run, count)
+        spare = self._live[run] - self._pages.get(run, 0) - count
+        if spare < 0:
+            self._note_wrong_count(run, count, -spare)
         self._live[run] -= count
         self.live_total -= count
         self.dirty_pages.add(run // self.per_page)
         if self._live[run] == 0:
             self._note_empty(run)
 
-    def _note_wrong_count(self, run: int, count: int) -> None:
+    def _note_wrong_count(self, run: int, count: int, missing: int) -> None:
         """Tell that ``run`` counts fewer live blocks than die; it counts as many from now on."""
         live = self._live[run]
-        self._live[run] = count
-        self.live_total += count - live
+        self._live[run] += missing
+        self.live_total += missing
         self.on_damage(
             DamageError(
                 f"run at {self.address_of(run)}: {count} blocks of {live} live ones have died"
