@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.needs import missing
-
-_TIMEOUT_SECONDS = 30
+from tests.patience import HANG_SECONDS
 
 
 def run(*command: object) -> str:
@@ -20,7 +19,7 @@ def run(*command: object) -> str:
     words = [str(word) for word in command]
     try:
         done = subprocess.run(
-            words, capture_output=True, text=True, check=True, timeout=_TIMEOUT_SECONDS
+            words, capture_output=True, text=True, check=True, timeout=HANG_SECONDS
         )
     except (OSError, subprocess.CalledProcessError) as error:
         reason = getattr(error, "stderr", None) or error
@@ -38,7 +37,7 @@ def loop_device(image: Path, *options: str) -> Iterator[Path]:
     try:
         yield path
     finally:
-        subprocess.run(["losetup", "--detach", path], check=True, timeout=_TIMEOUT_SECONDS)
+        subprocess.run(["losetup", "--detach", path], check=True, timeout=HANG_SECONDS)
 
 
 @contextmanager

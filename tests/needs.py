@@ -19,7 +19,8 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 
-_TIMEOUT_SECONDS = 60
+from tests.patience import HANG_SECONDS
+
 _FUSE_NODE = "/dev/fuse"
 # Mounts as libfuse does it here: by itself as root, else by fusermount3.
 _MOUNT = """
@@ -41,7 +42,7 @@ def _refusal(*command: str | Path) -> str | None:
             capture_output=True,
             text=True,
             errors="replace",
-            timeout=_TIMEOUT_SECONDS,
+            timeout=HANG_SECONDS,
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -11,6 +11,7 @@ import pytest
 
 from tests import needs
 from tests.needs import missing, reason_to_skip
+from tests.patience import HANG_SECONDS
 
 ROOT = Path(__file__).parents[1]
 # What stands for the tests of a module: one for each thing, one that only mounts.
@@ -67,7 +68,7 @@ def test_in_a_container_tests_are_skipped_and_say_why(tmp_path: Path, required: 
         env=os.environ | {"LFS_REQUIRE_FUSE": required, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=HANG_SECONDS,
         check=False,
     )
     assert "no-such-program is not installed" in done.stdout

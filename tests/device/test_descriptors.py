@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import HANG_SECONDS
+
 _PROGRAM = """
 import contextlib, os, sys
 from lfs.device.file import FileDevice
@@ -33,7 +35,7 @@ def test_closed_standard_descriptors_are_left_alone(tmp_path: Path, closed: str)
     redirections = " ".join(f"{number}<&-" for number in closed)
     words = [sys.executable, "-c", _PROGRAM, str(image), str(other)]
     done = subprocess.run(
-        ["sh", "-c", f'exec "$@" {redirections}', "sh", *words], timeout=60, check=False
+        ["sh", "-c", f'exec "$@" {redirections}', "sh", *words], timeout=HANG_SECONDS, check=False
     )
     assert done.returncode == 0
     assert image.read_bytes() == other.read_bytes() == bytes(4096)

@@ -22,6 +22,7 @@ from lfs.device.identity import END, places_of
 from lfs.device.mount_table import mount_of, parse_table
 from lfs.errors import UsageError
 from tests.loops import loop_device, partition, run, second_node
+from tests.patience import HANG_SECONDS
 
 _MIB = 1 << 20
 _IMAGE_BYTES = 16 * _MIB
@@ -123,7 +124,7 @@ def test_mounted_loop_device_is_named_with_its_place(ways: dict[str, Path], tmp_
             expected = f"{ways[way]} is in use by the system (mounted?), mounted on {place}"
             assert refusal(ways[way]) == expected
     finally:
-        subprocess.run(["umount", place], check=True, timeout=30)
+        subprocess.run(["umount", place], check=True, timeout=HANG_SECONDS)
 
 
 def test_loop_over_a_file_without_name_is_still_one_writers(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from lfs.device.memory import MemoryDevice
 from lfs.device.recording import RecordingDevice, Write
 from lfs.device.unaligned import ByteAccess
 from lfs.errors import DeviceError
+from tests.patience import HANG_SECONDS
 
 SIZE_BYTES = 4096
 
@@ -69,7 +70,7 @@ class _HeldDevice(MemoryDevice):
         first = not self.began.is_set()
         self.began.set()
         if first:
-            self.go.wait(30)
+            self.go.wait(HANG_SECONDS)
         super().write(offset_bytes, buffers)
 
 
@@ -82,7 +83,7 @@ def test_bytes_of_others_in_the_same_sector_are_kept() -> None:
         for place, text in ((0, b"a"), (100, b"b"), (512, b"c" * 512))
     ]
     threads[0].start()
-    assert device.began.wait(30)
+    assert device.began.wait(HANG_SECONDS)
     for thread in threads[1:]:
         thread.start()
     device.go.set()
@@ -97,7 +98,7 @@ def test_bytes_whole_sectors_are_written_side_by_side() -> None:
     access = ByteAccess(device)
     held = threading.Thread(target=access.write, args=(0, b"a" * 512))
     held.start()
-    assert device.began.wait(30)
+    assert device.began.wait(HANG_SECONDS)
     access.write(512, b"b" * 512)
     assert held.is_alive()
     device.go.set()

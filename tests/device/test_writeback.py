@@ -11,6 +11,7 @@ import pytest
 from lfs.device import writeback
 from lfs.device.file import FileDevice
 from lfs.device.writeback import PENDING_MAX, WRITEBACK_BYTES_MIN, Writeback
+from tests.patience import HANG_SECONDS
 
 MIB = 1 << 20
 
@@ -63,11 +64,11 @@ def test_writeback_that_blocks_holds_nobody_up(descriptor: int) -> None:
 
     def begin(_: int, offset_bytes: int, length_bytes: int) -> None:
         begun.put(offset_bytes)
-        may_go_on.wait(60)
+        may_go_on.wait(HANG_SECONDS)
 
     slow = Writeback(descriptor, begin)
     slow.begin(0, 1)
-    assert begun.get(timeout=60) == 0
+    assert begun.get(timeout=HANG_SECONDS) == 0
     for number in range(1, 4 * PENDING_MAX):
         slow.begin(number, 1)
     may_go_on.set()

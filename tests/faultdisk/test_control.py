@@ -24,6 +24,7 @@ from lfs.device.fault.grammar import parse_plan
 from lfs.device.memory import MemoryDevice
 from lfs.device.recording import Event, Mark
 from lfs.errors import DeviceError, UsageError
+from tests.patience import HANG_SECONDS
 
 
 class Controlled:
@@ -148,7 +149,7 @@ def test_control_stop_is_answered_and_returns_when_all_is_closed(controlled: Con
 
     asking = threading.Thread(target=stop)
     asking.start()
-    assert controlled.stopped.wait(30)
+    assert controlled.stopped.wait(HANG_SECONDS)
     assert not returned.is_set()
     controlled.server.close()
     asking.join()

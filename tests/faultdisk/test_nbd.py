@@ -36,6 +36,7 @@ from lfs.device.recording import Discard, Event, Flush, Write
 from lfs.errors import UsageError
 from tests.faultdisk.nbd_client import NbdClient, info_request
 from tests.fuse.mounting import wait_until
+from tests.patience import HANG_SECONDS
 
 SIZE_BYTES = 64 << 20
 TEXT = "a test disk"
@@ -52,7 +53,7 @@ class HeldClock:
 
     def sleep_until_ns(self, time_ns: int) -> None:
         if time_ns > 0:
-            assert self.go.wait(30)
+            assert self.go.wait(HANG_SECONDS)
 
 
 class Served:

@@ -17,9 +17,10 @@ from lfs.fuse.logs import SYSTEM_LOG
 from lfs.fuse.mountpoint import MountError, find_mount, unmount
 from mkfs.main import main as mkfs
 from tests.needs import reason_to_skip
+from tests.patience import HANG_SECONDS
 
 ROOT = Path(__file__).parents[2]
-WAIT_SECONDS = 30.0
+WAIT_SECONDS = HANG_SECONDS
 POLL_SECONDS = 0.01
 
 

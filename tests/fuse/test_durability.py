@@ -93,7 +93,7 @@ def test_kill_after_the_clock_went_back_keeps_what_the_timer_committed(
         (directory / "before").write_text("before")
         trigger.touch()
         (directory / "after").write_text("after")
-        time.sleep(2.5)
+        wait_until(lambda: _would_survive(image, b"after"), "the timer has committed")
         assert daemon.poll() is None
     finally:
         daemon.kill()
@@ -143,7 +143,7 @@ def test_kill_after_other_ways_to_sync_keeps_data(image: Path, mount: Mounter, h
 def test_kill_after_the_commit_interval_keeps_data(image: Path, mount: Mounter) -> None:
     mounted = mount(image, "-o", "commit=0.2")
     (mounted.path / "f").write_text("content")
-    time.sleep(1.5)
+    wait_until(lambda: _would_survive(image), "the timer has committed")
     mounted.kill()
     assert (mount(image).path / "f").read_text() == "content"
 
@@ -222,7 +222,7 @@ def test_signal_while_something_is_mounted_over_it_detaches_nothing_until_that_i
     cover(place)
     mounted.process.send_signal(signal.SIGTERM)
     mounted.await_log("something else is mounted over it")
-    wait_until(lambda: _without_lock(image), "everything is committed")
+    wait_until(lambda: _would_survive(image), "everything is committed")
     mounted.process.send_signal(signal.SIGTERM)
     time.sleep(0.7)
     assert mounted.process.poll() is None
@@ -236,12 +236,12 @@ def test_signal_while_something_is_mounted_over_it_detaches_nothing_until_that_i
     assert clean(image)
 
 
-def _without_lock(image: Path) -> bool:
-    """Tell whether a mount after a crash now would find the file."""
+def _would_survive(image: Path, name: bytes = b"f") -> bool:
+    """Tell whether a mount after a crash now would find a file."""
     medium = MemoryDevice(image.stat().st_size)
     medium.write(0, [image.read_bytes()])
     filesystem = Filesystem.mount(medium, 0, Options(read_only=True))
-    return any(entry.name == b"f" for entry in filesystem.readdir(ROOT_INO))
+    return any(entry.name == name for entry in filesystem.readdir(ROOT_INO))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
@@ -281,7 +281,7 @@ def test_umount_command_returns_when_the_image_is_clean(image: Path, mount: Moun
     assert clean(image)
     with locked_file(image):
         pass
-    assert mounted.process.wait(10) == 0
+    assert mounted.process.wait(WAIT_SECONDS) == 0
 
 
 def test_umount_command_tells_of_a_busy_mount_point(image: Path, mount: Mounter) -> None:
@@ -338,16 +338,18 @@ def test_umount_command_refuses_in_one_line(arguments: list[str], code: int, tex
 def test_idle_daemon_uses_no_processor(image: Path, mount: Mounter) -> None:
     mounted = mount(image)
     (mounted.path / "f").write_text("content")
-    time.sleep(0.5)
 
     def ticks() -> int:
         fields = Path(f"/proc/{mounted.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
         return int(fields[11]) + int(fields[12])
 
-    before = ticks()
-    time.sleep(2)
-    # 2 s of a spinning processor are 200 ticks.
-    assert ticks() - before <= 20
+    def rests() -> bool:
+        before = ticks()
+        time.sleep(2)
+        # 2 s of a spinning processor are 200 ticks.
+        return ticks() - before <= 20
+
+    wait_until(rests, "the daemon is at rest")
 
 
 def test_daemon_memory_stays_within_bounds(image: Path, mount: Mounter) -> None:

@@ -14,6 +14,7 @@ import pytest
 from tests.fuse.conftest import Mounter
 from tests.fuse.mounting import MountedImage, make_image, run, wait_until
 from tests.fuse.test_attributes import as_root, as_user
+from tests.patience import HANG_SECONDS
 
 pytestmark = pytest.mark.fuse
 
@@ -143,7 +144,7 @@ def test_full_host_disk_is_an_error_and_keeps_what_was_synced(
         assert (mounted.path / name).read_bytes() == CHUNK * 8
     done = run("lfs.fuse.unmount", mounted.path)
     assert done.returncode in (0, 2), done.stderr
-    mounted.process.wait(10)
+    mounted.process.wait(HANG_SECONDS)
     subprocess.run(["mount", "-o", "remount,size=300m", small_host], check=True)
     mounted = mount(image)
     for name in synced:

@@ -20,6 +20,7 @@ from lfs.fuse.options import OptionError, parse_options
 from lfs.fuse.session import PANIC_EXIT_CODE
 from tests.fuse.conftest import Mounter
 from tests.fuse.mounting import MountedImage, make_image, run, wait_until
+from tests.patience import HANG_SECONDS
 
 
 def synced(path: Path, content: bytes) -> None:
@@ -149,7 +150,7 @@ def test_disk_that_takes_no_write_ends_the_daemon_if_asked_to(
     image: Path, mount: Mounter, tmp_path: Path
 ) -> None:
     mounted = broken(image, mount, tmp_path, "errors=panic,")
-    assert mounted.process.wait(10) == PANIC_EXIT_CODE
+    assert mounted.process.wait(HANG_SECONDS) == PANIC_EXIT_CODE
     assert mounted.log.count("ending at once") == 1
     assert ": ending at once: " in mounted.log.rstrip().splitlines()[-1]
     with pytest.raises(OSError, match=os.strerror(errno.ENOTCONN)):

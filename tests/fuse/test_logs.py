@@ -24,6 +24,7 @@ from lfs.fuse.logs import LINE_BYTES_MAX, QUEUE_LINES_MAX, RECENT_LINES, Line, L
 from lfs.fuse.mountpoint import MountError, unmount
 from tests.fuse.conftest import Mounter
 from tests.fuse.mounting import ROOT, WAIT_SECONDS, environment, make_image, wait_until
+from tests.patience import HANG_SECONDS
 
 
 class Reader:
@@ -310,7 +311,7 @@ def test_log_daemon_that_does_not_read_or_writes_to_the_mount_stops_nobody(
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANG_SECONDS,
         check=False,
     )
     assert done.stdout == f"40 True {kind == 'writes'}\n", done.stderr

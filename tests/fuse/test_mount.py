@@ -30,6 +30,7 @@ from tests.fuse.mounting import (
     wait_until,
     without_log_notice,
 )
+from tests.patience import HANG_SECONDS
 
 pytestmark = pytest.mark.fuse
 
@@ -343,7 +344,7 @@ def run_in_namespace(
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANG_SECONDS,
         check=False,
     )
 
@@ -431,7 +432,7 @@ exec setpriv --reuid 65534 --regid 65534 --clear-groups "$@"
         cwd=user_directory,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANG_SECONDS,
         check=False,
     )
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr

@@ -16,6 +16,7 @@ import pytest
 from lfs.device.mount_table import read_table
 from tests.fuse.mounting import environment, make_image, without_log_notice
 from tests.loops import loop_device
+from tests.patience import HANG_SECONDS
 
 pytestmark = [
     pytest.mark.fuse,
@@ -58,7 +59,7 @@ def run(work: Path, script: str) -> list[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=120,
+        timeout=HANG_SECONDS,
         check=False,
     )
     assert done.returncode == 0, done.stdout

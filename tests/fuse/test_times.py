@@ -23,6 +23,7 @@ import pytest
 from lfs.fuse.clock import coarse_ns, kernel_ns
 from tests.fuse.conftest import Mounter
 from tests.fuse.mounting import MountedImage, make_image
+from tests.patience import HANG_SECONDS
 
 pytestmark = pytest.mark.fuse
 
@@ -279,7 +280,11 @@ def test_make_finds_generated_files_up_to_date(stamped: MountedImage) -> None:
     (path / "first").write_text("x")
     runs = [
         subprocess.run(
-            ["make", "-C", str(path)], capture_output=True, text=True, check=True, timeout=60
+            ["make", "-C", str(path)],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=HANG_SECONDS,
         ).stdout
         for _ in range(2)
     ]

@@ -15,6 +15,7 @@ from lfs.device.memory import MemoryDevice
 from lfs.device.recording import Flush, Mark, RecordingDevice, Write
 from lfs.errors import DeviceError
 from tests.device.fault.disks import BLOCK, SECTOR, SIZE_BYTES, Disk, fails
+from tests.patience import HANG_SECONDS
 
 MS = 1_000_000
 
@@ -258,14 +259,14 @@ def _in_threads(count: int, work: Callable[[int], None]) -> list[threading.Threa
 
 
 def test_threads_are_delayed_side_by_side() -> None:
-    disk = FaultDevice(MemoryDevice(SIZE_BYTES), parse_plan("delay 500ms"), RealClock())
+    disk = FaultDevice(MemoryDevice(SIZE_BYTES), parse_plan("delay 1s"), RealClock())
     start = time.monotonic()
     for thread in _in_threads(8, lambda number: disk.write(number * BLOCK, [b"a" * BLOCK])):
         thread.join()
     elapsed = time.monotonic() - start
-    # One after the other they would take 4 s.
-    assert 0.5 <= elapsed < 3
-    assert disk.report()["operations"]["write"]["latency_ns"]["max"] >= 500 * MS
+    # One after the other they would take 8 s.
+    assert 1 <= elapsed < 7
+    assert disk.report()["operations"]["write"]["latency_ns"]["max"] >= 1000 * MS
 
 
 def test_threads_share_a_rate() -> None:
@@ -312,7 +313,7 @@ def test_pause_holds_every_thread_until_resume() -> None:
     assert disk.report()["operations"]["write"]["count"] == 0
     disk.resume()
     for thread in threads:
-        thread.join(timeout=10)
+        thread.join(timeout=HANG_SECONDS)
     assert sorted(done) == [0, 1, 2]
     assert not disk.report()["paused"]
     # The wait is part of the latency.
@@ -335,7 +336,7 @@ def test_pause_does_not_hold_back_plans_and_cuts() -> None:
     disk.cut()
     disk.resume()
     for thread in threads:
-        thread.join(timeout=10)
+        thread.join(timeout=HANG_SECONDS)
     assert failures == [errno.EIO] * 2
 
 
@@ -344,5 +345,5 @@ def test_pause_is_over_when_the_device_is_closed() -> None:
     disk.pause()
     (thread,) = _in_threads(1, lambda _: disk.flush())
     disk.close()
-    thread.join(timeout=10)
+    thread.join(timeout=HANG_SECONDS)
     assert not thread.is_alive()
