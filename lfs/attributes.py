@@ -87,7 +87,10 @@ class Attributes:
         check_flags(item is not None, flags)
         if offset < 0:
             raise FilesystemError(errno.ENOSPC, "too many attributes with the same hash")
-        self._space.admit(self.blocks(value))
+        if item is not None and len(value) <= item.value_bytes:
+            self._space.admit_change(self.blocks(value))
+        else:
+            self._space.admit(self.blocks(value))
         if item is not None:
             self._delete_chunks(inode.ino, offset, item)
         self._put(inode.ino, offset, name, value)

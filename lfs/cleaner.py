@@ -40,9 +40,13 @@ from lfs.volume import Volume
 
 _UTILISATION_AHEAD = 0.8
 _UTILISATION_WORTH = 0.85
-_GAIN_SEGMENTS = 4
+_GAIN_SEGMENTS_MIN = 4
+_GAIN_SHARE = 256
 _IDLE_ROUNDS_MAX = 8
-_ROUND_SEGMENTS_MAX = 32
+_ROUND_GAINS = 8
+"""A round moves at most as much as so many times what it is to gain."""
+_RETRY_LOG_WRITES = 256
+"""After so many log writes there may be something to gain although nothing has died."""
 
 
 class Cleaner:
@@ -67,7 +71,9 @@ class Cleaner:
         self._avoided: dict[int, int] = {}
         self._work: Iterator[Flush | None] | None = None
         self._touched_pages = False
-        self._exhausted_live_blocks = 0
+        segments = volume.superblock.segment_count
+        self._gain_segments = max(_GAIN_SEGMENTS_MIN, segments // _GAIN_SHARE)
+        self._exhausted: tuple[int, int] | None = None
         self.moved_blocks = 0
         self._fruitless_state: tuple[int, int] | None = None
         self.cleaned_runs = 0
@@ -78,38 +84,55 @@ class Cleaner:
         """Clean until ``blocks`` more can be accepted, or until nothing is gained.
 
         A round that was begun in the background is finished: it has been paid for.
-        Once a round gains nothing, large runs are broken up, and then victims are chosen
-        by what they yield, not by age.
+        Once a round gains nothing, large runs are broken up, victims are chosen by what
+        they yield, not by age, and each round aims at twice as much as the one before:
+        what a round costs beside moving, its checkpoint above all, hardly grows with it.
         Raises DeviceError when the log can't be written.
         """
         volume = self._volume
         if volume.failed or volume.read_only:
             return
-        live_blocks = volume.usage.live_total
-        if self._exhausted_live_blocks and live_blocks >= self._exhausted_live_blocks:
+        if self._is_exhausted():
+            # What is pending must have room all the same.
+            if self._space.is_pressing:
+                self._release(blocks, now_ns)
             return
         volume.log.close_large()
         if self._work is not None:
             self._finish(self._work)
         self._release(blocks, now_ns)
         idle_rounds = 0
-        most_clean = volume.usage.clean_blocks
+        least_shortage = self._space.shortage_blocks(blocks)
         while idle_rounds < self._patience(blocks):
+            gain_segments = self._gain_segments << idle_rounds
             victims = [] if idle_rounds else self._victims(volume.options.cleaner_policy, 0.999)
-            victims = victims or self._large_victim() or self._victims("greedy", 0.999)
+            victims = victims or self._large_victim()
+            victims = victims or self._victims("greedy", 0.999, gain_segments)
             if not victims:
                 break
             large_count = len(volume.usage.large_runs)
             self._finish(self._clean(victims, now_ns))
             self._release(blocks, now_ns)
-            # Against the most so far: what one round takes and the next gives is no gain.
-            gained = volume.usage.clean_blocks > most_clean
+            # Against the least so far: what one round takes and the next gives is no gain.
+            shortage = self._space.shortage_blocks(blocks)
+            gained = shortage < least_shortage
             gained |= len(volume.usage.large_runs) < large_count
-            most_clean = max(most_clean, volume.usage.clean_blocks)
+            least_shortage = min(least_shortage, shortage)
             idle_rounds = 0 if gained else idle_rounds + 1
-        # Until something dies there is no use in trying again.
         exhausted = self._space.shortage_blocks(blocks) > 0
-        self._exhausted_live_blocks = volume.usage.live_total if exhausted else 0
+        self._exhausted = self._progress() if exhausted else None
+
+    def _progress(self) -> tuple[int, int]:
+        """Return what is live, and a number that grows with each piece of the log."""
+        log = self._volume.log
+        return self._volume.usage.live_total, log.next_sequence // _RETRY_LOG_WRITES
+
+    def _is_exhausted(self) -> bool:
+        """Tell whether the last search for room found none, and little has happened since."""
+        if self._exhausted is None:
+            return False
+        live_blocks, retry = self._progress()
+        return live_blocks >= self._exhausted[0] and retry == self._exhausted[1]
 
     def _large_victim(self) -> list[int]:
         """Choose the large run that is the easiest to empty, if there is room for that.
@@ -138,14 +161,16 @@ class Cleaner:
         spare_blocks = -self._space.shortage_blocks(blocks)
         if spare_blocks < 0:
             return _IDLE_ROUNDS_MAX
-        return 1 if spare_blocks < 2 * self._volume.superblock.segment_blocks else 0
+        wanted_blocks = self._gain_segments * self._volume.superblock.segment_blocks // 2
+        return 1 if spare_blocks < wanted_blocks else 0
 
     def _release(self, blocks: int, now_ns: int) -> None:
         """Make empty runs clean: a commit does it for most, two checkpoints for all."""
         volume = self._volume
         volume.flush(self._committer.commit(now_ns))
         for _ in range(2):
-            if self._space.shortage_blocks(blocks) <= 0 or not volume.usage.unreleased_segments:
+            waits = volume.usage.unreleased_segments or volume.imap.changes
+            if self._space.shortage_blocks(blocks) <= 0 or not waits:
                 return
             self._checkpointer.checkpoint(now_ns)
 
@@ -199,18 +224,18 @@ class Cleaner:
         reserved_blocks = self._space.pending_blocks() + 3 * volume.superblock.segment_blocks
         return (volume.usage.clean_blocks - reserved_blocks) * 7 // 8
 
-    def _victims(self, policy: str, utilisation_max: float) -> list[int]:
+    def _victims(self, policy: str, utilisation_max: float, gain_segments: int = 0) -> list[int]:
         """Choose victims whose live blocks fit into what is clean."""
         volume = self._volume
-        round_blocks = _ROUND_SEGMENTS_MAX * volume.superblock.segment_blocks
+        gain_blocks = (gain_segments or self._gain_segments) * volume.superblock.segment_blocks
         return choose_victims(
             volume.usage,
             policy,
             volume.log.next_sequence,
             {*self._avoided_runs(), *volume.log.open_runs(), *volume.usage.given_up},
-            min(self._room_blocks(), round_blocks),
+            min(self._room_blocks(), _ROUND_GAINS * gain_blocks),
             utilisation_max,
-            _GAIN_SEGMENTS * volume.superblock.segment_blocks,
+            gain_blocks,
         )
 
     def _clean(self, victims: list[int], now_ns: int) -> Iterator[Flush | None]:

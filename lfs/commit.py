@@ -84,7 +84,8 @@ class Committer:
         else:
             self._write_out.place_all(extents, now_ns, flags)
             self._inodes.log_dirty()
-            self._log_records(volume.imap.take_unlogged(), now_ns, flags)
+            record_bytes = volume.imap.unlogged_bytes
+            self._log_records(volume.imap.take_unlogged(), record_bytes, now_ns, flags)
         if volume.usage.has_emptied:
             volume.usage.note_commit(volume.log.written_sequence, volume.log.open_runs())
 
@@ -104,11 +105,17 @@ class Committer:
             self._write_out.place_all(extents, now_ns, flags)
             self._inodes.log_dirty()
             volume.imap.take_unlogged()
+        else:
+            self._space.written(blocks)
 
-    def _log_records(self, records: list[Record], now_ns: int, flags: int) -> None:
+    def _log_records(
+        self, records: list[Record], record_bytes: int, now_ns: int, flags: int
+    ) -> None:
         """Write records in as many log writes as it takes; the last one commits."""
         volume = self._volume
         position = 0
+        record_blocks = record_bytes // volume.block_bytes + 1
+        self._space.take_in_hand(record_blocks)
         while True:
             room_bytes = volume.log.record_bytes_max(HEAD_MAIN)
             batch: list[Record] = []
@@ -125,4 +132,5 @@ class Committer:
             last = SUMMARY_COMMIT if done else 0
             volume.emit(placement, (), (), batch, flags | last, now_ns)
             if done:
-                return
+                break
+        self._space.written(record_blocks)

@@ -161,7 +161,10 @@ class FileData:
         privileged: bool,
         now_ns: int,
     ) -> None:
-        self._space.admit(1, privileged)
+        if offset + len(data) <= len(inline):
+            self._space.admit_change(1)
+        else:
+            self._space.admit(1, privileged)
         if offset or len(data) < len(inline):
             after = inline[offset + len(data) :]
             data = inline[:offset].ljust(offset, b"\0") + data + after

@@ -107,6 +107,7 @@ class Mounted:
         self._needs_checkpoint = False
         self._space.make_room = self._make_room
         self._space.reclaim = self._reclaim
+        self._space.touched_keys = self._checkpointer.touched_keys
         self._space.checkpoint = lambda: self._checkpointer.checkpoint(self._now_ns)
         self._committer.checkpoint = self._checkpointer.checkpoint
 

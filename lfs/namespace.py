@@ -286,7 +286,7 @@ class Namespace:
         elif not new_place:
             raise FilesystemError(errno.ENOSPC, "too many names with the same hash")
         else:
-            self._space.admit(1)
+            self._space.admit_change(1)
         self._directories.move(place, new_place, moved.ino, moved.mode >> 12, new_name)
         self._moved_in(moved, new_parent, target, now_ns)
         self._changed(parent, now_ns, entries=-1, subdirectories=-int(is_directory))

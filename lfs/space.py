@@ -22,17 +22,20 @@ there is one of those, as much more is kept clean.
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from lfs.alloc.reservation import Reservations
 from lfs.errors import FilesystemError
 from lfs.inodes import InodeTable
 from lfs.segments.usage import cleaner_segments, slack_segments
+from lfs.segments.write_bound import WriteBound
+from lfs.segments.writer import BULK_BLOCKS, HEAD_MAIN, HEAD_METADATA
 from lfs.volume import Volume
 
 _INODE_ITEM_BYTES = 256
 _CRUDE_BLOCKS = 4
+_CHANGE_SHARE = 8
 CLEAN_SHARE_LOW = 8
 """The cleaner works ahead of need while less than one in so many segments is clean."""
 
@@ -66,15 +69,21 @@ class SpaceRules:
         superblock = volume.superblock
         segments = superblock.segment_count
         usable = max(0, segments - slack_segments(segments))
-        # Each segment has at least one summary, keeps a block for a jump, and
-        # holds the entries of scattered blocks.
-        overhead_blocks = 2 + superblock.segment_blocks // 64
-        limit_blocks = usable * (superblock.segment_blocks - overhead_blocks)
+        self._bound = WriteBound(superblock.segment_blocks, superblock.block_bytes)
+        # What the cleaner can put into a segment, of blocks that are all scattered.
+        limit_blocks = usable * self._bound.full_blocks
         privileged_blocks = limit_blocks * superblock.reserved_basis_points // 10_000
         self.reservations = Reservations(limit_blocks, privileged_blocks)
+        slack_blocks = slack_segments(segments) * superblock.segment_blocks
+        self._change_limit_blocks = slack_blocks // _CHANGE_SHARE
         self._open_limit_blocks = limit_blocks - privileged_blocks
         self._cleaner_blocks = cleaner_segments(segments) * superblock.segment_blocks
-        self._fixed_blocks = 2 * volume.usage.page_count + 64
+        self._fixed_blocks = 2 * volume.usage.page_count + 5 * superblock.segment_blocks
+        self._in_hand_blocks = 0
+        """Taken from memory to be written, and not yet written."""
+        self.touched_keys: Collection[bytes] = ()
+        """Keys whose nodes the next checkpoint writes anew; set by the part above."""
+        volume.log.spare_blocks = lambda: -self.shortage_blocks(0)
         self._allowance_blocks = 0
         """What may be accepted in this request without another look; negative for nothing."""
 
@@ -85,7 +94,7 @@ class SpaceRules:
         """Return an upper bound of the blocks that changed items will add to the map."""
         volume = self._volume
         pending = volume.imap.changed_bytes + len(self._inodes.dirty) * _INODE_ITEM_BYTES
-        return pending * 3 // (2 * volume.block_bytes)
+        return 2 * pending // volume.block_bytes
 
     def available_blocks(self, privileged: bool, leaving_blocks: int = 0) -> int:
         """Return how many more blocks may be promised once ``leaving_blocks`` are gone."""
@@ -104,22 +113,47 @@ class SpaceRules:
             self._volume.inode_count - len(self._inodes.leaving),
         )
 
+    def take_in_hand(self, blocks: int) -> None:
+        """Count blocks as pending although they are in memory no more, until ``written``."""
+        self._in_hand_blocks += blocks
+
+    def written(self, blocks: int) -> None:
+        """Note that blocks in hand, or moved, have been written."""
+        self._in_hand_blocks = max(0, self._in_hand_blocks - blocks)
+
+    def _node_blocks(self) -> int:
+        """Return an upper bound of the nodes that a checkpoint would write now.
+
+        On each level a change rewrites the node on its way, and may cut it in two; what
+        the changed items hold beyond that fills nodes of its own.  A branch has at least
+        eight children.
+        """
+        imap = self._volume.imap
+        changes = len(imap.changes) + len(self._inodes.dirty) + len(self.touched_keys)
+        paths = imap.root_level + 2
+        nodes = imap.node_count
+        for _ in range(imap.root_level + 1):
+            paths += min(changes, nodes)
+            nodes >>= 3
+        return 2 * paths + self.metadata_blocks
+
     def pending_blocks(self) -> int:
-        """Return an upper bound of what a commit and a checkpoint would write now."""
+        """Return an upper bound of the clean blocks that a commit and a checkpoint take now.
+
+        ARCHITECTURE.md, "What writing takes", derives it.
+        """
         volume = self._volume
-        block_bytes = volume.block_bytes
-        imap = volume.imap
-        item_count = len(imap.changes) + len(self._inodes.dirty)
-        growth_blocks = self.metadata_blocks
-        paths = min(item_count, imap.node_count) + imap.root_level + 2
-        nodes = paths + paths // 8 + growth_blocks
-        records = imap.unlogged_bytes + self._inodes.dirty_record_bytes()
-        dirty_blocks = self.reservations.dirty_blocks
-        # Scattered blocks need an entry each, and a run in their window.
-        data = dirty_blocks + dirty_blocks // 16
-        pages = min(volume.usage.page_count, item_count + dirty_blocks + 8)
-        written = data + nodes + records // block_bytes + pages
-        return written + written // 16 + 16
+        usage = volume.usage
+        records = volume.imap.unlogged_bytes + self._inodes.dirty_record_bytes()
+        data = self.reservations.dirty_blocks + self._in_hand_blocks
+        nodes = self._node_blocks()
+        pages = min(usage.page_count, len(usage.dirty_pages) + 2 * (data + nodes) + 8)
+        bound, log = self._bound, volume.log
+        main = data + records // volume.block_bytes + 1
+        main_blocks = bound.clean_blocks(main, log.room_blocks(HEAD_MAIN))
+        metadata_blocks = bound.clean_blocks(nodes + pages, log.room_blocks(HEAD_METADATA))
+        more_heads = bool(main_blocks and metadata_blocks) + (data >= BULK_BLOCKS)
+        return main_blocks + metadata_blocks + more_heads * volume.superblock.segment_blocks
 
     # ----------------------------------------------------------------- admission
 
@@ -138,15 +172,46 @@ class SpaceRules:
         self._allowance_blocks = 0
         if self.available_blocks(privileged) < blocks:
             needed = growth() if growth else blocks
-            while needed and self.available_blocks(privileged) < needed and self.reclaim():
-                pass
-            if needed and self.available_blocks(privileged) < needed:
-                # Dirty data may replace other blocks, and the bound on pending
-                # metadata is generous: see what they come to.
-                if self.reservations.dirty_blocks or self.metadata_blocks > 1:
-                    self.checkpoint()
-                if self.available_blocks(privileged) < needed:
-                    raise FilesystemError(errno.ENOSPC)
+            if needed:
+                self._require(needed, lambda: self.available_blocks(privileged))
+        self._make_room(blocks)
+
+    def admit_change(self, blocks: int) -> None:
+        """Accept a request that replaces something by what is hardly larger, such as a name.
+
+        It takes nothing but a few bytes now and then, for which there is a part of the
+        slack; so it goes on where nothing else does.  Raises FilesystemError(ENOSPC) when
+        that part is used up, too.
+        """
+        if blocks < self._allowance_blocks:
+            self._allowance_blocks -= blocks
+            return
+        self._allowance_blocks = 0
+        self._require(blocks, self._change_blocks)
+        self._make_room(blocks)
+
+    def _change_blocks(self) -> int:
+        used_blocks = self._volume.usage.live_total + self._volume.usage.lost_blocks
+        pending_blocks = self.metadata_blocks + self.reservations.dirty_blocks
+        limit_blocks = self.reservations.limit_blocks + self._change_limit_blocks
+        return limit_blocks - used_blocks - pending_blocks
+
+    def _require(self, blocks: int, available: Callable[[], int]) -> None:
+        """Raise ENOSPC unless ``blocks`` are available, or are when pending work is done.
+
+        Dirty data may replace other blocks, and the bound on pending metadata is
+        generous: a checkpoint shows what they come to.
+        """
+        while available() < blocks and self.reclaim():
+            pass
+        if available() < blocks:
+            if self.reservations.dirty_blocks or self.metadata_blocks > 1:
+                self.checkpoint()
+            if available() < blocks:
+                raise FilesystemError(errno.ENOSPC)
+
+    def _make_room(self, blocks: int) -> None:
+        """Let what is clean cover ``blocks`` more; raises ENOSPC when that can't be."""
         if not self._covered(blocks):
             self.make_room(blocks)
             if not self._covered(blocks):
@@ -176,14 +241,16 @@ class SpaceRules:
         imap = self._volume.imap
         inodes = self._inodes
         dirty_count = len(inodes.dirty)
-        path_count = len(imap.changes) + dirty_count
+        path_count = (len(imap.changes) + dirty_count + len(self.touched_keys)) * (
+            imap.root_level + 1
+        )
         if path_count > imap.node_count:
-            path_count = imap.node_count
+            path_count = imap.node_count + imap.node_count // 7
         pending_bytes = imap.changed_bytes + imap.unlogged_bytes + inodes.inline_bytes
         return (
-            2 * (path_count + self.reservations.dirty_blocks)
-            + dirty_count
-            + pending_bytes // 512
+            9 * (path_count + dirty_count) // 4
+            + 3 * (self.reservations.dirty_blocks + self._in_hand_blocks) // 2
+            + pending_bytes // 256
             + self._fixed_blocks
         )
 
@@ -203,6 +270,11 @@ class SpaceRules:
     def _kept_blocks(self) -> int:
         """Return the clean blocks that the cleaner needs to empty any run."""
         return self._cleaner_blocks + self._volume.usage.breakup_blocks
+
+    @property
+    def is_pressing(self) -> bool:
+        """Tell whether what is pending takes half of what the cleaner keeps for itself."""
+        return self.shortage_blocks(0) > self._kept_blocks // 2
 
     @property
     def is_scarce(self) -> bool:

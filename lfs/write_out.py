@@ -68,6 +68,7 @@ class WriteOut:
             for first, count in inode.dirty_extents
         ]
         self._space.reservations.release(inode.dirty_extents.count)
+        self._space.take_in_hand(inode.dirty_extents.count)
         blocks.clear()
         inode.dirty_extents.clear()
         inode.read_window = -1
@@ -162,7 +163,9 @@ class WriteOut:
             )
             now, rest = _split(rest, placement.payload_blocks, self._volume.block_bytes)
             entries, buffers = self.map(now, placement)
-            if not self._volume.emit(placement, entries, buffers, (), flags, time_ns):
+            if self._volume.emit(placement, entries, buffers, (), flags, time_ns):
+                self._space.written(sum(extent.count for extent in now))
+            else:
                 rest = now + rest
 
     def map(

@@ -367,7 +367,7 @@ def test_making_room_ends_when_what_one_round_gains_the_next_takes(
         return iter(())
 
     monkeypatch.setattr(cleaner, "_clean", clean_round)
-    monkeypatch.setattr(cleaner, "_victims", lambda policy, most: [1])
+    monkeypatch.setattr(cleaner, "_victims", lambda *asked: [1])
     monkeypatch.setattr(cleaner, "_release", lambda blocks, now_ns: None)
     monkeypatch.setattr(cleaner, "_patience", lambda blocks: 8)
     monkeypatch.setattr(

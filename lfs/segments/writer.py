@@ -23,7 +23,7 @@ would take the break for damage.
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -45,6 +45,7 @@ from lfs.ondisk import (
     summary_to_blocks,
 )
 from lfs.segments.usage import UsageTable
+from lfs.segments.write_bound import worth_blocks
 
 HEAD_MAIN = 0
 HEAD_BULK = 1
@@ -125,7 +126,11 @@ class _Fit(NamedTuple):
 
 def _front_area(run_blocks: int, fit: _Fit) -> int:
     """Return the blocks for summaries: of one log write that fills a run, or many smaller ones."""
-    return max(fit.summary_blocks(run_blocks), run_blocks // _FRONT_BLOCKS_PER_SUMMARY_BLOCK) + 2
+    smaller = -(
+        -(SUMMARY_HEADER_BYTES + ENTRY_BYTES + CHECKSUM_BYTES * BULK_BLOCKS) // fit.block_bytes
+    )
+    many_blocks = run_blocks // _FRONT_BLOCKS_PER_SUMMARY_BLOCK * smaller
+    return max(fit.summary_blocks(run_blocks), many_blocks) + 2
 
 
 class LogWriter:
@@ -143,8 +148,9 @@ class LogWriter:
         self._usage = usage
         self._heads: list[Head | None] = [None] * HEAD_COUNT
         self._promised: Head | None = None
-        self._worth_blocks = min(16, superblock.segment_blocks // 8)
-        """A rest of a run smaller than this is left empty rather than filled with a part."""
+        self.spare_blocks: Callable[[], int] = lambda: 0
+        """Tells how much of what is clean nobody was promised; set by a part above."""
+        self._worth_blocks = worth_blocks(superblock.segment_blocks)
         self.next_address = 0
         self.next_sequence = 1
         self.previous_checksum = 0
@@ -221,7 +227,7 @@ class LogWriter:
             or granted < 0
             or (granted < wanted and (whole or granted < self._worth_blocks))
         ):
-            head = self._open(number, max(wanted, expected_blocks), fit)
+            head = self._open(number, expected_blocks, fit, whole)
             summary_blocks, granted = fit.into(head)
             if granted < 0 or (whole and granted < wanted) or (wanted and not granted):
                 raise FilesystemError(errno.ENOSPC, "log write larger than any clean run")
@@ -233,13 +239,33 @@ class LogWriter:
             head, self.next_sequence, address, summary_blocks, payload_address, granted
         )
 
-    def _open(self, number: int, payload_blocks: int, fit: _Fit) -> Head:
-        """Open a new run for a head, large enough for ``payload_blocks`` if there is one."""
-        needed = payload_blocks + fit.summary_blocks(payload_blocks) + 3
-        if number == HEAD_BULK:
-            needed += payload_blocks // _FRONT_BLOCKS_PER_SUMMARY_BLOCK
-        order = max(0, (-(-needed // self._superblock.segment_blocks) - 1).bit_length())
+    def _open(self, number: int, expected_blocks: int, fit: _Fit, whole: bool) -> Head:
+        """Open a new run for a head, large enough for what is wanted and expected.
+
+        While there is nothing to spare it is no larger than what is wanted now; what is
+        to be written whole is promised to fit into a segment.
+        """
+        needed_segments = self._segments_for(number, fit.wanted_blocks, fit)
+        most_segments = self._segments_for(number, max(fit.wanted_blocks, expected_blocks), fit)
+        order = min((most_segments - 1).bit_length(), self._usage.order_max)
+        excess_segments = (1 << order) - needed_segments
+        if excess_segments > 0:
+            excess_blocks = excess_segments * self._superblock.segment_blocks
+            if not whole and excess_blocks > self.spare_blocks():
+                order = needed_segments.bit_length() - 1
         return self._start_run(number, self._usage.open_run(order, self.next_sequence), fit)
+
+    def _segments_for(self, number: int, payload_blocks: int, fit: _Fit) -> int:
+        """Return how many segments a new run must have for so much payload."""
+        needed = payload_blocks + fit.summary_blocks(payload_blocks) + 1
+        if number == HEAD_BULK:
+            needed = payload_blocks + _front_area(payload_blocks, fit)
+        return -(-needed // self._superblock.segment_blocks)
+
+    def room_blocks(self, number: int) -> int:
+        """Return what a log write may take of the open run of a head, 0 if there is none."""
+        head = self._heads[number]
+        return head.summary_room if head and not head.payload_next else 0
 
     def _start_run(self, number: int, run: int | None, fit: _Fit) -> Head:
         if run is None:

@@ -41,6 +41,7 @@ class Log:
         self.usage = usage_table()
         self.usage.finish_loading(())
         self.writer = LogWriter(self.device, self.superblock, self.usage)
+        self.writer.spare_blocks = lambda: 1 << 30
         self.reader = LogReader(self.device, self.superblock)
         self.first_address = 0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lfs.ondisk import ROOT_INO
-from tests.space.load import NAMES, SECOND_NS, File, Run
+from tests.space.load import MIB, NAMES, SECOND_NS, File, Run
 
 Kind = Callable[[Run], None]
 
@@ -35,7 +35,7 @@ def small_files(run: Run) -> None:
 def one_block_files(run: Run) -> None:
     """Create files that are just too large to lie in their inode."""
     size = min(run.layout.block_bytes // 4, 1024) + 1
-    for _ in range(run.scale.requests // 2):
+    for _ in range(run.choose.choice((run.scale.requests // 4, 2 * run.scale.requests))):
         ino = run.create()
         if ino is None or not run.write(ino, 0, run.data(size)):
             return
@@ -53,7 +53,7 @@ def inline_files(run: Run) -> None:
 def appends(run: Run) -> None:
     """Append a few bytes to many files, with a sync after each or none."""
     synced = run.choose.random() < 0.3
-    for ino in _some_files(run, _burst(run) if synced else run.scale.requests):
+    for ino in _some_files(run, _burst(run) if synced else 4 * run.scale.requests):
         size = run.choose.choice((14, 300, run.layout.block_bytes))
         if not run.write(ino, len(run.files[ino].content), run.data(size)):
             return
@@ -218,8 +218,23 @@ OTHERS: tuple[Kind, ...] = (
 )
 
 
+def many_dirty(run: Run) -> None:
+    """Leave room for as much dirty data as may be, and fill it with files of one block."""
+    space = run.filesystem.statfs()
+    count = run.options.dirty_bytes_max // space.block_bytes
+    _one_file(run, max(0, space.available_blocks - count - count // 2 - count // 8))
+    run.checkpoint()
+    size = min(run.layout.block_bytes // 4, 1024) + 1
+    for _ in range(count):
+        ino = run.create()
+        if ino is None or not run.write(ino, 0, run.data(size)):
+            return
+
+
 def go(run: Run) -> None:
     """Fill the disk to some level, then make requests of all kinds until there are enough."""
+    if run.is_crowded:
+        many_dirty(run)
     growing = tuple(run.choose.sample(GROWING, 3))
     others = tuple(run.choose.sample(OTHERS, 6))
     space = run.filesystem.statfs()
@@ -234,7 +249,7 @@ def go(run: Run) -> None:
 
 def _one_file(run: Run, blocks: int) -> None:
     ino = run.create()
-    piece = run.scale.write_bytes_max
+    piece = min(MIB, max(run.scale.write_bytes_max, blocks * run.layout.block_bytes // 64))
     for number in range(blocks * run.layout.block_bytes // piece if ino else 0):
         assert ino is not None
         if not run.write(ino, number * piece, run.data(piece)):

@@ -34,7 +34,8 @@ MIB = 1 << 20
 SECOND_NS = 1_000_000_000
 REGULAR = stat.S_IFREG | 0o644
 NAMES = (b"user.a", b"user.b", b"user." + b"n" * 200)
-_POOL_BYTES = 4 * MIB
+_CROWDED_SHARE = 0.008
+_POOL_BYTES = 9 * MIB
 
 
 class BrokenError(AssertionError):
@@ -53,7 +54,7 @@ class Scale:
 
 
 def _small_options(choose: random.Random) -> Options:
-    dirty_bytes = choose.choice((32 * KIB, 128 * KIB, 512 * KIB, 2 * MIB))
+    dirty_bytes = choose.choice((32 * KIB, 512 * KIB, MIB, 4 * MIB))
     return Options(
         dirty_bytes_max=dirty_bytes,
         extent_bytes_max=choose.choice((dirty_bytes // 4, dirty_bytes)),
@@ -63,9 +64,9 @@ def _small_options(choose: random.Random) -> Options:
 
 SCALES = {
     # Of a few MiB, with limits that a few hundred requests reach.
-    "small": Scale(6 * MIB, 96, 250, 96 * KIB, _small_options),
+    "small": Scale(8 * MIB, 128, 200, 96 * KIB, _small_options),
     # What people have, with the limits that a mount has.
-    "real": Scale(768 * MIB, 4096, 60_000, 4 * MIB, lambda choose: Options()),
+    "real": Scale(768 * MIB, 4096, 12_000, 4 * MIB, lambda choose: Options()),
 }
 
 
@@ -94,8 +95,15 @@ class Run:
         scale_name, _, _ = run_id.partition("-")
         self.scale = SCALES[scale_name]
         self.choose = random.Random(run_id)
-        device_bytes, self.layout = _layout(self.choose, self.scale)
-        self.options = self.scale.options(self.choose)
+        self.is_crowded = self.choose.random() < _CROWDED_SHARE
+        """Whether the disk is such that much dirty data in small files nearly fills it."""
+        if self.is_crowded:
+            device_bytes = self.scale.device_bytes_max
+            self.layout = _planned(self.choose, device_bytes, KIB, 64 * KIB)
+            self.options = Options(dirty_bytes_max=3 * device_bytes // 8)
+        else:
+            device_bytes, self.layout = _layout(self.choose, self.scale)
+            self.options = self.scale.options(self.choose)
         self.device = MemoryDevice(device_bytes)
         format_device(self.device, self.layout, 0)
         self.lines: list[str] = []
@@ -148,22 +156,24 @@ class Run:
 
     # ------------------------------------------------------------------- requests
 
-    def grow(self, request: Callable[[], object], bytes_asked: int) -> bool:
+    def grow(
+        self, request: Callable[[], object], bytes_asked: int, privileged: bool = False
+    ) -> bool:
         """Make a request that may be refused for want of space; returns whether it was not."""
         self.requests += 1
         try:
             request()
         except FilesystemError as error:
-            self._check_refusal(error, bytes_asked)
+            self._check_refusal(error, bytes_asked, privileged)
             self.refused += 1
             return False
         return True
 
-    def _check_refusal(self, error: FilesystemError, bytes_asked: int) -> None:
+    def _check_refusal(self, error: FilesystemError, bytes_asked: int, privileged: bool) -> None:
         if error.errno != errno.ENOSPC or self.filesystem.read_only:
             raise BrokenError(f"refused with {error!r}: {self.lines[-3:]}") from error
         space = self.filesystem.statfs()
-        left = space.free_blocks if self.is_root else space.available_blocks
+        left = space.free_blocks if privileged else space.available_blocks
         asked = bytes_asked // space.block_bytes + 6
         if left > 2 * asked:
             raise BrokenError(f"refused {asked} blocks while {left} are available") from error
@@ -211,7 +221,7 @@ class Run:
 
         if offset + len(data) <= file.stored_bytes and not file.has_holes:
             self.keep(request)
-        elif not self.grow(request, len(data)):
+        elif not self.grow(request, len(data), self.is_root):
             return False
         file.has_holes |= offset > len(file.content)
         file.content.extend(bytes(max(0, offset - len(file.content))))
@@ -293,13 +303,20 @@ def _layout(choose: random.Random, scale: Scale) -> tuple[int, Superblock]:
         else:
             least_bytes = smallest_device_bytes(block_bytes, segment_bytes)
         # Large blocks make large disks, which are filled by few requests.
-        if least_bytes <= most_bytes or choose.random() < 0.02:
+        large_bytes = max(most_bytes, 140 * MIB)
+        if least_bytes <= most_bytes or (least_bytes < large_bytes and choose.random() < 0.02):
             break
     most_bytes = max(most_bytes, least_bytes * 5 // 4)
     most_bytes = min(most_bytes, least_bytes * scale.segments_most // 32)
     device_bytes = choose.choice((least_bytes, choose.randrange(least_bytes, most_bytes + 1)))
     device_bytes = -(-device_bytes // 4096) * 4096
-    return device_bytes, plan(
+    return device_bytes, _planned(choose, device_bytes, block_bytes, segment_bytes)
+
+
+def _planned(
+    choose: random.Random, device_bytes: int, block_bytes: int, segment_bytes: int | None
+) -> Superblock:
+    return plan(
         device_bytes,
         block_bytes=block_bytes,
         segment_bytes=segment_bytes,

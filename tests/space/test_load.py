@@ -1,0 +1,33 @@
+"""Two thousand runs of loads on small disks of all shapes; each is told by its id.
+
+``python -m tests.space MINUTES`` makes runs of real size with the limits of a mount.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.space.kinds import go
+from tests.space.load import Run
+
+_BATCH = 100
+_BATCHES = int(os.environ.get("LFS_SPACE_RUNS", "2000")) // _BATCH
+
+
+@pytest.mark.parametrize("batch", range(_BATCHES))
+def test_space_promises_hold(batch: int) -> None:
+    refused = 0
+    for number in range(batch * _BATCH, (batch + 1) * _BATCH):
+        run_id = f"small-{number}"
+        try:
+            run = Run(run_id)
+            go(run)
+            run.finish()
+        except BaseException as error:
+            error.add_note(f"replay with: python -m tests.space --replay {run_id}")
+            raise
+        refused += run.refused
+    # A load that never fills its disk shows nothing.
+    assert refused > _BATCH // 4
