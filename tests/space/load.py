@@ -18,7 +18,7 @@ import errno
 import random
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 
 from fsck.check import check_device
@@ -266,7 +266,9 @@ class Run:
         self.sync()
         self.verify(self._mount(self.device.copy()))
         self.checkpoint()
-        self._check_usage(self._mount(self.device.copy()))
+        # Read-only, so that nothing goes on that was begun.
+        options = replace(self.options, read_only=True)
+        self._check_usage(Filesystem.mount(self.device.copy(), self.now(), options))
         self.remount()
         self.verify(self.filesystem)
         for ino in list(self.files):
