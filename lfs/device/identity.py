@@ -76,9 +76,14 @@ class Place(NamedTuple):
 
 
 def places_of(status: os.stat_result, path: str) -> list[Place]:
-    """Return the places of the image with ``status``, which was opened at ``path``."""
+    """Return the places of the image with ``status``, which was opened at ``path``.
+
+    What is neither a file nor a block device has none.
+    """
     if stat.S_ISREG(status.st_mode):
         return [Place(status.st_dev, status.st_ino, path, 0, END)]
+    if not stat.S_ISBLK(status.st_mode):
+        return []
     return list(_disk_places(status.st_rdev, 0, END, True, lambda _: True))
 
 

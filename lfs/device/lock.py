@@ -23,6 +23,7 @@ import errno
 import fcntl
 import logging
 import os
+import stat
 import struct
 import time
 from collections.abc import Callable, Iterator
@@ -235,7 +236,13 @@ def until_free(
 def locked_file(
     path: str | Path, exclusive: bool = True, wait_seconds: float = 0.0
 ) -> Iterator[None]:
-    """Hold the lock on a file that is no image but wants one; raises UsageError."""
+    """Hold the lock on a file that is no image but wants one; raises UsageError.
+
+    A pipe or a terminal needs none, and is not opened.
+    """
+    if stat.S_ISFIFO(mode := _mode(path)) or stat.S_ISCHR(mode):
+        yield
+        return
     try:
         flags = (os.O_RDWR if exclusive else os.O_RDONLY) | _OPEN_FLAGS
         descriptor = open_above_standard(path, flags)
@@ -249,6 +256,13 @@ def locked_file(
             lock.release()
     finally:
         os.close(descriptor)
+
+
+def _mode(path: str | Path) -> int:
+    try:
+        return os.stat(path).st_mode
+    except OSError as error:
+        raise UsageError(f"cannot open {path}: {error.strerror}") from error
 
 
 def _set_lock(descriptor: int, place: Place, kind: int) -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from lfs.device import lock as lock_module
 from lfs.device.file import FileDevice
+from lfs.device.identity import places_of, share_bytes
 from lfs.device.lock import PATIENCE_SECONDS, locked_file
 from lfs.errors import UsageError
 
@@ -218,6 +219,19 @@ def test_other_files_are_locked_alike(image: Path) -> None:
             pass
     with pytest.raises(UsageError, match="No such file"), locked_file(image.with_name("none")):
         pass
+
+
+def test_pipes_and_terminals_need_no_lock(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path in (str(pipe), os.devnull):
+        with locked_file(path), locked_file(path):
+            pass
+        assert places_of(os.stat(path), path) == []
+    # Nobody has opened it for reading.
+    with pytest.raises(OSError, match="No such device"):
+        os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+    assert not share_bytes(os.devnull, os.devnull)
 
 
 @pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP])
