@@ -18,7 +18,6 @@ from lfs.removal import Removal
 from lfs.space import SpaceRules
 from lfs.spans import Span, bytes_of, cut_around, put_blocks
 from lfs.volume import Volume
-from lfs.window import Window
 from lfs.write_out import WriteOut
 
 
@@ -216,9 +215,6 @@ class FileData:
             self._inodes.pin_window(inode, index)
             inode.read_window = index
 
-    def _pinned(self, inode: Inode, block: int) -> Window:
-        return self._inodes.pin_window(inode, block // self._volume.window_blocks)
-
     def _unmapped(self, inode: Inode, first: int, end: int) -> int:
         """Count the blocks from ``first`` to ``end`` that have no place on disk."""
         size = self._volume.window_blocks
@@ -329,8 +325,11 @@ class FileData:
         dirty = inode.dirty_blocks.get(block)
         if dirty is not None:
             return bytearray(bytes_of(dirty, block, block_bytes)[:cut])
-        if not self._pinned(inode, block).address(block % self._volume.window_blocks):
+        index, offset = divmod(block, self._volume.window_blocks)
+        window = self._inodes.window(inode, index)
+        if window is None or not window.address(offset):
             return None
+        self._inodes.pin_window(inode, index)
         return bytearray(b"".join(self._read_stored(inode, block, block + 1))[:cut])
 
     def _cut_block(self, inode: Inode, block: int, kept: bytearray) -> None:

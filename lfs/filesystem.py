@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import inspect
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import NoReturn
 
 from lfs import acl
@@ -257,6 +258,7 @@ class Filesystem(Mounted):
         if not (type(offset) is type(size) is int and offset >= 0 and size >= 0):
             check_number("offset", offset, 0, OFFSET_MAX)
             check_number("size", size, 0, OFFSET_MAX)
+        self._inodes.trim()
         inode = self._inodes.get(ino)
         if inode.is_directory:
             raise FilesystemError(errno.EISDIR)
@@ -286,6 +288,10 @@ class Filesystem(Mounted):
         check_time(now_ns)
         inode.atime_ns = now_ns
         self._inodes.mark_dirty(inode)
+        if self._maintenance.has_many_dirty_inodes:
+            # Whoever reads has what he asked for; a failure is told by the volume.
+            with suppress(FilesystemError):
+                self._maintenance.keep_bounds(now_ns)
 
     def write(
         self, ino: int, offset: int, data: bytes, now_ns: int, privileged: bool = False
@@ -301,7 +307,9 @@ class Filesystem(Mounted):
         written = self._data.write(inode, offset, data, now_ns, privileged)
         volume = self._volume
         dirty_bytes = self._space.reservations.dirty_blocks * volume.block_bytes
-        if dirty_bytes >= volume.options.dirty_bytes_max:
+        pinned_bytes = self._inodes.pinned_bytes
+        options = volume.options
+        if dirty_bytes >= options.dirty_bytes_max or pinned_bytes >= options.cache_bytes // 4:
             self._data.write_out([*self._inodes.with_dirty_blocks.values()], now_ns)
         self._end()
         return written

@@ -39,6 +39,7 @@ from lfs.ondisk import (
 )
 
 _BATCH_ITEMS = 512
+_CHANGE_MEMORY_BYTES = 160
 _PAST_ALL_KEYS = b"\xff" * (KEY_BYTES + 1)
 
 
@@ -123,6 +124,18 @@ class Imap:
         growth_bytes = self._set(key, value)
         if growth_bytes > 0 and key in self._unlogged:
             self.unlogged_bytes += growth_bytes
+
+    def pack_change(self, key: bytes, value: Packable) -> None:
+        """Keep ``value`` packed, if that is what ``key`` was changed to: it takes less memory."""
+        if self.changes.get(key) is value:
+            packed = value.pack()
+            self.changed_bytes += len(packed) - self._packable_bytes.pop(key)
+            self.changes[key] = packed
+
+    @property
+    def memory_bytes(self) -> int:
+        """Return about how much memory the changed items take, those that are decoded apart."""
+        return self.changed_bytes + _CHANGE_MEMORY_BYTES * len(self.changes)
 
     def _set(self, key: bytes, value: bytes | Packable | None) -> int:
         """Change ``key``; returns by how many bytes what is changed has grown."""

@@ -44,8 +44,10 @@ from lfs.ondisk import (
 from lfs.spans import DirtyBlocks
 from lfs.volume import Volume
 from lfs.window import Window, window_key
+from lfs.window_cache import WindowCache
 
-_WINDOWS_MAX = 4096
+INODE_MEMORY_BYTES = 640
+"""About what an inode in memory takes, without windows and contents."""
 
 S_IFMT = 0o170000
 S_IFDIR = 0o040000
@@ -209,9 +211,16 @@ class InodeTable:
         self.with_dirty_blocks: dict[int, Inode] = {}
         self.orphans: set[int] = set()
         self.cuts = Cuts(volume.imap)
+        share_bytes = volume.options.cache_bytes // 4
+        self.cache = WindowCache(volume.imap, share_bytes)
+        self.count_max = min(
+            volume.options.inode_count_max, max(16, share_bytes // (2 * INODE_MEMORY_BYTES))
+        )
         self.leaving: dict[int, Inode | None] = {}
         """Orphans that nobody has open, None before they were asked for."""
-        self._evict_above = 2 * volume.options.inode_count_max
+        self._evict_above = 2 * self.count_max
+        self.pinned_bytes = 0
+        """About what the windows of dirty blocks take."""
         self.inline_bytes = 0
         """Upper bound of the inline content in dirty inodes."""
 
@@ -278,11 +287,15 @@ class InodeTable:
         self.orphans.discard(ino)
         self.dirty.pop(ino, None)
         del self.leaving[ino]
+        self.cache.forget(ino, inode.windows)
         self._volume.inode_count = max(0, self._volume.inode_count - 1)
 
     def leave(self, inode: Inode) -> None:
         """Let no request find ``inode``, an orphan without dirty blocks, any more."""
         self._inodes.pop(inode.ino, None)
+        self.cache.forget(inode.ino, inode.windows)
+        for index in [*inode.pinned]:
+            self._drop_pinned(inode, index)
         self.leaving[inode.ino] = inode
 
     def stay(self, ino: int) -> None:
@@ -319,7 +332,7 @@ class InodeTable:
             imap.put(pack_key(ino, KIND_INODE, 0), pack_inode(inode.fields()))
         self.dirty.clear()
         self.inline_bytes = 0
-        self._evict_above = 2 * self._volume.options.inode_count_max
+        self._evict_above = 2 * self.count_max
 
     def window(self, inode: Inode, index: int) -> Window | None:
         """Return window ``index`` of ``inode``, or None when nothing in it is mapped."""
@@ -334,7 +347,7 @@ class InodeTable:
             if value is None:
                 return None
             window = self.unpacked(value)
-            _keep_window(inode, index, window)
+            self.cache.keep(inode.ino, inode.windows, index, window)
         return window
 
     def pin_window(self, inode: Inode, index: int) -> Window:
@@ -343,14 +356,26 @@ class InodeTable:
         if window is None:
             window = self.window(inode, index) or Window(self._volume.window_blocks)
             inode.pinned[index] = window
+            window.pinned_bytes = window.memory_bytes
+            self.pinned_bytes += window.pinned_bytes
         return window
 
     def unpin_window(self, inode: Inode, index: int) -> None:
         """Let go of window ``index`` unless there are dirty blocks in it."""
         size = self._volume.window_blocks
         if not inode.dirty_blocks or not inode.dirty_extents.count_in(index * size, size):
-            inode.pinned.pop(index, None)
+            self._drop_pinned(inode, index)
             inode.read_window = -1
+
+    def _drop_pinned(self, inode: Inode, index: int) -> None:
+        window = inode.pinned.pop(index, None)
+        if window is not None:
+            self.pinned_bytes -= window.pinned_bytes
+
+    def drop_window(self, inode: Inode, index: int) -> None:
+        """Forget window ``index`` of ``inode``, which is given up."""
+        self.cache.drop(inode.ino, inode.windows, index)
+        self._drop_pinned(inode, index)
 
     def unpacked(self, value: bytes) -> Window:
         """Return the window of an item that lies in segments in use; raises DamageError."""
@@ -369,17 +394,17 @@ class InodeTable:
 
     def store_mapped(self, inode: Inode, index: int, window: Window) -> None:
         """Write a window that gained blocks through to the map; their log write tells it."""
-        _keep_window(inode, index, window)
+        self.cache.keep(inode.ino, inode.windows, index, window)
         self._volume.imap.apply(window_key(inode.ino, index), window)
 
     def store_unmapped(self, inode: Inode, index: int, window: Window) -> None:
         """Write a window that lost blocks through to the map; the next commit logs it."""
         key = window_key(inode.ino, index)
         if window.runs:
-            inode.windows[index] = window
+            self.cache.keep(inode.ino, inode.windows, index, window)
             self._volume.imap.put(key, window.pack())
         else:
-            inode.windows.pop(index, None)
+            self.cache.drop(inode.ino, inode.windows, index)
             self._volume.imap.delete(key)
 
     def _remember(self, inode: Inode) -> None:
@@ -400,7 +425,7 @@ class InodeTable:
         What has to stay, because a commit is yet to come, is not looked at again
         before as many have come to it.
         """
-        limit = self._volume.options.inode_count_max
+        limit = self.count_max
         excess = len(self._inodes) - limit
         for ino in [*self._inodes] if excess > 0 else []:
             inode = self._inodes[ino]
@@ -408,6 +433,9 @@ class InodeTable:
                 continue
             if ino in self.dirty or ino in self.orphans:
                 continue
+            self.cache.forget(ino, inode.windows)
+            for index in [*inode.pinned]:
+                self._drop_pinned(inode, index)
             del self._inodes[ino]
             excess -= 1
             if excess <= 0:
@@ -424,10 +452,3 @@ def _check(inode: Inode) -> None:
         raise DamageError(f"inode {inode.ino}: {inode.size} bytes can't be its size")
     if inode.blocks >> ADDRESS_BITS:
         raise DamageError(f"inode {inode.ino}: {inode.blocks} blocks can't be mapped")
-
-
-def _keep_window(inode: Inode, index: int, window: Window) -> None:
-    if len(inode.windows) >= _WINDOWS_MAX and index not in inode.windows:
-        # All of them are in the inode map, too.
-        inode.windows.clear()
-    inode.windows[index] = window

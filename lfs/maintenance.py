@@ -20,6 +20,7 @@ from lfs.volume import Volume
 _CHANGES_IDLE = 8192
 _CHANGES_SOFT = 32768
 _CHANGES_HARD = 131072
+_DIRTY_INODES_MAX = 4096
 _CHECKPOINT_LOG_BYTES = 256 << 20
 _UNLOGGED_BYTES_MAX = 8 << 20
 
@@ -47,6 +48,7 @@ class Maintenance:
         self._cleaner = cleaner
         self._defragmenter = defragmenter
         self._removal = removal
+        self._changes_bytes_max = volume.options.cache_bytes // 2
         self._commit_ns = 0
         superblock = volume.superblock
         log_blocks = superblock.segment_count * superblock.segment_blocks // 8
@@ -88,9 +90,15 @@ class Maintenance:
         if volume.log.blocks_since_checkpoint == 0:
             return False
         changed = len(volume.imap.changes) > (_CHANGES_IDLE if idle else _CHANGES_SOFT)
+        changed |= volume.imap.memory_bytes > self._changes_bytes_max // 2
         long = volume.log.blocks_since_checkpoint > self._log_blocks_max
         since_ns = volume.elapsed.ns - self._checkpointer.elapsed_ns
         return changed or long or since_ns >= volume.options.checkpoint_interval_ns
+
+    @property
+    def has_many_dirty_inodes(self) -> bool:
+        """Tell whether so many inodes are dirty that they should be committed."""
+        return len(self._inodes.dirty) > min(_DIRTY_INODES_MAX, self._inodes.count_max)
 
     def keep_bounds(self, now_ns: int) -> None:
         """Checkpoint or commit when a request has left too much to replay or in memory.
@@ -101,8 +109,12 @@ class Maintenance:
         if (
             volume.log.is_broken
             or len(volume.imap.changes) > _CHANGES_HARD
+            or volume.imap.memory_bytes > self._changes_bytes_max
             or volume.log.blocks_since_checkpoint > 2 * self._log_blocks_max
         ):
             self._checkpointer.checkpoint(now_ns)
-        elif volume.imap.unlogged_bytes + self._inodes.inline_bytes > _UNLOGGED_BYTES_MAX:
+        elif (
+            volume.imap.unlogged_bytes + self._inodes.inline_bytes > _UNLOGGED_BYTES_MAX
+            or self.has_many_dirty_inodes
+        ):
             self._committer.commit(now_ns)

@@ -137,9 +137,8 @@ class Removal:
         """Leave windows ``first`` to ``end`` for later steps."""
         self._inodes.cuts.add(inode.ino, first, end)
         inode.is_cut = True
-        for kept in (inode.windows, inode.pinned):
-            for index in [index for index in kept if index >= first]:
-                del kept[index]
+        for index in [index for index in (*inode.windows, *inode.pinned) if index >= first]:
+            self._inodes.drop_window(inode, index)
         inode.read_window = -1
 
     def settle(self, inode: Inode, first: int, last: int) -> None:
@@ -247,8 +246,7 @@ class Removal:
         for key, _ in items:
             volume.imap.delete(key)
         for index, window in windows.items():
-            inode.windows.pop(index, None)
-            inode.pinned.pop(index, None)
+            self._inodes.drop_window(inode, index)
             inode.unmapped(window.mapped, self._is_cut_off(inode, index))
             for _, count, address in window.runs:
                 volume.usage.drop_live(address, count)

@@ -37,6 +37,7 @@ from lfs.segments.writer import LogWriter, Placement
 from lfs.turns import Elapsed, Flush
 
 SECOND_NS = 1_000_000_000
+CACHE_BYTES_MIN = 32 << 20
 PLACES_MAX = 8
 """So many log writes may fail until a checkpoint leads around them."""
 
@@ -69,8 +70,11 @@ class Options:
     extent_bytes_max: int = 8 << 20
     """Dirty data of one file above this is written out."""
     node_cache_bytes: int = 32 << 20
+    memory_bytes_max: int = 192 << 20
+    """All that is kept of what was read or changed; what the two before it leave, but at
+    least 32 MiB, is for windows, changed items and inodes."""
     inode_count_max: int = 16384
-    """Clean inodes kept in memory."""
+    """Clean inodes kept in memory, if that has room for so many."""
     removal_items_max: int = 128
     """So many windows and attributes are given up at once; more wait for later steps."""
     cleaner_policy: str = "cost-benefit"
@@ -92,6 +96,12 @@ class Options:
                 )
         for name in _POSITIVE:
             check_number(name, getattr(self, name), 1, OFFSET_MAX)
+
+    @property
+    def cache_bytes(self) -> int:
+        """Return what windows, changed items and inodes may take together."""
+        rest_bytes = self.memory_bytes_max - self.dirty_bytes_max - self.node_cache_bytes
+        return max(CACHE_BYTES_MIN, rest_bytes)
 
 
 _CONSEQUENCES = {

@@ -20,17 +20,22 @@ from lfs.ondisk import (
     pack_key,
 )
 
+_WINDOW_MEMORY_BYTES = 800
+_RUN_MEMORY_BYTES = 108
+
 
 class Window:
     """Where the blocks of one window are: runs in file order, a checksum for each block."""
 
-    __slots__ = ("checksums", "mapped", "runs")
+    __slots__ = ("checksums", "mapped", "pinned_bytes", "runs")
 
     def __init__(self, block_count: int) -> None:
         """Map nothing of ``block_count`` file blocks."""
         self.runs: list[tuple[int, int, int]] = []
         self.checksums = array("I", bytes(4 * block_count))
         self.mapped = 0
+        self.pinned_bytes = 0
+        """What it was counted as when it was pinned."""
 
     @classmethod
     def unpack(cls, raw: bytes, block_count: int) -> Window:
@@ -46,6 +51,15 @@ class Window:
             position += count
         window.mapped = position
         return window
+
+    @property
+    def memory_bytes(self) -> int:
+        """Return about how much memory the window takes, and keeping it."""
+        return (
+            _WINDOW_MEMORY_BYTES
+            + CHECKSUM_BYTES * len(self.checksums)
+            + _RUN_MEMORY_BYTES * len(self.runs)
+        )
 
     @property
     def packed_bytes(self) -> int:

@@ -37,6 +37,7 @@ LAYERS: list[tuple[str, tuple[str, ...]]] = [
             "lfs.inodes",
             "lfs.window",
             "lfs.cuts",
+            "lfs.window_cache",
         ),
     ),
     (

@@ -6,7 +6,6 @@ import stat
 
 import pytest
 
-from lfs import inodes
 from lfs.device.memory import MemoryDevice
 from lfs.filesystem import Filesystem, Options
 from lfs.imap import Imap
@@ -114,9 +113,9 @@ def test_what_a_request_holds_stays_the_only_object_of_its_inode() -> None:
     assert len(table._inodes) <= 10
 
 
-def test_windows_in_memory_are_bounded_while_a_file_grows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inodes, "_WINDOWS_MAX", 4)
+def test_windows_in_memory_are_bounded_while_a_file_grows() -> None:
     filesystem = mount(empty(), 0)
+    filesystem._inodes.cache._bytes_max = 4 * Window(128).memory_bytes + 500
     inode = filesystem.create(ROOT_INO, b"file", REGULAR, 0, 0, 1)
     size = 4096 * filesystem._volume.window_blocks
     for number in range(12):
