@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
+from itertools import islice
 
 from lfs.errors import FilesystemError
 from lfs.inodes import Inode, InodeTable
@@ -371,15 +372,29 @@ class FileData:
 
     # ------------------------------------------------------------------ extents
 
-    def extents(self, inode: Inode) -> list[tuple[int, int, int]]:
-        """Return ``(file_block, address, count)`` of all mapped blocks, joined where adjacent."""
+    def extents(
+        self, inode: Inode, first_block: int, windows_max: int | None
+    ) -> list[tuple[int, int, int]]:
+        """Return ``(file_block, address, count)`` of what is mapped from ``first_block`` on.
+
+        Joined where adjacent; of no more than ``windows_max`` windows.
+        """
         size = self._volume.window_blocks
-        found = [
-            (index * size + first, address, count)
-            for index, window in self._inodes.windows(inode, 0)
-            for first, count, address in window.runs
-        ]
-        return _joined(found)
+        joined: list[tuple[int, int, int]] = []
+        for index, window in islice(self._inodes.windows(inode, first_block // size), windows_max):
+            for first, blocks, at in window.runs:
+                block, address, count = index * size + first, at, blocks
+                skipped = max(0, first_block - block)
+                if skipped >= count:
+                    continue
+                block, address, count = block + skipped, address + skipped, count - skipped
+                if joined:
+                    last_block, last_address, last_count = joined[-1]
+                    if (last_block + last_count, last_address + last_count) == (block, address):
+                        joined[-1] = last_block, last_address, last_count + count
+                        continue
+                joined.append((block, address, count))
+        return joined
 
 
 def _overlay(block: bytearray, start: int, part: bytes) -> None:
@@ -387,15 +402,3 @@ def _overlay(block: bytearray, start: int, part: bytes) -> None:
     if len(block) < start:
         block.extend(bytes(start - len(block)))
     block[start : start + len(part)] = part
-
-
-def _joined(extents: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
-    joined: list[tuple[int, int, int]] = []
-    for block, address, count in extents:
-        if joined:
-            last_block, last_address, last_count = joined[-1]
-            if last_block + last_count == block and last_address + last_count == address:
-                joined[-1] = (last_block, last_address, last_count + count)
-                continue
-        joined.append((block, address, count))
-    return joined

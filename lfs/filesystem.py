@@ -314,9 +314,16 @@ class Filesystem(Mounted):
         self._end()
         return written
 
-    def extents(self, ino: int) -> list[tuple[int, int, int]]:
-        """Return ``(file_block, address, count)`` of the file's extents on disk."""
-        return self._data.extents(self._inodes.get(ino))
+    def extents(
+        self, ino: int, first_block: int = 0, windows_max: int | None = None
+    ) -> list[tuple[int, int, int]]:
+        """Return ``(file_block, address, count)`` of the file's extents on disk.
+
+        From file block ``first_block`` on; with ``windows_max`` only those in so many
+        windows, at least one if there is any: it costs no more than that, and whoever
+        wants the rest asks for what follows the last one.
+        """
+        return self._data.extents(self._inodes.get(ino), first_block, windows_max)
 
     # -------------------------------------------------------------------- attributes
 

@@ -252,6 +252,17 @@ class InodeTable:
             self._remember(inode)
         return inode
 
+    def parent_of(self, ino: int) -> int:
+        """Return the parent of directory ``ino``, which is not kept in memory for that."""
+        inode = self._inodes.get(ino)
+        if inode is None:
+            value = self._volume.imap.get(inode_key(ino))
+            if value is None:
+                raise DamageError(f"directory {ino} does not exist")
+            inode = Inode(ino, unpack_inode(value))
+            _check(inode)
+        return inode.parent_ino
+
     def create(self, fields: InodeFields) -> Inode:
         """Make a new inode with the next number and this mount's generation; it is dirty."""
         volume = self._volume

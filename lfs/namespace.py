@@ -25,6 +25,9 @@ from lfs.ondisk import (
 )
 from lfs.space import SpaceRules
 
+DIRECTORY_LINKS = 2
+"""Of one without subdirectories."""
+MOVE_DEPTH_MAX = 4096
 LINK_COUNT_MAX = (1 << 32) - 1
 RENAME_NOREPLACE = 1
 RENAME_EXCHANGE = 2
@@ -316,16 +319,22 @@ class Namespace:
             raise FilesystemError(errno.ENOTEMPTY)
 
     def _check_no_cycle(self, moved: Inode, new_parent: Inode) -> None:
-        """Raise EINVAL when ``new_parent`` is ``moved`` or below it."""
-        directory = new_parent
+        """Raise EINVAL when ``new_parent`` is ``moved`` or below it.
+
+        Nothing is below a directory without subdirectories.  For others all directories
+        above are looked at, so there is a limit on how many those may be (ELOOP).
+        """
+        ino = new_parent.ino
         passed: set[int] = set()
-        while directory.ino != moved.ino:
-            if directory.parent_ino == directory.ino:
+        while ino != moved.ino:
+            if moved.nlink == DIRECTORY_LINKS or ino == ROOT_INO:
                 return
-            if directory.ino in passed:
+            if ino in passed:
                 raise DamageError(f"the directories above inode {new_parent.ino} form a cycle")
-            passed.add(directory.ino)
-            directory = self._inodes.get(directory.parent_ino)
+            if len(passed) >= MOVE_DEPTH_MAX:
+                raise FilesystemError(errno.ELOOP, "a tree can't be moved that deep")
+            passed.add(ino)
+            ino = self._inodes.parent_of(ino)
         raise FilesystemError(errno.EINVAL, "a directory can't be moved into itself")
 
     def _exchange(

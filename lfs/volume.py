@@ -47,7 +47,13 @@ _CHOICES = {
     "cleaner_policy": POLICIES,
     "errors": ("remount-ro", "continue", "panic"),
 }
-_POSITIVE = ("commit_interval_ns", "checkpoint_interval_ns", "dirty_bytes_max", "extent_bytes_max")
+_POSITIVE = (
+    "commit_interval_ns",
+    "checkpoint_interval_ns",
+    "dirty_bytes_max",
+    "extent_bytes_max",
+    "removal_items_max",
+)
 
 
 def _nothing() -> None:

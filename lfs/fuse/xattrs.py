@@ -29,6 +29,8 @@ from lfs.filesystem import Filesystem
 from lfs.fuse.callers import may_keep_setgid
 
 WITHOUT_CAPABILITY_MAX = 65536
+EXTENTS_WINDOWS_MAX = 64
+"""So many windows of a file one question for its extents looks at."""
 _CAPABILITY = b"security.capability"
 VIRTUAL_PREFIX = b"system.lfs."
 _SYSTEM = b"system."
@@ -108,7 +110,7 @@ class ExtendedAttributes:
         first = extents_attribute_start(name)
         if first is None:
             raise FilesystemError(errno.EOPNOTSUPP)
-        return format_extents(self._filesystem.extents(ino)[first:])
+        return format_extents(self._filesystem.extents(ino, first, EXTENTS_WINDOWS_MAX))
 
 
 def _check_storable(name: bytes) -> None:

@@ -59,6 +59,18 @@ def test_read_goes_on_until_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> 
     assert extents.read_extents("f") == many
 
 
+def test_read_joins_an_extent_that_is_told_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = {0: b"2 100 3\n", 5: b"5 103 4\n9 500 1\n", 10: b""}
+
+    def getxattr(path: str, name: bytes) -> bytes:
+        start = extents.extents_attribute_start(name)
+        assert start is not None
+        return parts[start]
+
+    monkeypatch.setattr(os, "getxattr", getxattr)
+    assert extents.read_extents("f") == [(2, 100, 7), (9, 500, 1)]
+
+
 @pytest.mark.parametrize(
     ("found", "count"),
     [

@@ -54,12 +54,12 @@ def _forge(file: Path, device: BlockDevice) -> list[int]:
 def _addresses(file: Path) -> list[int]:
     """Return the address of each block of a file."""
     found: list[int] = []
-    count = 0
-    while text := os.getxattr(file, f"system.lfs.extents.{count}"):
+    end = 0
+    while text := os.getxattr(file, f"system.lfs.extents.{end}"):
         for line in text.splitlines():
-            _, address, blocks = map(int, line.split())
+            first, address, blocks = map(int, line.split())
             found += range(address, address + blocks)
-            count += 1
+            end = first + blocks
     return found
 
 
