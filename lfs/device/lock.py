@@ -309,7 +309,9 @@ def _is_busy(device: Place) -> bool:
     try:
         os.close(os.open(device.path, os.O_RDONLY | os.O_EXCL | _OPEN_FLAGS))
     except OSError as error:
-        return error.errno == errno.EBUSY
+        # Who may not try for a claim can still see what is mounted.
+        refused = error.errno in (errno.EACCES, errno.EPERM)
+        return error.errno == errno.EBUSY or (refused and bool(describe_device(device.device)))
     return False
 
 

@@ -7,6 +7,7 @@ everybody and readers share.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import subprocess
@@ -69,6 +70,16 @@ def ways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]:
         }
 
 
+_whole_open = os.open
+
+
+def _open_without_claims(path: str | Path, flags: int, mode: int = 0o777) -> int:
+    """Open as a user may who has no right to any device."""
+    if str(path).startswith("/dev/loop"):
+        raise PermissionError(errno.EACCES, "Permission denied")
+    return _whole_open(path, flags, mode)
+
+
 def refusal(path: Path, read_only: bool = False) -> str:
     with pytest.raises(UsageError) as caught:
         FileDevice(path, read_only)
@@ -114,13 +125,18 @@ def test_parts_that_share_no_byte_are_free(ways: dict[str, Path]) -> None:
             assert " is in use by " in refusal(ways[way])
 
 
-def test_mounted_loop_device_is_named_with_its_place(ways: dict[str, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("may_try", [True, False])
+def test_mounted_loop_device_is_named_with_its_place(
+    ways: dict[str, Path], tmp_path: Path, may_try: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run("mkfs.ext4", "-q", ways["loop"])
     place = tmp_path / "mnt"
     place.mkdir()
     run("mount", "-t", "ext4", ways["loop"], place)
     try:
-        for way in ("file", "hard link", "loop", "other loop"):
+        if not may_try:
+            monkeypatch.setattr(os, "open", _open_without_claims)
+        for way in ("file", "hard link", "loop", "other loop") if may_try else ("file",):
             expected = f"{ways[way]} is in use by the system (mounted?), mounted on {place}"
             assert refusal(ways[way]) == expected
     finally:
