@@ -19,12 +19,14 @@ from collections.abc import Generator, Iterator
 
 from lfs.checksum import checksum
 from lfs.commit import Committer
-from lfs.errors import DamageError, DeviceError
-from lfs.imap_rebuild import NewNode, Rebuild
+from lfs.device.reading import ATTEMPTS
+from lfs.errors import DamageError, DeviceError, FilesystemError
+from lfs.imap_rebuild import NewNode, Rebuild, Rebuilt
 from lfs.ondisk import (
     BLOCK_NODE,
     BLOCK_USAGE,
     CHECKPOINT_REGION_COUNT,
+    KEY_BYTES,
     NO_BLOCK,
     SUMMARY_CHECKPOINT,
     SUPERBLOCK_ALIGN_BYTES,
@@ -40,6 +42,7 @@ from lfs.turns import Flush, Turn
 from lfs.volume import Volume
 
 _NODES_AT_ONCE = 256
+_FIRST_KEY = bytes(KEY_BYTES)
 _REGION_ATTEMPTS = 3
 
 
@@ -57,19 +60,31 @@ class Checkpointer:
         self.touched_keys: set[bytes] = set()
         """Keys whose nodes the next checkpoint must write anew (the cleaner's wish)."""
         self.last_clean = False
+        self._unread_count = 0
+        """How many times in a row a node could not be read."""
 
     def checkpoint(self, now_ns: int, clean: bool = False) -> None:
         """Make everything durable and reachable from a checkpoint region.
 
         ``clean`` says that nothing will be logged after it.  Raises DeviceError; the
-        last commit that was flushed counts then.  If a node that changes could not be
-        read, the next checkpoint may succeed; otherwise the volume has failed.
-        Raises DamageError when such a node is damaged, and ENOSPC when the nodes find
-        no room: the volume has failed then too, as the log can't be bounded any more,
-        but it loses nothing.
+        last commit that was flushed counts then, and the volume has failed.  Raises
+        DamageError when a node that changes is damaged or can't be read: the log has
+        been flushed, so unless that is broken nothing is lost, and the next checkpoint
+        may succeed.  The third time the volume fails, as the log can't be bounded any
+        more; and so it does with ENOSPC, when the nodes find no room.
         """
         for flush in self.steps(now_ns, clean):
             self._volume.await_flush(flush)
+
+    def insist(self, now_ns: int, clean: bool = False) -> None:
+        """Write a checkpoint, or try until the volume has failed; raises what it failed of."""
+        for _ in range(ATTEMPTS - 1):
+            try:
+                return self.checkpoint(now_ns, clean)
+            except DamageError:
+                if self._volume.failed:
+                    raise
+        return self.checkpoint(now_ns, clean)
 
     @property
     def busy(self) -> bool:
@@ -107,11 +122,16 @@ class Checkpointer:
         mine = self._begun_count
         self._committer.log(now_ns)
         try:
-            self._write_nodes(now_ns)
-        except DamageError as error:
+            rebuilt = self._rebuilt()
+        except FilesystemError as error:
+            self._note_unread(error)
+            raise
+        try:
+            self._write_nodes(rebuilt, now_ns)
+            self._write_usage(now_ns)
+        except FilesystemError as error:
             volume.fail(error)
             raise
-        self._write_usage(now_ns)
         sequence = log.written_sequence
         log_blocks = log.blocks_since_checkpoint
         offset_bytes, raw = self._region(now_ns, clean)
@@ -129,17 +149,35 @@ class Checkpointer:
         log.mend()
         volume.flushed(sequence)
         log.blocks_since_checkpoint -= log_blocks
-        volume.error_count = 0
+        volume.error_count = self._unread_count = 0
         self.elapsed_ns = volume.elapsed.ns
         self.last_clean = clean
         return was_broken
 
     # ---------------------------------------------------------------- inode map
 
-    def _write_nodes(self, now_ns: int) -> None:
+    def _note_unread(self, error: FilesystemError) -> None:
+        """Go on without a checkpoint for now, or end writing when that is hopeless."""
+        volume = self._volume
+        # Whatever follows: what was accepted is in the log.
+        volume.flush(volume.log.written_sequence)
+        self._unread_count += 1
+        if isinstance(error, DamageError) and self._unread_count < ATTEMPTS:
+            volume.report(f"{error}: no checkpoint could be written, trying again later")
+        else:
+            volume.fail(error)
+
+    def _rebuilt(self) -> Rebuilt:
+        """Merge what changed; raises DamageError when a node of it can't be read."""
+        volume = self._volume
+        if not volume.imap.changes and not self.touched_keys:
+            # The two checkpoints never share a root, so that one bad block can't take both.
+            self.touched_keys.add(_FIRST_KEY)
+        return Rebuild(volume.imap, volume.block_bytes, self.touched_keys).run()
+
+    def _write_nodes(self, rebuilt: Rebuilt, now_ns: int) -> None:
         volume = self._volume
         imap = volume.imap
-        rebuilt = Rebuild(imap, volume.block_bytes, self.touched_keys).run()
         nodes = rebuilt.new_nodes
         for start in range(0, len(nodes), _NODES_AT_ONCE):
             self._place_nodes(nodes[start : start + _NODES_AT_ONCE], now_ns)
@@ -148,7 +186,7 @@ class Checkpointer:
             imap.nodes.drop(address)
         root = rebuilt.root.pointer if isinstance(rebuilt.root, NewNode) else rebuilt.root
         node_count = imap.node_count + len(nodes) - len(rebuilt.freed_addresses)
-        imap.adopt(root, rebuilt.root_level, node_count)
+        imap.adopt(root, rebuilt.root_level, node_count, volume.next_ino)
         self.touched_keys.clear()
 
     def _place_nodes(self, nodes: list[NewNode], now_ns: int) -> None:

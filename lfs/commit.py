@@ -61,8 +61,8 @@ class Committer:
         """Log everything; returns the sequence number that must be flushed for it to last.
 
         Where the log is broken, everything is durable when this returns.  Raises
-        DeviceError; then the last commit counts, and unless only reading failed, the
-        volume has failed.
+        DeviceError; then the last commit counts, and the volume has failed.  Raises
+        DamageError where the log is broken and the checkpoint can't be written yet.
         """
         self.log(now_ns)
         if self._volume.log.is_broken:

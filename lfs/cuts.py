@@ -16,6 +16,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from lfs.device.reading import read_again
 from lfs.errors import DamageError, FilesystemError
 from lfs.imap import Imap
 from lfs.ondisk import (
@@ -59,7 +60,7 @@ class Cuts:
         start = pack_key(SYSTEM_INO, KIND_CUT, 0)
         end = pack_key(SYSTEM_INO, KIND_CUT + 1, 0)
         try:
-            for key, value in self._imap.scan(start, end):
+            for key, value in read_again(lambda: list(self._imap.scan(start, end))):
                 number = unpack_key(key)[2]
                 if number > SEQUENCE_MAX:
                     raise DamageError(f"the number of a cut item is {number}")

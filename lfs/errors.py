@@ -43,12 +43,25 @@ class DeviceError(FilesystemError):
         self.offset_bytes = offset_bytes
 
 
+class UnreadableError(DamageError):
+    """A device can't read a place: it is as good as damaged, and handled so everywhere.
+
+    A ``DeviceError`` that is left is one of a write, of a flush, or of a device that is
+    gone altogether.
+    """
+
+    def __init__(self, error: DeviceError, place: str) -> None:
+        """Take the error of a read, and what ``place`` the device was asked for."""
+        super().__init__(f"{place}: {error.strerror}")
+        self.offset_bytes = error.offset_bytes
+
+
+class LogDamageError(DamageError):
+    """The log is broken at a place known to have been flushed: damage, not its end."""
+
+
 class FormatError(Exception):
     """A target that is not a usable lfs filesystem; the text is for the user."""
-
-
-class LogDamageError(FormatError):
-    """The log is broken at a place known to have been flushed: damage, not its end."""
 
 
 class UsageError(Exception):

@@ -192,7 +192,7 @@ class FileData:
         size = self._volume.window_blocks
         index, last = first // size, (end - 1) // size
         # One look is enough for all that goes to a window that does not exist yet.
-        if index != inode.read_window or index != last:
+        if inode.blocks and (index != inode.read_window or index != last):
             self._load_windows(inode, index, last)
         if converting:
             self._leave_inline(inode)

@@ -58,8 +58,10 @@ class Filesystem(Mounted):
         is answered afterwards; to unmount again does nothing.
         """
         check_time(now_ns)
-        super().unmount(now_ns)
-        self.abandon()
+        try:
+            super().unmount(now_ns)
+        finally:
+            self.abandon()
 
     def abandon(self) -> None:
         """Let go of the device and write nothing: it holds what a crash would leave."""
@@ -465,7 +467,11 @@ class Filesystem(Mounted):
         self._now_ns = max(self._now_ns, now_ns)
         if self.commit_due(now_ns, monotonic_ns):
             return Turn(True, Flush(self.begin_commit(now_ns)))
-        return self._maintenance.step(now_ns, idle)
+        try:
+            return self._maintenance.step(now_ns, idle)
+        except DamageError:
+            # The checkpoint that was due has been reported, and is tried again.
+            return Turn(more=False)
 
     def finish_flush(self, flush: Flush) -> None:
         """Note that the device was flushed since ``begin_tick`` returned ``flush``."""
@@ -484,8 +490,16 @@ class Filesystem(Mounted):
         self._space.cover()
 
     def _end(self) -> None:
-        """End a request that changed something."""
-        self._maintenance.keep_bounds(self._now_ns)
+        """End a request that changed something.
+
+        It has been made, even if a checkpoint was due and damage keeps it from being
+        written: the log that tells of the request has been flushed.
+        """
+        try:
+            self._maintenance.keep_bounds(self._now_ns)
+        except DamageError:
+            if self._volume.log.is_broken:
+                raise
 
 
 def _storable(time_ns: int) -> int:

@@ -36,6 +36,7 @@ from lfs.ondisk import (
     PackedLeaf,
     Pointer,
     Record,
+    pack_key,
 )
 
 _BATCH_ITEMS = 512
@@ -72,6 +73,8 @@ class Imap:
         self.unlogged_bytes = 0
         """Upper bound of the length of the records that the next commit will log."""
         self._unlogged: dict[bytes, None] = {}
+        self.fresh_key = _PAST_ALL_KEYS
+        """The tree has no key from here on: no inode had such a number at the checkpoint."""
         self._near: dict[int, tuple[bytes, bytes, PackedLeaf]] = {}
 
     # -------------------------------------------------------------------- items
@@ -198,6 +201,8 @@ class Imap:
         near = self._near.get(key[KEY_KIND])
         if near is not None and near[0] <= key < near[1]:
             return near
+        if key >= self.fresh_key:
+            return self.fresh_key, _PAST_ALL_KEYS, EMPTY_LEAF
         low, bound, level = b"", _PAST_ALL_KEYS, self.root_level
         node = EMPTY_LEAF if self.root == NO_BLOCK else self.load(self.root, level, low, bound)
         while isinstance(node, Branch):
@@ -253,9 +258,10 @@ class Imap:
         self.unlogged_bytes = 0
         return records
 
-    def adopt(self, root: Pointer, root_level: int, node_count: int) -> None:
-        """Go over to a new tree that contains all changes."""
+    def adopt(self, root: Pointer, root_level: int, node_count: int, next_ino: int) -> None:
+        """Go over to a new tree that contains all changes, and no inode from ``next_ino`` on."""
         assert not self._unlogged
+        self.fresh_key = pack_key(next_ino, 0, 0)
         self.root = root
         self.root_level = root_level
         self.node_count = node_count

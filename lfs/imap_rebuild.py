@@ -7,6 +7,10 @@ their own; a stream that is too short takes an unchanged neighbour in.  New
 nodes are numbered children first: when their blocks are built in that order,
 every child's address and checksum are known.
 
+A node that can't be read stays as it is where it need not be read: as a neighbour, as a
+mere wish, and where everything that would go to it is new, which gets nodes of its own
+behind it.
+
 A node may also be rewritten without a change of its keys, because the cleaner
 wants it elsewhere: that is what ``touched`` keys are for.
 """
@@ -18,6 +22,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import cast
 
+from lfs.errors import DamageError
 from lfs.imap import Imap
 from lfs.ondisk import (
     BRANCH_SLOT_BYTES,
@@ -123,20 +128,55 @@ class Rebuild:
                 index += 1
                 continue
             joined: Slots = []
-            while index < len(children) and self._joins(children[index], joined, level - 1):
+            if self._stays(node.children[index], children[index], level - 1):
+                slots.append((node.keys[index], node.children[index]))
+                slots += self._built_anew(level - 1, *children[index])
+                index += 1
+                continue
+            while index < len(children) and self._joins(
+                children[index], node.children[index], joined, level - 1
+            ):
                 joined += self._contents(node.children[index], level - 1, *children[index])
                 index += 1
             if joined and self._is_short(joined, level - 1) and slots:
                 neighbour = slots[-1][1]
-                if isinstance(neighbour, Pointer):
+                if isinstance(neighbour, Pointer) and self._is_readable(neighbour, level - 1):
                     slots.pop()
                     joined = self._contents(neighbour, level - 1, low, low) + joined
             slots += self._cut(joined, level - 1)
         return slots
 
-    def _joins(self, span: tuple[int, int], joined: Slots, level: int) -> bool:
+    def _stays(self, child: Pointer, span: tuple[int, int], level: int) -> bool:
+        """Tell whether a child can't be read and need not be: what changes in it is all new.
+
+        So damage to the last leaf, where new inodes would go, ends nothing.
+        """
+        if self._is_readable(child, level):
+            return False
+        changed = (key for key in self._keys[span[0] : span[1]] if key in self._imap.changes)
+        first = next(changed, None)
+        return first is None or first >= self._imap.fresh_key
+
+    def _built_anew(self, level: int, low: int, high: int) -> Slots:
+        """Return nodes of ``level`` for the changes ``low`` to ``high`` alone."""
+        slots = self._merge([], [], low, high)
+        for below in range(level + 1):
+            slots = self._cut(slots, below)
+        return slots
+
+    def _joins(self, span: tuple[int, int], child: Pointer, joined: Slots, level: int) -> bool:
         """Tell whether the next child belongs to the stream: changed, or the stream is short."""
-        return span[0] != span[1] or (bool(joined) and self._is_short(joined, level))
+        if span[0] != span[1]:
+            return not self._stays(child, span, level)
+        return bool(joined) and self._is_short(joined, level) and self._is_readable(child, level)
+
+    def _is_readable(self, neighbour: Pointer, level: int) -> bool:
+        """Tell whether a node that need not change can be taken in."""
+        try:
+            self._imap.load(neighbour, level)
+        except DamageError:
+            return False
+        return True
 
     def _changed_children(self, node: Branch, low: int, high: int) -> list[tuple[int, int]]:
         """Return for each child of ``node`` the range of changes that fall into it."""

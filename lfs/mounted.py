@@ -129,9 +129,11 @@ class Mounted:
         after a crash writes two checkpoints, so that both regions know the end of
         the log; a crash meanwhile changes nothing.  If it can't write them, because
         a node that changed is damaged, or because the newer checkpoint was and a full
-        disk has no room for it twice, the filesystem is read-only.  Raises FormatError
-        when there is no usable filesystem, LogDamageError and DamageError when it is
-        damaged, FilesystemError(EBUSY) while another on this device may write.
+        disk has no room for it twice, the filesystem is read-only.  So it is when
+        anything is damaged or unreadable that writing needs (ARCHITECTURE.md, "What is
+        lost").  Raises FormatError when there is no usable filesystem, DamageError when
+        no checkpoint leads to a root that can be read, FilesystemError(EBUSY) while another
+        on this device may write.
 
         ``nonce``, 32 bits, becomes the generation of the inodes that this mount makes; no
         two mounts of an image should have the same.  None derives one from ``now_ns`` and
@@ -168,22 +170,24 @@ class Mounted:
         """Recover from the newest checkpoint that leads to an undamaged whole.
 
         Both lead to the same tree, by different nodes.  If neither is whole, the
-        newest serves with its damage, read-only, unless it can't serve at all.
+        newest that has a root serves with its damage, read-only.
         """
-        attempts = [(checkpoints[index:], False) for index in range(len(checkpoints))]
-        for usable, tolerant in (*attempts, (checkpoints, True)):
-            filesystem = cls(Volume(device, superblock, options, report))
-            is_fallback = len(usable) < len(checkpoints)
-            recovery = Recovery(filesystem._volume, tolerant, is_fallback)
-            try:
-                recovery.run(usable)
-            except DamageError as error:
-                if tolerant:
-                    raise
-                report(f"checkpoint {usable[0].number} has damage: {error}")
-            else:
-                return filesystem, recovery
-        raise AssertionError("the last attempt returns or raises")
+        told: set[str] = set()
+        for tolerant in (False, True):
+            for index, newest in enumerate(checkpoints):
+                filesystem = cls(Volume(device, superblock, options, report))
+                recovery = Recovery(filesystem._volume, tolerant, is_fallback=index > 0)
+                try:
+                    recovery.run(checkpoints[index:])
+                except DamageError as error:
+                    line = f"checkpoint {newest.number} or the log after it has damage: {error}"
+                    if line not in told:
+                        report(line)
+                    told.add(line)
+                    damage = error
+                else:
+                    return filesystem, recovery
+        raise DamageError(f"no checkpoint can be used: {damage}")
 
     def _begin_mounted(self, recovery: Recovery, now_ns: int) -> None:
         """Make what was recovered the start of the next mount, and remove orphans."""
@@ -214,8 +218,8 @@ class Mounted:
         self.superblock = volume.superblock = superblock
         try:
             if self._needs_checkpoint:
-                self._checkpointer.checkpoint(now_ns)
-                self._checkpointer.checkpoint(now_ns)
+                self._checkpointer.insist(now_ns)
+                self._checkpointer.insist(now_ns)
                 self._needs_checkpoint = False
         except DeviceError:
             raise
@@ -269,7 +273,7 @@ class Mounted:
         self._removal.finish(now_ns)
         unchanged = not self._committer.dirty and self._volume.log.blocks_since_checkpoint == 0
         if not (unchanged and self._checkpointer.last_clean):
-            self._checkpointer.checkpoint(now_ns, clean=True)
+            self._checkpointer.insist(now_ns, clean=True)
 
     def remount(
         self,

@@ -14,8 +14,14 @@ then the log goes on in other segments, outside the old chain.  What lies beyond
 counts for nothing and its segments are clean again: a checkpoint that a crash cut
 short on a full disk leaves no room for another one elsewhere.
 
-Damage.  If the chain ends at sequence number ``s`` and any later log write says
-that ``s`` had been flushed, then it did not end there: mounting is refused.
+Damage.  A block that can't be read counts as damaged.  If the chain ends at
+sequence number ``s`` and any later log write says that ``s`` had been flushed, then it
+did not end there, and it is damage too.  At first none is tolerated: the other
+checkpoint may lead around it.  If it doesn't, the volume fails with the reason, and
+what can be had of it is served read-only: the tree up to where the log is damaged;
+all segments as if in use where a usage page is lost; everything but what is in a
+lost node.  A single wrong answer of the device is no damage: what matters is read
+again.
 """
 
 from __future__ import annotations
@@ -25,7 +31,7 @@ from heapq import nlargest
 from itertools import islice
 
 from lfs.device.base import BlockDevice
-from lfs.errors import DamageError, FilesystemError, FormatError, LogDamageError
+from lfs.errors import DamageError, FilesystemError, LogDamageError
 from lfs.ondisk import (
     BLOCK_DATA,
     CHECKPOINT_REGION_BYTES,
@@ -72,8 +78,8 @@ class Recovery:
     def __init__(self, volume: Volume, tolerant: bool = False, is_fallback: bool = False) -> None:
         """Recover ``volume``, which was just opened.
 
-        With ``tolerant`` a damaged leaf makes the volume fail (it is read-only
-        then) instead of raising DamageError.  ``is_fallback`` tells that a newer
+        With ``tolerant`` damage makes the volume fail (it is read-only then) instead
+        of raising DamageError, unless nothing can be had.  ``is_fallback`` tells that a newer
         checkpoint could not be read: its nodes are kept all the same, because it
         may be readable the next time.
         """
@@ -88,8 +94,9 @@ class Recovery:
     def run(self, checkpoints: Sequence[Checkpoint]) -> None:
         """Load the first of ``checkpoints``, newest first, and roll forward.
 
-        Raises FormatError when the checkpoint does not fit, LogDamageError when
-        the log is damaged, DamageError when a block that it needs is.
+        Raises LogDamageError when the log is damaged, DamageError when a block that
+        it needs is or when the checkpoint does not fit; when damage is tolerated, only
+        when the root can't be read or the checkpoint does not fit.
         """
         volume = self._volume
         checkpoint = checkpoints[0]
@@ -99,10 +106,15 @@ class Recovery:
         volume.next_ino = checkpoint.next_ino
         volume.inode_count = checkpoint.inode_count
         self._load_usage(checkpoint, checkpoints[1:])
-        volume.imap.adopt(checkpoint.imap_root, checkpoint.imap_root_level, checkpoint.node_count)
+        volume.imap.adopt(
+            checkpoint.imap_root,
+            checkpoint.imap_root_level,
+            checkpoint.node_count,
+            checkpoint.next_ino,
+        )
         if checkpoint.imap_root != NO_BLOCK:
             # Found now rather than at the first request: an older checkpoint may still do.
-            volume.imap.nodes.load(checkpoint.imap_root)
+            volume.imap.load(checkpoint.imap_root, checkpoint.imap_root_level)
         if not volume.options.roll_forward:
             volume.log.start(checkpoint.next_sequence, 0, 0)
             volume.usage.finish_loading(())
@@ -112,7 +124,15 @@ class Recovery:
     def _load_usage(self, checkpoint: Checkpoint, older: Sequence[Checkpoint]) -> None:
         volume = self._volume
         if len(checkpoint.usage_pages) != volume.usage.page_count:
-            raise FormatError("the checkpoint does not fit the superblock")
+            raise DamageError("the checkpoint does not fit the superblock")
+        try:
+            self._load_pages(checkpoint, older)
+        except DamageError as error:
+            self._tolerate(error)
+            volume.usage.lose(checkpoint.live_block_count)
+
+    def _load_pages(self, checkpoint: Checkpoint, older: Sequence[Checkpoint]) -> None:
+        volume = self._volume
         usage = volume.usage
         pages: list[tuple[int, UsagePage]] = []
         for index, pointer in enumerate(checkpoint.usage_pages):
@@ -129,6 +149,12 @@ class Recovery:
         for pointer in older[0].usage_pages if older else ():
             usage.keep_older_page(pointer.address, checkpoint.number + 1)
 
+    def _tolerate(self, error: DamageError) -> None:
+        """Go on read-only after ``error``, or raise it."""
+        if not self._tolerant:
+            raise error
+        self._volume.fail(error)
+
     # ------------------------------------------------------------- roll-forward
 
     def _roll_forward(self, checkpoint: Checkpoint) -> None:
@@ -138,7 +164,12 @@ class Recovery:
         sequence = last.sequence + 1 if last else checkpoint.next_sequence
         end_address = last.next_address if last else checkpoint.next_address
         self.was_clean = checkpoint.clean and not chain
-        self._check_no_damage(checkpoint, chain, sequence, end_address)
+        try:
+            self._check_no_damage(checkpoint, chain, sequence, end_address)
+        except LogDamageError as error:
+            self._tolerate(error)
+        else:
+            self._tell_of_the_end(sequence, end_address)
         committed = max(
             (index + 1 for index, one in enumerate(chain) if one.flags & SUMMARY_COMMIT), default=0
         )
@@ -154,6 +185,16 @@ class Recovery:
             volume.usage.finish_loading(())
         else:
             self._continue_chain(checkpoint)
+
+    def _tell_of_the_end(self, sequence: int, end_address: int) -> None:
+        """Report a log write that is not whole: a power cut leaves such, and a bad sector.
+
+        Which of the two it was nothing can tell, as long as no later one had known it to
+        be flushed.
+        """
+        why = self._volume.reader.torn(end_address, sequence)
+        if why:
+            self._volume.report(f"the log ends with what is not whole: {why}")
 
     def _whole_log_writes(self, checkpoint: Checkpoint) -> list[Summary]:
         """Return the log writes after the checkpoint, up to the first that is not whole."""
@@ -247,12 +288,7 @@ class Recovery:
             sequence, address = summary.sequence, summary.run_next_address
 
     def _apply(self, committed: list[Summary], needed: list[Summary]) -> None:
-        """Take over whole commits, and count what they change in the usage table.
-
-        What the log unmapped is dropped from the runs as they were at the
-        checkpoint; then come the runs of the log writes that are ``needed``; then
-        what the log mapped.
-        """
+        """Take over whole commits, and count what they change in the usage table."""
         volume = self._volume
         windows: dict[bytes, Window | None] = {}
         for summary in committed:
@@ -263,31 +299,44 @@ class Recovery:
         for key, window in windows.items():
             if window is not None:
                 volume.imap.apply(key, window.pack())
+        try:
+            if not volume.usage.is_lost:
+                self._count_blocks(needed)
+        except DamageError as error:
+            self._tolerate(error)
+            volume.usage.lose(volume.usage.live_total)
         for key in volume.imap.changes:
-            if unpack_key(key)[1] == KIND_WINDOW:
-                self._move_live(self._stored(key), -1)
+            ino, kind, _ = unpack_key(key)
+            if kind == KIND_INODE:
+                existed = self._stored(key) is not None
+                volume.inode_count += int(volume.imap.changes[key] is not None) - int(existed)
+                if ino > INO_MAX:
+                    self._tolerate(DamageError(f"the log has an inode with the number {ino}"))
+                else:
+                    volume.next_ino = max(volume.next_ino, ino + 1)
+
+    def _count_blocks(self, needed: list[Summary]) -> None:
+        """Count in the usage table what changed since the checkpoint.
+
+        What the log unmapped is dropped from the runs as they were at the
+        checkpoint; then come the runs of the log writes that are ``needed``; then
+        what the log mapped.
+        """
+        volume = self._volume
+        keys = [key for key in volume.imap.changes if unpack_key(key)[1] == KIND_WINDOW]
+        for key in keys:
+            self._move_live(self._stored(key), -1)
         for summary in needed:
             volume.usage.claim_run(summary.run_address, summary.run_blocks, summary.sequence)
-        for key in volume.imap.changes:
-            value = volume.imap.changed_value(key)
-            ino, kind, _ = unpack_key(key)
-            if kind == KIND_WINDOW:
-                self._move_live(value, 1)
-            elif kind == KIND_INODE:
-                existed = self._stored(key) is not None
-                volume.inode_count += int(value is not None) - int(existed)
-                if ino > INO_MAX:
-                    raise DamageError(f"the log has an inode with the number {ino}")
-                volume.next_ino = max(volume.next_ino, ino + 1)
+        for key in keys:
+            self._move_live(volume.imap.changed_value(key), 1)
 
     def _stored(self, key: bytes) -> bytes | None:
         """Return what the checkpoint has for ``key``; None too if that can't be read."""
         try:
             return self._volume.imap.get_stored(key)
         except DamageError as error:
-            if not self._tolerant:
-                raise
-            self._volume.fail(error)
+            self._tolerate(error)
             return None
 
     def _window(self, key: bytes) -> Window | None:
@@ -299,12 +348,10 @@ class Recovery:
         size = self._volume.window_blocks
         try:
             value = self._volume.imap.get(key)
+            return Window.unpack(value, size) if value else Window(size)
         except DamageError as error:
-            if not self._tolerant:
-                raise
-            self._volume.fail(error)
+            self._tolerate(error)
             return None
-        return Window.unpack(value, size) if value else Window(size)
 
     def _map_data(self, summary: Summary, windows: dict[bytes, Window | None]) -> None:
         """Map the payload of a log write into the windows of its owners."""
@@ -345,7 +392,10 @@ class Recovery:
         address = checkpoint.next_address
         run = usage.run_of(address)
         if run < 0:
-            raise DamageError(f"the checkpoint promises a log write at {address}, in no run")
+            self._tolerate(
+                DamageError(f"the checkpoint promises a log write at {address}, in no run")
+            )
+            return
         usage.finish_loading((run,))
         volume.log.start(checkpoint.next_sequence, address, checkpoint.previous_checksum)
         run_address = usage.address_of(run)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from lfs.arguments import OFFSET_MAX, check_number
 from lfs.checksum import checksum
 from lfs.device.base import BlockDevice, Buffer
+from lfs.device.reading import read_or_damage
 from lfs.errors import DamageError, DeviceError, FilesystemError
 from lfs.imap import Imap
 from lfs.node_cache import NodeCache
@@ -182,11 +183,11 @@ class Volume:
                 raise DamageError(f"data blocks {address}+{count}: not in a segment in use")
 
     def read_block(self, pointer: Pointer) -> bytes:
-        """Return the block at ``pointer``; raises DamageError when its checksum differs."""
+        """Return the block at ``pointer``; raises DamageError when it is not as it should be."""
         superblock = self.superblock
         if not superblock.first_segment_block <= pointer.address < superblock.end_block:
             raise DamageError(f"block {pointer.address}: outside the segments")
-        raw = self.device.read(pointer.address * self.block_bytes, self.block_bytes)
+        raw = read_or_damage(self.device, pointer.address, 1, self.block_bytes, "block")
         found = checksum(raw)
         if found != pointer.checksum:
             raise DamageError(
@@ -204,7 +205,7 @@ class Volume:
         count = len(checksums)
         if not self.usage.holds(address, count):
             raise DamageError(f"data blocks {address}+{count}: not in a segment in use")
-        raw = self.device.read(address * block_bytes, count * block_bytes)
+        raw = read_or_damage(self.device, address, count, block_bytes, "data blocks")
         if count == 1 and checksum(raw) == checksums[0]:
             return raw
         data, failed = original_data(raw, checksums, block_bytes)

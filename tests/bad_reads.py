@@ -32,8 +32,10 @@ class BadReads(BlockDevice):
         self.fired = False
         self.bad_sector: int | None = None
         """Where a lasting fault is, by its number."""
-        self.wrong_count = 0
-        """How many reads were answered wrongly."""
+        self.struck_bytes = -1
+        """Where the last fault struck, if one did, and how the block there began."""
+        self.struck_magic = b""
+        self._call_reads_left = -1
         self._nth = 0
         self._lasting = False
 
@@ -42,19 +44,25 @@ class BadReads(BlockDevice):
         self.count, self._nth, self._lasting = 0, nth, lasting
         self.fired, self.bad_sector = False, None
 
+    def begin_call(self, reads_max: int) -> None:
+        """Let no more reads than that come before the next call of this."""
+        self._call_reads_left = reads_max
+
     def read(self, offset_bytes: int, length_bytes: int) -> bytes:
         """Read, or fail."""
         self.count += 1
+        self._call_reads_left -= 1
+        assert self._call_reads_left, "one call reads and reads"
         raw = self.inner.read(offset_bytes, length_bytes)
         first, count = offset_bytes // SECTOR_BYTES, length_bytes // SECTOR_BYTES
         bad = self.bad_sector
         if self.count == self._nth:
             # The first one of a block: what says what the block is lies there.
             bad, self.fired = first, True
+            self.struck_bytes, self.struck_magic = offset_bytes, raw[:4]
             self.bad_sector = bad if self._lasting else None
         if bad is None or not first <= bad < first + count:
             return raw
-        self.wrong_count += 1
         if self.kind == "unreadable":
             raise DeviceError(errno.EIO, "read failed (Input/output error)", offset_bytes)
         changed = bytearray(raw)

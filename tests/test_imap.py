@@ -67,7 +67,7 @@ class Tree:
             imap.nodes.drop(address)
         root = rebuilt.root.pointer if isinstance(rebuilt.root, NewNode) else rebuilt.root
         node_count = imap.node_count + len(rebuilt.new_nodes) - len(rebuilt.freed_addresses)
-        imap.adopt(root, rebuilt.root_level, node_count)
+        imap.adopt(root, rebuilt.root_level, node_count, 1 << 62)
         return rebuilt.freed_addresses
 
     def items(self) -> list[tuple[bytes, bytes]]:

@@ -2,14 +2,14 @@
 
 The same workload runs again and again over a ``FaultDevice``, each time with
 one lie: one write lost, misdirected, torn, or with a flipped bit; bits that
-flip at rest; reads that return an old version, or the wrong bits.  A request
+flip at rest; reads that return an old version, the wrong bits, or an error.  A request
 may then fail with ``EIO``; never may it do anything else but what the model
 does, and never may anything but a ``FilesystemError`` come out.
 
 After an unmount and a mount by an honest disk every path of the model is there
 and right, or fails with ``EIO``, and then the error names a block that the lie
-had touched.  After lies about flushes and a power cut the mount is refused with
-the reason, or what can be read is the tree after one prefix of the requests.
+had touched.  After lies about flushes and a power cut what can be read is the tree
+after one prefix of the requests, or the mount is refused with the reason.
 
 A failure prints the setup and the plan's text, which replay it.
 """
@@ -206,7 +206,7 @@ def _agrees(found: dict[bytes, FileState | None], state: TreeState) -> bool:
 
 
 WRITE_COUNT = 54
-READ_COUNT = 127
+READ_COUNT = 130
 FLUSH_COUNT = 24
 ONE_WRITE = [
     f"seed {number}; {lie} on write nth {number}"
@@ -215,7 +215,7 @@ ONE_WRITE = [
 ]
 ONE_READ = [
     f"seed {number}; {lie} on read nth {number}"
-    for lie in ("stale 100%", "corrupt 100%")
+    for lie in ("stale 100%", "corrupt 100%", "error EIO")
     for number in range(1, READ_COUNT + 1, 8)
 ]
 AT_REST = [f"seed {number}; corrupt rest 100% nth {number}" for number in range(1, 400, 37)]

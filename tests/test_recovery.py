@@ -10,7 +10,7 @@ import pytest
 
 from lfs.device.memory import MemoryDevice
 from lfs.device.recording import Flush, RecordingDevice, Write, crash_states, replay
-from lfs.errors import DamageError, FilesystemError, FormatError, LogDamageError
+from lfs.errors import DamageError, FilesystemError, FormatError
 from lfs.filesystem import Filesystem
 from lfs.ondisk import (
     CHECKPOINT_REGION_BYTES,
@@ -64,6 +64,18 @@ def regions(medium: MemoryDevice) -> list[int]:
     offsets = superblock.checkpoint_offset_bytes
     newest = read_checkpoints(medium, superblock)[0]
     return [offsets[newest.number % 2], offsets[(newest.number + 1) % 2]]
+
+
+def check_read_only(disk: Disk, damaged_address: int) -> None:
+    """Mount a log that is damaged at a block: read-only, with the reason in one line."""
+    before = disk.medium.copy()
+    disk.mount()
+    assert disk.filesystem.read_only
+    told = [line for line in disk.lines if line.startswith("read-only from now on")]
+    assert len(told) == 1, disk.lines
+    assert f"the log is damaged at block {damaged_address}" in told[0]
+    disk.state()
+    assert not list(disk.medium.differing_pages(before))
 
 
 # ------------------------------------------------------------------ checkpoint regions
@@ -187,7 +199,9 @@ def test_recovery_leaves_flushed_payload_to_the_reader() -> None:
 
 
 @pytest.mark.parametrize("position", [0, 1, 2])
-def test_recovery_refuses_a_log_that_is_damaged_before_its_flushed_end(position: int) -> None:
+def test_recovery_is_read_only_up_to_where_the_log_is_damaged_before_its_flushed_end(
+    position: int,
+) -> None:
     disk = Disk()
     ino = disk.make_file(b"file")
     for number in range(4):
@@ -195,15 +209,18 @@ def test_recovery_refuses_a_log_that_is_damaged_before_its_flushed_end(position:
         disk.sync()
     damaged = [one for one in disk.log() if one.flags & SUMMARY_COMMIT][position]
     flip_byte(disk.medium, damaged.address * BLOCK_BYTES + 70)
-    with pytest.raises(LogDamageError, match=f"damaged at block {damaged.address}"):
-        disk.mount()
+    check_read_only(disk, damaged.address)
+    # What was committed before is there, and nothing after it.
+    assert disk.state().keys() == ({b"/", b"/file"} if position else {b"/"})
+    if position:
+        assert disk.read(ino) == b"".join(data(number, BLOCK_BYTES) for number in range(position))
     disk.options = replace(disk.options, read_only=True, roll_forward=False)
     disk.mount()
     # The checkpoint of mkfs knows nothing of it.
     assert disk.state().keys() == {b"/"}
 
 
-def test_recovery_refuses_a_log_that_is_damaged_at_a_jump_back() -> None:
+def test_recovery_is_read_only_up_to_where_the_log_is_damaged_at_a_jump_back() -> None:
     disk = Disk()
     disk.make_file(b"small", data(1, 5000))
     disk.sync()
@@ -216,11 +233,10 @@ def test_recovery_refuses_a_log_that_is_damaged_at_a_jump_back() -> None:
     back = [one for one in chain if one.flags & SUMMARY_JUMP][-1]
     assert back.next_address > min(one.address for one in chain if one.flags & SUMMARY_COMMIT)
     flip_byte(disk.medium, back.address * BLOCK_BYTES)
-    with pytest.raises(LogDamageError, match=f"damaged at block {back.address}"):
-        disk.mount()
+    check_read_only(disk, back.address)
 
 
-def test_recovery_refuses_a_log_that_is_damaged_right_after_the_checkpoint() -> None:
+def test_recovery_is_read_only_up_to_where_the_log_is_damaged_right_after_the_checkpoint() -> None:
     disk = Disk()
     disk.make_file(b"file")
     disk.sync()
@@ -236,11 +252,12 @@ def test_recovery_refuses_a_log_that_is_damaged_right_after_the_checkpoint() -> 
     assert jump.flags & SUMMARY_JUMP
     assert first.address != first.run_address
     flip_byte(disk.medium, jump.address * BLOCK_BYTES)
-    with pytest.raises(LogDamageError, match=f"damaged at block {jump.address}"):
-        disk.mount()
+    check_read_only(disk, jump.address)
 
 
-def test_recovery_refuses_a_log_that_is_damaged_at_a_jump_out_of_the_checkpoint() -> None:
+def test_recovery_is_read_only_up_to_where_the_log_is_damaged_at_a_jump_out_of_the_checkpoint() -> (
+    None
+):
     disk = Disk()
     disk.make_file(b"large", data(1, 2 * MIB))
     disk.sync()
@@ -251,12 +268,11 @@ def test_recovery_refuses_a_log_that_is_damaged_at_a_jump_out_of_the_checkpoint(
     disk.sync()
     for damaged in disk.log()[:-1]:
         flip_byte(disk.medium, damaged.address * BLOCK_BYTES + 80)
-        with pytest.raises(LogDamageError, match=f"damaged at block {damaged.address}"):
-            mounted_state(disk.medium.copy())
+        check_read_only(disk, damaged.address)
         flip_byte(disk.medium, damaged.address * BLOCK_BYTES + 80)
 
 
-def test_recovery_refuses_a_log_that_is_damaged_where_it_left_a_full_run_for_a_new_one() -> None:
+def test_recovery_is_read_only_up_to_a_damaged_way_from_a_full_run_to_a_new_one() -> None:
     disk = Disk()
     disk.make_file(b"file")
     disk.sync()
@@ -268,8 +284,7 @@ def test_recovery_refuses_a_log_that_is_damaged_where_it_left_a_full_run_for_a_n
         runs = [one.run_address for one in disk.log()]
     damaged = disk.log()[runs.index(runs[-1]) - 1]
     flip_byte(disk.medium, damaged.address * BLOCK_BYTES + 80)
-    with pytest.raises(LogDamageError, match=f"damaged at block {damaged.address}"):
-        disk.mount()
+    check_read_only(disk, damaged.address)
 
 
 def test_recovery_ignores_a_commit_without_its_end() -> None:
@@ -514,7 +529,9 @@ def test_recovery_with_a_usage_page_damaged_uses_the_checkpoint_before() -> None
     flip_byte(disk.medium, page.address * BLOCK_BYTES + 100)
     disk.mount()
     assert disk.state() == expected
-    assert disk.lines[0].startswith(f"checkpoint {newest.number} has damage: block {page.address}")
+    assert disk.lines[0].startswith(
+        f"checkpoint {newest.number} or the log after it has damage: block {page.address}"
+    )
     disk.unmount()
     assert problems(disk.medium) == []
 

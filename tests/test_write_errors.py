@@ -16,7 +16,7 @@ import pytest
 
 from lfs.device.fault.device import FaultDevice
 from lfs.device.fault.grammar import parse_plan
-from lfs.errors import DeviceError, FilesystemError
+from lfs.errors import DeviceError, FilesystemError, UnreadableError
 from lfs.filesystem import Filesystem, Options
 from lfs.ondisk import CHECKPOINT_REGION_BYTES, ROOT_INO, Branch
 from lfs.segments.usage import UsageTable
@@ -375,7 +375,7 @@ def test_checkpoint_that_cannot_read_a_node_is_made_later() -> None:
     disk.write(inos[-1], 0, b"changed")
     disk.filesystem._volume.imap.nodes._nodes.clear()
     disk.plan("error EIO on read; error EIO on write nth 1")
-    with pytest.raises(DeviceError):
+    with pytest.raises(UnreadableError):
         disk.sync()
     assert not disk.filesystem.read_only
     assert disk.filesystem.dirty
@@ -393,7 +393,7 @@ def test_unreadable_window_fails_writes_to_its_file_and_no_sync() -> None:
         disk.filesystem.getattr(ino)
     disk.filesystem._volume.imap.nodes._nodes.clear()
     disk.plan("error EIO on read times 1")
-    with pytest.raises(DeviceError):
+    with pytest.raises(UnreadableError):
         disk.filesystem.write(inos[0], 0, data(7, 4096), disk.now_ns)
     disk.write(inos[200], 0, data(8, 4096))
     disk.sync()
@@ -412,7 +412,7 @@ def test_window_that_became_unreadable_after_a_sync_fails_the_next_write_alone()
     disk.filesystem._inodes.get(inos[0]).windows.clear()
     disk.filesystem._volume.imap.nodes._nodes.clear()
     disk.plan("error EIO on read times 1")
-    with pytest.raises(DeviceError):
+    with pytest.raises(UnreadableError):
         disk.filesystem.write(inos[0], 0, data(7, 4096), disk.now_ns)
     disk.write(inos[200], 0, data(8, 4096))
     disk.sync()

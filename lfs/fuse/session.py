@@ -128,8 +128,11 @@ def _serve_device(
         try:
             trio.run(session.run, ready)
         finally:
-            session.detach()
-            _finish(request, filesystem)
+            try:
+                session.detach()
+            finally:
+                # Whatever went wrong before, what was accepted is committed.
+                _finish(request, filesystem)
     return session.ended_by
 
 

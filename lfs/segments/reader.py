@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lfs.device.base import BlockDevice
-from lfs.errors import DamageError, DeviceError
+from lfs.device.reading import ATTEMPTS, read_or_damage
+from lfs.errors import DamageError, UnreadableError
 from lfs.ondisk import (
     SUMMARY_MAGIC,
     Summary,
@@ -38,18 +39,24 @@ class LogReader:
         block_bytes = superblock.block_bytes
         if not superblock.first_segment_block <= address < superblock.end_block:
             raise DamageError(f"summary at {address}: outside the segments")
-        raw = self._device.read(address * block_bytes, block_bytes)
+        raw = self._read(address, 1)
         length = Summary.peek_bytes(raw, superblock.filesystem_id, address)
         blocks = summary_blocks(length, block_bytes)
         if address + blocks > superblock.end_block:
             raise DamageError(f"summary at {address}: longer than the device")
         if blocks > 1:
-            rest = self._device.read((address + 1) * block_bytes, (blocks - 1) * block_bytes)
+            rest = self._read(address + 1, blocks - 1)
             raw += rest
         raw = summary_from_blocks(raw, length, block_bytes, address)
         summary = Summary.unpack(raw, superblock.filesystem_id, address)
         self._check_place(summary)
         return summary
+
+    def _read(self, address: int, count: int) -> bytes:
+        """Return blocks of the log as they are; raises UnreadableError."""
+        return read_or_damage(
+            self._device, address, count, self._superblock.block_bytes, "log blocks"
+        )
 
     def _check_place(self, summary: Summary) -> None:
         """Raise DamageError unless everything the summary names lies inside its run."""
@@ -77,8 +84,8 @@ class LogReader:
         for start in range(address, end, step):
             count = min(step, end - start)
             try:
-                raw = self._device.read(start * block_bytes, count * block_bytes)
-            except DeviceError:
+                raw = self._read(start, count)
+            except UnreadableError:
                 yield from range(start, start + count)
                 continue
             for index in range(count):
@@ -86,16 +93,24 @@ class LogReader:
                     yield start + index
 
     def payload_holds(self, summary: Summary) -> bool:
-        """Tell whether every payload block has the checksum its entry says."""
-        block_bytes = self._superblock.block_bytes
+        """Tell whether every payload block has the checksum its entry says.
+
+        What does not is read again: a single wrong answer must not end a log.
+        """
         expected = [value for entry in summary.entries for value in entry.checksums]
         for start in range(0, len(expected), VERIFY_BLOCKS):
             batch = expected[start : start + VERIFY_BLOCKS]
-            offset_bytes = (summary.payload_address + start) * block_bytes
-            raw = self._device.read(offset_bytes, len(batch) * block_bytes)
-            if original_data(raw, batch, block_bytes)[1]:
+            address = summary.payload_address + start
+            if not any(self._holds(address, batch) for _ in range(ATTEMPTS)):
                 return False
         return True
+
+    def _holds(self, address: int, expected: list[int]) -> bool:
+        try:
+            raw = self._read(address, len(expected))
+        except UnreadableError:
+            return False
+        return not original_data(raw, expected, self._superblock.block_bytes)[1]
 
     def walk_run(self, run_address: int, last_sequence: int) -> Iterator[Summary]:
         """Yield the summaries of the run at ``run_address`` up to ``last_sequence``.
@@ -131,13 +146,37 @@ class LogReader:
         payloads are not looked at.
         """
         while True:
-            try:
-                summary = self.read_summary(address)
-            except DamageError:
+            summary = self.read_again(address)
+            if summary is None or summary.sequence != sequence:
                 return
-            if summary.sequence != sequence or summary.previous_checksum != previous_checksum:
+            if summary.previous_checksum != previous_checksum:
                 return
             yield summary
             address = summary.next_address
             sequence += 1
             previous_checksum = summary.checksum
+
+    def read_again(self, address: int) -> Summary | None:
+        """Return the summary at ``address``, or None when several tries find none."""
+        for _ in range(ATTEMPTS):
+            try:
+                return self.read_summary(address)
+            except DamageError:
+                continue
+        return None
+
+    def torn(self, address: int, sequence: int) -> str | None:
+        """Say why what begins like log write ``sequence`` at ``address`` is none.
+
+        None when nothing does; what can't be read may.
+        """
+        try:
+            raw = self._read(address, 1)
+            if not raw.startswith(SUMMARY_MAGIC):
+                return None
+            summary = self.read_summary(address)
+        except DamageError as error:
+            return str(error)
+        if summary.sequence == sequence and not self.payload_holds(summary):
+            return f"summary at {address}: its data is not whole"
+        return None

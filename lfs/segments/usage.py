@@ -123,6 +123,7 @@ class UsageTable:
         self._waiting: set[int] = set()
         self._released_for: tuple[int, int] | None = None
         """What ``release`` was told when it last looked through all that is waiting."""
+        self.is_lost = False
         self.given_up: set[int] = set()
         """Runs in use where a write failed."""
         self._unwritable: set[int] = set()
@@ -163,6 +164,15 @@ class UsageTable:
         if run >= 0:
             self._metadata_until[run] = max(self._metadata_until[run], needed_until)
 
+    def lose(self, live_total: int) -> None:
+        """Note that what is in use is not known: from now on everything counts as if it were.
+
+        Enough to read by, not to write by.
+        """
+        self.is_lost = True
+        self.live_total = live_total
+        self._first = array("i", [0]) * self.segment_count
+
     def _check_run(self, segment: int, entry: Usage) -> None:
         count = 1 << entry.order
         fits = segment % count == 0 and segment + count <= self.segment_count
@@ -175,6 +185,8 @@ class UsageTable:
 
         ``open_runs`` will be written further.
         """
+        if self.is_lost:
+            return
         empty = {run for run in self.runs() if self._live[run] == 0}
         self._empty = empty.intersection(open_runs)
         self._waiting = empty - self._empty

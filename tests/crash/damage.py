@@ -90,7 +90,12 @@ def check_flip(recording: Recording, point: Point, variant: str) -> None:
             raise ViolationError(f"damage to one of two copies: {error}") from error
         return
     allowed = recording.allowed(point.event_count)
-    if not is_twofold and _is_in_the_last_log_writes(recording, point, offset):
+    if filesystem.read_only:
+        if is_twofold:
+            raise ViolationError("damage to one of two copies ends writing")
+        # The log is damaged, and says so: the tree is the one before.
+        allowed = range(allowed.stop)
+    elif not is_twofold and _is_in_the_last_log_writes(recording, point, offset):
         allowed = range(_promised_before(recording, point), allowed.stop)
     if digest not in [recording.digests[count] for count in allowed]:
         raise ViolationError("the tree is wrong and no error says so")

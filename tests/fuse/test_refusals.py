@@ -215,7 +215,7 @@ def test_mount_of_a_checkpoint_that_does_not_fit_is_refused_with_32(
         return [replace(one, usage_pages=one.usage_pages * 2) for one in found]
 
     monkeypatch.setattr(mounted, "read_checkpoints", longer)
-    text = f"{image}: the checkpoint does not fit the superblock"
+    text = f"{image}: no checkpoint can be used: the checkpoint does not fit the superblock"
     assert refused(capsys, "-f", image, mount_point) == (32, text)
 
 
