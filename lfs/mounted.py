@@ -221,12 +221,19 @@ class Mounted:
                 self._checkpointer.insist(now_ns)
                 self._checkpointer.insist(now_ns)
                 self._needs_checkpoint = False
-        except DeviceError:
-            raise
+        except DeviceError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            volume.report(
+                "mounted read-only: the host has no room for what a mount writes; "
+                "make some there, unmount, and mount again"
+            )
+            return
         except FilesystemError:
             # Read-only now, which lets people have all that is not damaged.
             return
         self._remove_orphans()
+        volume.keep_host_room()
 
     def _remove_orphans(self) -> None:
         """Remove the inodes that had no name at the last commit, many of them later."""

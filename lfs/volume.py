@@ -39,6 +39,9 @@ from lfs.turns import Elapsed, Flush
 
 SECOND_NS = 1_000_000_000
 CACHE_BYTES_MIN = 32 << 20
+_HOST_SEGMENTS_MIN = 4
+_HOST_BYTES = 4 << 20
+"""So much that is written last gets room on the host of a sparse image at once."""
 PLACES_MAX = 8
 """So many log writes may fail until a checkpoint leads around them."""
 
@@ -141,6 +144,8 @@ class Volume:
         self.failed = False
         self.failure = ""
         """Why it failed."""
+        self.host_is_full = False
+        """Whether only what the host has room for already is written."""
         self.error_count = 0
         """Writes that failed since a checkpoint last went without an error."""
         self.block_bytes = superblock.block_bytes
@@ -274,11 +279,37 @@ class Volume:
 
     def _note_error(self, error: DeviceError) -> None:
         """Go on after a write that failed, unless that is hopeless: then fail, and raise."""
+        if error.errno == errno.ENOSPC and not self.host_is_full:
+            self._note_full_host(error)
+            return
         self.error_count += 1
-        if error.errno != errno.EIO or self.error_count > PLACES_MAX:
+        if error.errno not in (errno.EIO, errno.ENOSPC) or self.error_count > PLACES_MAX:
             self.fail(error)
             raise error
         self.report(f"{error}: written elsewhere, the place is not used again while mounted")
+
+    def _note_full_host(self, error: DeviceError) -> None:
+        """Go on where the host has given room to the image already, and only there."""
+        self.host_is_full = True
+        usage = self.usage
+        segment_bytes = usage.segment_blocks * self.block_bytes
+        usage.withhold(
+            lambda segment: self.device.is_stored(
+                usage.address_of(segment) * self.block_bytes, segment_bytes
+            )
+        )
+        self.report(
+            f"{error}: the host has no room for the image to grow; until the next mount there is "
+            "only what it has already: make room on the host, or delete files"
+        )
+
+    def keep_host_room(self) -> None:
+        """Let the host give room to a few segments, for deleting once it has none left."""
+        usage = self.usage
+        segment_bytes = usage.segment_blocks * self.block_bytes
+        count = max(_HOST_SEGMENTS_MIN, _HOST_BYTES // segment_bytes)
+        for segment in usage.buddy.last_taken(count):
+            self.device.keep_room(usage.address_of(segment) * self.block_bytes, segment_bytes)
 
     def flush(self, sequence: int) -> None:
         """Flush the device, which makes the log up to ``sequence`` durable.

@@ -63,6 +63,14 @@ class BuddyAllocator:
             units.extend(range(start, start + min(wanted, 1 << order)))
         return units
 
+    def last_taken(self, limit: int) -> range:
+        """Return up to ``limit`` free units that single ones are taken from last."""
+        order = self.largest_order()
+        if order < 0:
+            return range(0)
+        end = max(self._starts[order]) + (1 << order)
+        return range(end - min(limit, 1 << order), end)
+
     def free(self, start: int, order: int) -> None:
         """Make the 2**``order`` units at ``start`` free and merge them with their buddies.
 

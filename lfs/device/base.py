@@ -53,6 +53,16 @@ class BlockDevice(ABC):
     def discard(self, offset_bytes: int, length_bytes: int) -> None:  # noqa: B027  optional
         """Tell that a range holds nothing of use; reads of it are then undefined."""
 
+    def is_stored(self, offset_bytes: int, length_bytes: int) -> bool:
+        """Tell whether the host has room for a range already, so that writing it needs none.
+
+        True where nothing is known of that.
+        """
+        return True
+
+    def keep_room(self, offset_bytes: int, length_bytes: int) -> None:  # noqa: B027  optional
+        """Let the host give room to a range that holds nothing of use, if it has some left."""
+
     @abstractmethod
     def close(self) -> None:
         """Release what the device holds; does not flush.  Closing twice is allowed."""

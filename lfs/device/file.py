@@ -32,7 +32,7 @@ from pathlib import Path
 from lfs.device.base import BlockDevice, Buffer
 from lfs.device.descriptors import open_above_standard
 from lfs.device.file_limit import file_limit_bytes
-from lfs.device.holes import HoleFiller
+from lfs.device.holes import HoleFiller, is_solid, make_solid
 from lfs.device.identity import places_of
 from lfs.device.lock import ImageLock, InUseError, until_free
 from lfs.device.writeback import WRITEBACK_BYTES_MIN, Writeback
@@ -187,6 +187,18 @@ class FileDevice(BlockDevice):
             failure = self._flush_failure
         if failure is not None:
             raise _device_error(failure, "flush", 0)
+
+    def is_stored(self, offset_bytes: int, length_bytes: int) -> bool:
+        """Tell whether a range of an image file has no hole; a disk has none."""
+        if self.is_block_device:
+            return True
+        return is_solid(self._descriptor, offset_bytes, offset_bytes + length_bytes)
+
+    def keep_room(self, offset_bytes: int, length_bytes: int) -> None:
+        """Fill the holes of a range that holds nothing with zeros."""
+        self.check_write(offset_bytes, length_bytes)
+        if not self.is_block_device:
+            make_solid(self._descriptor, offset_bytes, offset_bytes + length_bytes)
 
     def discard(self, offset_bytes: int, length_bytes: int) -> None:
         """Give the range back to the host or the disk where that is supported."""

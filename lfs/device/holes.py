@@ -84,3 +84,21 @@ class HoleFiller:
         if os.pread(descriptor, len(zeros), start) != zeros:
             return start
         return start + os.pwrite(descriptor, zeros, start)
+
+
+def is_solid(descriptor: int, start: int, end: int) -> bool:
+    """Tell whether no byte from ``start`` to ``end`` lies in a hole, as far as the host knows."""
+    try:
+        return os.lseek(descriptor, start, os.SEEK_HOLE) >= end
+    except OSError:
+        return True
+
+
+def make_solid(descriptor: int, start: int, end: int) -> None:
+    """Write zeros where a range that nobody reads has holes, while the host has room to spare."""
+    with contextlib.suppress(OSError):
+        while start < end and not is_solid(descriptor, start, end):
+            host = os.fstatvfs(descriptor)
+            if host.f_bavail * host.f_frsize < _HOST_ROOM_BYTES:
+                return
+            start += os.pwrite(descriptor, _ZEROS[: end - start], start)

@@ -468,6 +468,14 @@ class UsageTable:
         if self._live[run] == 0:
             self._note_empty(run)
 
+    def withhold(self, is_usable: Callable[[int], bool]) -> None:
+        """Take the clean segments that are not usable out of use, until the next mount."""
+        for found in _CLEAN_SEGMENTS.finditer(self._state):
+            for segment in range(found.start(), found.end()):
+                if segment not in self._unwritable and not is_usable(segment):
+                    self.buddy.reserve(segment, 0)
+                    self._unwritable.add(segment)
+
     @property
     def lost_blocks(self) -> int:
         """Return the blocks without live ones that errors have taken out of use."""
