@@ -160,7 +160,7 @@ class Together(MemoryDevice):
     barrier = threading.Barrier(int(sys.argv[2]))
 
     def read(self, offset_bytes, length_bytes):
-        self.barrier.wait(HANG_SECONDS)
+        self.barrier.wait(300)
         return super().read(offset_bytes, length_bytes)
 
 session = DiskSession(Together(1 << 20), sys.argv[1], "together", "faultdisk")
