@@ -227,11 +227,18 @@ class Filesystem(Mounted):
         new_name: bytes,
         now_ns: int,
         flags: int = 0,
+        uid: int = 0,
+        gid: int = 0,
     ) -> Inode | None:
-        """Rename as renameat2(2); returns the inode that lost this name, if one did."""
-        check_number("flags", flags)
+        """Rename as renameat2(2); returns the inode that lost this name, if one did.
+
+        With flag 4 a whiteout that belongs to ``uid`` and ``gid`` stays under the old name.
+        """
+        check_owner(flags, uid, gid)
         self._begin(now_ns)
-        lost = self._names.rename(parent_ino, name, new_parent_ino, new_name, now_ns, flags)
+        lost = self._names.rename(
+            parent_ino, name, new_parent_ino, new_name, now_ns, flags, uid, gid
+        )
         self._end()
         return lost
 

@@ -50,6 +50,7 @@ INODE_MEMORY_BYTES = 640
 """About what an inode in memory takes, without windows and contents."""
 
 S_IFMT = 0o170000
+S_IFCHR = 0o020000
 S_IFDIR = 0o040000
 S_IFREG = 0o100000
 S_IFLNK = 0o120000

@@ -15,7 +15,7 @@ from lfs.arguments import check_bytes
 from lfs.directory import Directories
 from lfs.errors import DamageError, FilesystemError
 from lfs.file_data import FileData
-from lfs.inodes import S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, Inode, InodeTable
+from lfs.inodes import S_IFCHR, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, Inode, InodeTable
 from lfs.ondisk import (
     INODE_INLINE,
     NAME_BYTES_MAX,
@@ -31,6 +31,7 @@ MOVE_DEPTH_MAX = 4096
 LINK_COUNT_MAX = (1 << 32) - 1
 RENAME_NOREPLACE = 1
 RENAME_EXCHANGE = 2
+RENAME_WHITEOUT = 4
 S_ISGID = 0o2000
 
 _CREATE_BLOCKS = 2
@@ -56,6 +57,15 @@ def _new_fields(
     times = now_ns, now_ns, now_ns, now_ns
     flags = INODE_INLINE if inline else 0
     return mode, uid, gid, nlink, 0, 0, *times, rdev, flags, 0, 0, parent_ino, b""
+
+
+def _check_rename(name: bytes, new_name: bytes, flags: int) -> None:
+    check_name(new_name)
+    if name in _DOTS or new_name in _DOTS:
+        raise FilesystemError(errno.EBUSY)
+    known = RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT
+    if flags & ~known or (flags & RENAME_EXCHANGE and flags != RENAME_EXCHANGE):
+        raise FilesystemError(errno.EINVAL)
 
 
 class Namespace:
@@ -257,15 +267,17 @@ class Namespace:
         new_name: bytes,
         now_ns: int,
         flags: int = 0,
+        uid: int = 0,
+        gid: int = 0,
     ) -> Inode | None:
-        """Rename as renameat2(2); returns the inode that lost its name, if one did."""
+        """Rename as renameat2(2); returns the inode that lost its name, if one did.
+
+        ``uid`` and ``gid`` own the whiteout, if ``flags`` ask for one: a device 0:0
+        without permissions that stays under the old name.
+        """
         parent = self.directory(parent_ino)
         new_parent = self.directory(new_parent_ino)
-        check_name(new_name)
-        if name in _DOTS or new_name in _DOTS:
-            raise FilesystemError(errno.EBUSY)
-        if flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE) or flags == 3:
-            raise FilesystemError(errno.EINVAL)
+        _check_rename(name, new_name, flags)
         place, moved = self._entry(parent_ino, name)
         new_place, target_ino = self._directories.find(new_parent_ino, new_name)
         target = None if target_ino is None else self._inodes.get(target_ino)
@@ -288,13 +300,27 @@ class Namespace:
             self._check_replaceable(moved, target)
         elif not new_place:
             raise FilesystemError(errno.ENOSPC, "too many names with the same hash")
+        if flags & RENAME_WHITEOUT:
+            self._space.admit(_CREATE_BLOCKS + (target is None))
+            self._directories.put(new_place, moved.ino, moved.mode >> 12, new_name)
+            self._add_whiteout(parent, place, name, uid, gid, now_ns)
         else:
-            self._space.admit_change(1)
-        self._directories.move(place, new_place, moved.ino, moved.mode >> 12, new_name)
+            if target is None:
+                self._space.admit_change(1)
+            self._directories.move(place, new_place, moved.ino, moved.mode >> 12, new_name)
         self._moved_in(moved, new_parent, target, now_ns)
         self._changed(parent, now_ns, entries=-1, subdirectories=-int(is_directory))
         self._touch(moved, now_ns)
         return target
+
+    def _add_whiteout(
+        self, parent: Inode, place: bytes, name: bytes, uid: int, gid: int, now_ns: int
+    ) -> None:
+        """Put a whiteout where a name was that has moved away."""
+        if parent.mode & S_ISGID:
+            gid = parent.gid
+        fields = _new_fields(S_IFCHR, uid, gid, now_ns, 0, 0)
+        self._add_new(parent, place, name, fields, now_ns)
 
     def _moved_in(self, moved: Inode, new_parent: Inode, target: Inode | None, now_ns: int) -> None:
         """Account for a name in ``new_parent`` that leads to ``moved`` instead of ``target``."""

@@ -17,6 +17,7 @@ from tests import acls
 
 NO_REPLACE = 1
 EXCHANGE = 2
+WHITEOUT = 4
 XATTR_CREATE = 1
 XATTR_REPLACE = 2
 PERMISSION_BITS = 0o7777
@@ -221,9 +222,14 @@ class Model:
         new_name: bytes,
         now_ns: int,
         flags: int = 0,
+        uid: int = 0,
+        gid: int = 0,
     ) -> None:
-        """Move ``name`` to ``new_name``, over what is there, not over it, or exchange both."""
-        if flags not in (0, NO_REPLACE, EXCHANGE):
+        """Move ``name`` to ``new_name``, over what is there, not over it, or exchange both.
+
+        ``WHITEOUT`` leaves a device 0:0 under the old name.
+        """
+        if flags not in (0, NO_REPLACE, EXCHANGE, WHITEOUT, NO_REPLACE | WHITEOUT):
             raise FilesystemError(errno.EINVAL)
         _check_name(new_name)
         node = self.lookup(parent, name)
@@ -239,6 +245,8 @@ class Model:
             self._detach(new_parent, new_name, now_ns)
             self._attach(target, parent, name, now_ns)
         self._attach(node, new_parent, new_name, now_ns)
+        if flags & WHITEOUT:
+            self._add(parent, name, stat.S_IFCHR, uid, gid, now_ns)
 
     def _check_rename(
         self, node: Node, target: Node | None, parent: int, new_parent: int, flags: int
@@ -247,7 +255,7 @@ class Model:
             raise FilesystemError(errno.EINVAL)
         if flags == EXCHANGE and target is None:
             raise FilesystemError(errno.ENOENT)
-        if flags == NO_REPLACE and target is not None:
+        if flags & NO_REPLACE and target is not None:
             raise FilesystemError(errno.EEXIST)
         if target is None or target is node:
             return

@@ -123,14 +123,16 @@ CALLS: dict[str, Call] = {
             "new_name": b"new",
             "now_ns": 5,
             "flags": 0,
+            **_OWNER,
         },
         {
+            **_BAD_OWNER,
             "parent_ino": [*NO_INODE, FILE],
             "name": [*NO_NAME, b".", b".."],
             "new_parent_ino": [*NO_INODE, FILE],
             "new_name": [*NO_NEW_NAME, b"directory"],
             "now_ns": NO_TIME,
-            "flags": [3, 8, -1, 1 << 40, None, *NOT_A_NUMBER],
+            "flags": [3, 6, 7, 8, -1, 1 << 40, None, *NOT_A_NUMBER],
         },
     ),
     "rmdir": (

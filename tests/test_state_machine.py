@@ -35,7 +35,7 @@ from lfs.filesystem import Options
 from lfs.ondisk import ROOT_INO
 from tests import acls
 from tests.client import Client, Data, Request
-from tests.model import EXCHANGE, NO_REPLACE, XATTR_CREATE, XATTR_REPLACE, Model
+from tests.model import EXCHANGE, NO_REPLACE, WHITEOUT, XATTR_CREATE, XATTR_REPLACE, Model
 from tests.state import state_difference, tree_state
 from tests.volumes import ROOT_MODE, format_small, mount
 
@@ -208,11 +208,16 @@ class FilesystemMachine(RuleBasedStateMachine):
         if path:
             self._request("make_in_removed" if inside else "rmdir", path)
 
-    @rule(pick=picks, new_pick=picks, name=names, flags=st.sampled_from([0, 0, NO_REPLACE, 3]))
+    @rule(
+        pick=picks,
+        new_pick=picks,
+        name=names,
+        flags=st.sampled_from([0, 0, NO_REPLACE, WHITEOUT, 3]),
+    )
     def rename(self, pick: int, new_pick: int, name: bytes, flags: int) -> None:
         self._request("rename", self._any(pick), self._place(new_pick, name), flags)
 
-    @rule(pick=picks, new_pick=picks, flags=st.sampled_from([0, 0, EXCHANGE]))
+    @rule(pick=picks, new_pick=picks, flags=st.sampled_from([0, 0, EXCHANGE, WHITEOUT]))
     def rename_over(self, pick: int, new_pick: int, flags: int) -> None:
         self._request("rename", self._any(pick), self._any(new_pick), flags)
 

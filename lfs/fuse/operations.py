@@ -215,7 +215,14 @@ class LfsOperations(Handlers):
         """Move a name; ``flags`` are those of ``renameat2``."""
         self._note_orphan(
             self.filesystem.rename(
-                parent_inode_old, name_old, parent_inode_new, name_new, self._now_ns(), flags
+                parent_inode_old,
+                name_old,
+                parent_inode_new,
+                name_new,
+                self._now_ns(),
+                flags,
+                ctx.uid,
+                ctx.gid,
             )
         )
 

@@ -28,7 +28,7 @@ from typing import NamedTuple
 from lfs.errors import FilesystemError
 from lfs.ondisk import ROOT_INO
 from tests.client import Client, Data, Request
-from tests.model import EXCHANGE, NO_REPLACE, Model
+from tests.model import EXCHANGE, NO_REPLACE, WHITEOUT, Model
 from tests.volumes import ROOT_MODE
 
 REGULAR = stat.S_IFREG | 0o644
@@ -98,6 +98,9 @@ def _moving() -> Iterator[Operation]:
         yield _one("rename", path, new_path, 0, needs=[path], absent=[new_path])
         yield _one("rename", path, new_path, 0, needs=[path, new_path])
         yield _one("rename", path, new_path, EXCHANGE, needs=[path, new_path])
+        yield _one("rename", path, new_path, WHITEOUT, needs=[path, new_path])
+    yield _one("rename", b"/foo", b"/bar", WHITEOUT, needs=[b"/foo"], absent=[b"/bar"])
+    yield _one("rename", b"/A", b"/B", WHITEOUT, needs=[b"/A", b"/A/foo"], absent=[b"/B"])
     yield _one("rename", b"/foo", b"/bar", NO_REPLACE, needs=[b"/foo"], absent=[b"/bar"])
     yield _one("rename", b"/A", b"/B", 0, needs=[b"/A", b"/A/foo"], absent=[b"/B"])
     yield _one("rename", b"/A", b"/B", 0, needs=[b"/A/foo", b"/B"], absent=[b"/B/foo"])

@@ -118,6 +118,8 @@ class RecordedFilesystem(Filesystem):
         new_name: bytes,
         now_ns: int,
         flags: int = 0,
+        uid: int = 0,
+        gid: int = 0,
     ) -> Any:
         """Note ``rename``."""
         assert not flags, "no program recorded here exchanges names"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lfs.namespace import RENAME_EXCHANGE, RENAME_NOREPLACE
+from lfs.namespace import RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT
 from tests.fuse.conftest import Mounter
 from tests.fuse.mounting import renameat2
 
@@ -202,6 +202,19 @@ def test_rename_exchange_with_missing_name_is_refused(directory: Path) -> None:
     (directory / "a").touch()
     with pytest.raises(FileNotFoundError):
         renameat2(directory / "a", directory / "b", RENAME_EXCHANGE)
+
+
+def test_rename_with_whiteout_leaves_a_device_without_permissions(directory: Path) -> None:
+    (directory / "a").write_text("content")
+    (directory / "b").touch()
+    renameat2(directory / "a", directory / "b", RENAME_WHITEOUT)
+    assert (directory / "b").read_text() == "content"
+    status = (directory / "a").lstat()
+    assert (status.st_mode, status.st_rdev, status.st_nlink) == (stat.S_IFCHR, 0, 1)
+    assert (status.st_uid, status.st_gid) == (os.geteuid(), os.getegid())
+    with pytest.raises(OSError, match="Invalid argument"):
+        renameat2(directory / "a", directory / "b", RENAME_WHITEOUT | RENAME_EXCHANGE)
+    (directory / "a").unlink()
 
 
 def test_listing_has_dots_and_numbers(directory: Path) -> None:
