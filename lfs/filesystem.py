@@ -332,6 +332,9 @@ class Filesystem(Mounted):
         windows, at least one if there is any: it costs no more than that, and whoever
         wants the rest asks for what follows the last one.
         """
+        check_number("file block", first_block, 0, OFFSET_MAX)
+        if windows_max is not None:
+            check_number("number of windows", windows_max, 1, OFFSET_MAX)
         return self._data.extents(self._inodes.get(ino), first_block, windows_max)
 
     # -------------------------------------------------------------------- attributes

@@ -60,7 +60,14 @@ CALLS: dict[str, Call] = {
         {"mode": 0o040755, **_OWNER, "now_ns": 5},
         {"mode": [0o040755, *NO_32_BITS], **_BAD_OWNER, "now_ns": NO_TIME},
     ),
-    "extents": _OF_FILE,
+    "extents": (
+        {"ino": FILE},
+        {
+            "ino": NO_INODE,
+            "first_block": [-1, None, 1 << 63, *NOT_A_NUMBER],
+            "windows_max": [0, -1, *NOT_A_NUMBER],
+        },
+    ),
     "fail": ({"error": OSError()}, {}),
     "finish_flush": ({"flush": Flush(0)}, {"flush": [None, 0, "0"]}),
     "finish_commit": ({"ticket": 0}, {"ticket": [-1, 1 << 60, None, *NOT_A_NUMBER]}),
