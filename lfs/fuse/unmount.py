@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -33,6 +34,10 @@ from lfs.recovery import read_checkpoints, read_superblock
 from lfs.segments.reader import LogReader
 
 WAIT_SECONDS_DEFAULT = 60.0
+COPY_SECONDS = 5.0
+"""How long a copy of the mount in another mount namespace may take to go: one that was
+made for a moment does, that of a container does not."""
+_POLL_SECONDS = 0.05
 
 
 class _Parser(Parser):
@@ -94,13 +99,11 @@ def _unmount_and_wait(directory: str, wait_seconds: float) -> None:
     unmount(mount.path)
     if any(other.device_number == mount.device_number for other in mounts()):
         return
-    for copy in copies(lambda other: other.device_number == mount.device_number):
-        text = f"{directory} is unmounted here, but the image stays in use:"
-        raise MountError(f"{text} it is {describe_copy(copy)}", 2)
     if target is None:
         raise MountError(
             f"{directory} is unmounted; its daemon had died, the next mount recovers", 2
         )
+    _refuse_copies(mount, directory, min(wait_seconds, COPY_SECONDS))
     try:
         image = FileDevice(target, True, wait_seconds=wait_seconds, on_wait=noting("umount.lfs"))
         with contextlib.closing(image) as device:
@@ -113,6 +116,19 @@ def _unmount_and_wait(directory: str, wait_seconds: float) -> None:
             f" the next mount recovers; {where_to_look()}",
             2,
         )
+
+
+def _refuse_copies(mount: Mount, directory: str, wait_seconds: float) -> None:
+    """Raise MountError when another mount namespace still has the mount after that time."""
+    deadline = time.monotonic() + wait_seconds
+    while True:
+        copy = next(copies(lambda other: other.device_number == mount.device_number), None)
+        if copy is None:
+            return
+        if time.monotonic() >= deadline:
+            text = f"{directory} is unmounted here, but the image stays in use:"
+            raise MountError(f"{text} it is {describe_copy(copy)}", 2)
+        time.sleep(_POLL_SECONDS)
 
 
 def _target(mount: Mount) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,7 +51,7 @@ def test_unmount_says_who_keeps_the_image(image: Path, mount: Mounter) -> None:
     mounted = mount(image)
     (mounted.path / "f").write_bytes(b"kept")
     with namespace() as keeper:
-        done = run("lfs.fuse.unmount", mounted.path)
+        done = run("lfs.fuse.unmount", "-t", "0", mounted.path)
         assert find_mount(str(mounted.path)) is None
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr == (
@@ -65,6 +66,17 @@ def test_unmount_says_who_keeps_the_image(image: Path, mount: Mounter) -> None:
     assert mounted.process.wait(WAIT_SECONDS) == 0
 
 
+def test_unmount_waits_for_a_copy_that_is_about_to_go(image: Path, mount: Mounter) -> None:
+    mounted = mount(image)
+    with namespace() as keeper:
+        timer = threading.Timer(0.5, keeper.kill)
+        timer.start()
+        done = run("lfs.fuse.unmount", mounted.path)
+        timer.join()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert mounted.process.wait(WAIT_SECONDS) == 0
+
+
 def test_mount_says_at_once_for_whom_it_waits(image: Path, mount: Mounter, tmp_path: Path) -> None:
     mounted, again = mount(image), tmp_path / "again"
     again.mkdir()
@@ -73,7 +85,7 @@ def test_mount_says_at_once_for_whom_it_waits(image: Path, mount: Mounter, tmp_p
         namespace() as keeper,
         unmounted_at_last(again),
     ):
-        assert run("lfs.fuse.unmount", mounted.path).returncode == 2
+        assert run("lfs.fuse.unmount", "-t", "0", mounted.path).returncode == 2
         waiting = subprocess.Popen(words, env=environment(), stderr=subprocess.PIPE, text=True)
         assert waiting.stderr is not None
         line = waiting.stderr.readline()
