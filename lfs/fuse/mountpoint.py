@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -142,7 +143,8 @@ def find_lfs(directory: str) -> Mount:
 def prepare_mount_point(directory: str, own_type: str = FILESYSTEM_TYPE) -> str:
     """Return the absolute path of a directory that can be mounted on.
 
-    Clears a mount of ``own_type`` whose daemon has died.  Raises MountError.
+    Clears a mount of ``own_type`` whose daemon has died.  Raises MountError, too, where
+    ``fusermount3`` would not let this user mount.
     """
     path = real_path(directory)
     mount = find_mount(path)
@@ -152,14 +154,39 @@ def prepare_mount_point(directory: str, own_type: str = FILESYSTEM_TYPE) -> str:
     if mount is not None and not mount.is_automount:
         raise MountError(f"mount point {directory} is busy: {mount.source} is mounted there")
     try:
-        is_directory = stat.S_ISDIR(os.stat(path).st_mode)
+        status = os.stat(path)
     except FileNotFoundError as error:
         raise MountError(f"mount point {directory} does not exist") from error
     except OSError as error:
         raise MountError(f"mount point {directory}: {error.strerror}") from error
-    if not is_directory:
+    if not stat.S_ISDIR(status.st_mode):
         raise MountError(f"mount point {directory} is not a directory")
+    if os.geteuid() != 0 and not _may_mount_on(path, status):
+        raise MountError(
+            f"mount point {directory}: {_user()} may only mount on a directory of his own that he"
+            f" may write to: let root run chown {_user()} {directory}, or mount it (`user` in"
+            " /etc/fstab gives no more)",
+            1,
+        )
     return path
+
+
+def _may_mount_on(path: str, status: os.stat_result) -> bool:
+    """Tell whether ``fusermount3`` lets this user mount on a directory, which mount(8) calls, too.
+
+    By a line of /etc/fstab with ``user`` mount(8) runs mount.lfs as that user.
+    """
+    if status.st_mode & stat.S_ISVTX and status.st_uid != os.getuid():
+        return False
+    return os.access(path, os.W_OK)
+
+
+def _user() -> str:
+    uid = os.getuid()
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 def is_dead(path: str) -> bool:

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -102,3 +109,88 @@ def test_prepare_of_dead_mount_that_cannot_be_cleared_says_what_to_run(
     monkeypatch.setattr(mountpoint, "unmount", refuse)
     with pytest.raises(MountError, match="run fusermount3 -uz"):
         prepare_mount_point(str(tmp_path))
+
+
+def _as_user(uid: int, call: Callable[[], object]) -> str:
+    """Run ``call`` in a child as another user; return the text of its MountError, if any."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        text = "unexpected"
+        try:
+            os.setgroups([])
+            os.setresgid(uid, uid, uid)
+            os.setresuid(uid, uid, uid)
+            call()
+            text = ""
+        except MountError as error:
+            text = f"{error.exit_code} {error}"
+        finally:
+            os.write(writer, text.encode())
+            os._exit(0)
+    os.close(writer)
+    os.waitpid(child, 0)
+    with os.fdopen(reader) as pipe:
+        return pipe.read()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+@pytest.mark.parametrize(
+    ("owner", "mode", "allowed"),
+    [
+        (65534, 0o755, True),
+        (65534, 0o1755, True),
+        (65534, 0o555, False),
+        (0, 0o755, False),
+        (0, 0o777, True),
+        (0, 0o1777, False),
+    ],
+)
+def test_user_may_mount_where_fusermount_lets_him(owner: int, mode: int, allowed: bool) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as base:
+        os.chmod(base, 0o755)
+        path = Path(base, "mnt")
+        path.mkdir()
+        os.chown(path, owner, -1)
+        path.chmod(mode)
+        said = _as_user(65534, lambda: prepare_mount_point(str(path)))
+        helper = _fusermount_says(path)
+        if helper is not None:
+            assert ("mountpoint" not in helper) == allowed, helper
+    if allowed:
+        assert said == ""
+    else:
+        assert said.startswith(
+            f"1 mount point {path}: {_NAME} may only mount on a directory of his"
+        )
+        assert f"chown {_NAME} {path}" in said
+        assert "\n" not in said
+
+
+_NAME = pwd.getpwuid(65534).pw_name
+# A device of its own, as /dev/fuse may be root's alone; in a mount namespace of its own.
+_FUSERMOUNT = """
+set -e
+mount -t tmpfs none /dev/shm
+mknod -m 666 /dev/shm/fuse c 10 229
+mount --bind /dev/shm/fuse /dev/fuse
+exec setpriv --reuid 65534 --regid 65534 --clear-groups fusermount3 -o fsname=x -- "$1"
+"""
+
+
+def _fusermount_says(path: Path) -> str | None:
+    """Return what fusermount3 itself says to that user; None where it can't be asked."""
+    if any(shutil.which(name) is None for name in ("unshare", "setpriv", "fusermount3")):
+        return None
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        done = subprocess.run(
+            ["unshare", "-m", "sh", "-c", _FUSERMOUNT, "sh", str(path)],
+            env=os.environ | {"_FUSE_COMMFD": str(theirs.fileno())},
+            pass_fds=[theirs.fileno()],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=30,
+        )
+    return done.stderr if done.returncode == 0 or "mountpoint" in done.stderr else None
