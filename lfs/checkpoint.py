@@ -185,7 +185,7 @@ class Checkpointer:
             volume.usage.drop_metadata(address, volume.checkpoint_number + 2)
             imap.nodes.drop(address)
         root = rebuilt.root.pointer if isinstance(rebuilt.root, NewNode) else rebuilt.root
-        node_count = imap.node_count + len(nodes) - len(rebuilt.freed_addresses)
+        node_count = max(0, imap.node_count + len(nodes) - len(rebuilt.freed_addresses))
         imap.adopt(root, rebuilt.root_level, node_count, volume.next_ino)
         self.touched_keys.clear()
 
@@ -285,7 +285,7 @@ class Checkpointer:
             imap_root=imap.root,
             imap_root_level=imap.root_level,
             next_ino=volume.next_ino,
-            inode_count=volume.inode_count,
+            inode_count=max(0, volume.inode_count),
             live_block_count=volume.usage.live_total,
             node_count=imap.node_count,
             time_ns=now_ns,

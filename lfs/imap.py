@@ -204,32 +204,27 @@ class Imap:
         if key >= self.fresh_key:
             return self.fresh_key, _PAST_ALL_KEYS, EMPTY_LEAF
         low, bound, level = b"", _PAST_ALL_KEYS, self.root_level
-        node = EMPTY_LEAF if self.root == NO_BLOCK else self.load(self.root, level, low, bound)
-        while isinstance(node, Branch):
+        node = EMPTY_LEAF if self.root == NO_BLOCK else self.nodes.load(self.root)
+        # Levels are counted, so no way down goes in circles, whoever made the tree.
+        while level and isinstance(node, Branch):
             index = max(0, bisect_right(node.keys, key) - 1)
             if index:
                 low = node.keys[index]
             if index + 1 < len(node.keys):
                 bound = node.keys[index + 1]
             level -= 1
-            node = self.load(node.children[index], level, low, bound)
+            node = self.nodes.load(node.children[index])
+        if level or isinstance(node, Branch):
+            raise DamageError(f"no leaf {self.root_level} levels below node {self.root.address}")
         near = self._near[key[KEY_KIND]] = low, bound, node
         return near
 
-    def load(
-        self, pointer: Pointer, level: int, low: bytes = b"", bound: bytes = _PAST_ALL_KEYS
-    ) -> Branch | PackedLeaf:
-        """Return the node of ``level`` that has keys from ``low`` up to ``bound`` only.
-
-        Raises DamageError: whoever made the tree, no way down goes in circles, and no
-        node is met twice on a way along it.
-        """
+    def load(self, pointer: Pointer, level: int) -> Branch | PackedLeaf:
+        """Return the node at ``pointer``; raises DamageError when it is of another level."""
         node = self.nodes.load(pointer)
-        if node.level != level or node.first_key < low or node.last_key >= bound:
+        if node.level != level:
             raise DamageError(
-                f"node {pointer.address}: expected level {level} and keys from {low.hex()} up "
-                f"to {bound.hex()}, found level {node.level}, {node.first_key.hex()} "
-                f"to {node.last_key.hex()}"
+                f"node {pointer.address}: expected level {level}, found level {node.level}"
             )
         return node
 

@@ -224,6 +224,7 @@ def test_disk_with_large_sectors_is_written_in_whole_ones(block_bytes: int) -> N
     ino = filesystem.create(ROOT_INO, b"file", REGULAR, 0, 0, 1).ino
     filesystem.write(ino, 0, b"x" * 100_000, 1)
     filesystem.sync(1)
+    device.is_mounted = False
     filesystem = Filesystem.mount(device, 2)
     assert filesystem.read(ino, 0, 100_000, 2) == b"x" * 100_000
     filesystem.unmount(3)

@@ -35,16 +35,6 @@ class Branch(NamedTuple):
     keys: list[bytes]
     children: list[Pointer]
 
-    @property
-    def first_key(self) -> bytes:
-        """Return the first key."""
-        return self.keys[0]
-
-    @property
-    def last_key(self) -> bytes:
-        """Return the last key."""
-        return self.keys[-1]
-
 
 class Leaf(NamedTuple):
     """A decoded leaf: items in key order."""
@@ -68,14 +58,12 @@ class PackedLeaf:
     Where it is asked often, ``unfold`` makes finding a key faster for half of that.
     """
 
-    __slots__ = ("_keys", "_offsets", "_raw", "count", "first_key", "get_count", "last_key")
+    __slots__ = ("_keys", "_offsets", "_raw", "count", "get_count")
 
     level = 0
 
-    def __init__(self, raw: bytes, offsets: array[int], first_key: bytes, last_key: bytes) -> None:
+    def __init__(self, raw: bytes, offsets: array[int]) -> None:
         """Take a block and where each value begins in it, and where the last one ends."""
-        self.first_key = first_key
-        self.last_key = last_key
         self._raw = raw
         self._offsets = offsets
         self._keys: tuple[bytes, ...] | None = None
@@ -138,8 +126,8 @@ class PackedLeaf:
         return list(zip(self._decoded_keys(low, high), values, strict=True))
 
 
-EMPTY_LEAF = PackedLeaf(bytes(NODE_HEADER_BYTES), array("I", [NODE_HEADER_BYTES]), b"", b"")
-_OBJECT_BYTES = 400
+EMPTY_LEAF = PackedLeaf(bytes(NODE_HEADER_BYTES), array("I", [NODE_HEADER_BYTES]))
+_OBJECT_BYTES = 256
 _KEY_OBJECT_BYTES = 72
 _KEY_PLACES = [
     slice(start, start + KEY_BYTES)
@@ -207,7 +195,7 @@ def read_node(raw: bytes, filesystem_id: bytes, address: int) -> Branch | Packed
         offsets = array("I", accumulate(fields[1::2], initial=values_offset))
         if offsets[-1] != used:
             raise damage("leaf values", address, used, offsets[-1])
-        node = PackedLeaf(raw, offsets, keys[0], keys[-1])
+        node = PackedLeaf(raw, offsets)
     if not all(map(lt, keys, keys[1:])):
         raise damage("node key order", address, "ascending keys", "others")
     return node

@@ -26,7 +26,7 @@ def _filesystem(unmount: bool) -> MemoryDevice:
         filesystem.sync(1)
     if unmount:
         filesystem.unmount(1)
-    return device
+    return device.copy()
 
 
 def _output(
