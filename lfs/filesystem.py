@@ -129,6 +129,7 @@ class Filesystem(Mounted):
 
     def open(self, ino: int) -> Inode:
         """Count one more user of ``ino``: it stays when its last name goes."""
+        self._inodes.trim()
         inode = self._inodes.get(ino)
         inode.open_count += 1
         return inode
@@ -244,6 +245,7 @@ class Filesystem(Mounted):
 
     def readlink(self, ino: int) -> bytes:
         """Return the target of a symbolic link."""
+        self._inodes.trim()
         inode = self._inodes.get(ino)
         if not inode.is_symlink:
             raise FilesystemError(errno.EINVAL)
@@ -277,6 +279,7 @@ class Filesystem(Mounted):
 
     def accessed(self, ino: int, now_ns: int) -> None:
         """Note that somebody listed a directory or read a symbolic link."""
+        self._inodes.trim()
         self._accessed(self._inodes.get(ino), now_ns)
 
     def _accessed(self, inode: Inode, now_ns: int) -> None:
@@ -335,12 +338,14 @@ class Filesystem(Mounted):
         check_number("file block", first_block, 0, OFFSET_MAX)
         if windows_max is not None:
             check_number("number of windows", windows_max, 1, OFFSET_MAX)
+        self._inodes.trim()
         return self._data.extents(self._inodes.get(ino), first_block, windows_max)
 
     # -------------------------------------------------------------------- attributes
 
     def getxattr(self, ino: int, name: bytes) -> bytes:
         """Return an extended attribute; raises ENODATA."""
+        self._inodes.trim()
         if type(name) is not bytes:
             check_bytes("name", name)
         inode = self._inodes.get(ino)
@@ -387,6 +392,7 @@ class Filesystem(Mounted):
 
     def listxattr(self, ino: int) -> list[bytes]:
         """Return the names of the extended attributes."""
+        self._inodes.trim()
         return self._attributes.names(self._inodes.get(ino))
 
     # ------------------------------------------------------------- space, durability

@@ -123,6 +123,19 @@ def test_inodes_read(traced: Callable[[], int]) -> None:
     assert len(filesystem._inodes.dirty) <= filesystem._inodes.count_max + 1
 
 
+@pytest.mark.parametrize("call", ["accessed", "open", "getattr", "listxattr", "extents", "read"])
+def test_whatever_looks_at_inodes_lets_others_go(call: str) -> None:
+    device = _device(64)
+    inos = _small_files(device, 6000)
+    filesystem = mount(device, DAYS_NS, OPTIONS)
+    arguments = {"accessed": (DAYS_NS + 1,), "read": (0, 1, DAYS_NS + 1)}.get(call, ())
+    for ino in inos:
+        getattr(filesystem, call)(ino, *arguments)
+        if call == "open":
+            filesystem.release(ino)
+    assert len(filesystem._inodes._inodes) <= 2 * filesystem._inodes.count_max + 1
+
+
 def test_files_created_without_a_sync(traced: Callable[[], int]) -> None:
     filesystem = mount(_device(64), 1, OPTIONS)
     traced()
