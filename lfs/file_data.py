@@ -192,7 +192,8 @@ class FileData:
         size = self._volume.window_blocks
         index, last = first // size, (end - 1) // size
         # One look is enough for all that goes to a window that does not exist yet.
-        if inode.blocks and (index != inode.read_window or index != last):
+        has_windows = inode.blocks or inode.is_cut
+        if has_windows and (index != inode.read_window or index != last):
             self._load_windows(inode, index, last)
         if converting:
             self._leave_inline(inode)

@@ -449,3 +449,22 @@ def test_moving_a_directory_looks_at_a_bounded_number_of_others(
         filesystem.rename(deep[5], b"d", deep[15], b"d", 5)
     assert refused.value.errno == errno.EINVAL
     filesystem.unmount(6)
+
+
+def test_write_where_all_that_a_file_has_was_cut_off_gives_that_up_first() -> None:
+    """A file that was cut to nothing counts no block, but its windows are still mapped."""
+    device = _fresh()
+    filesystem = mount(device, 1, STEP)
+    ino = _sparse(filesystem, 40)
+    filesystem.checkpoint(4)
+    filesystem.setattr(ino, 5, size=0)
+    filesystem.write(ino, 30 * WINDOW_BYTES + 5 * BLOCK_BYTES, b"new" * BLOCK_BYTES, 6)
+    filesystem.sync(7)
+    _check(device)
+    expected = tree_state(filesystem, 8)
+    filesystem.abandon()
+    again = mount(device, 9, STEP)
+    assert tree_state(again, 10) == expected
+    assert again.read(ino, 30 * WINDOW_BYTES, BLOCK_BYTES, 10) == bytes(BLOCK_BYTES)
+    _drain(again)
+    _check(device)
