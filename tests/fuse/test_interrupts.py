@@ -15,7 +15,7 @@ from lfs.device.file import FileDevice
 from lfs.fuse.mountpoint import find_mount, unmount
 from tests.command.commands import program
 from tests.fuse.conftest import Mounter
-from tests.fuse.mounting import WAIT_SECONDS, environment
+from tests.fuse.mounting import WAIT_SECONDS, environment, without_log_notice
 
 pytestmark = pytest.mark.fuse
 
@@ -60,8 +60,11 @@ def test_interrupted_mount_is_whole_or_none(image: Path, tmp_path: Path, seed: i
         finally:
             mounted = find_mount(str(directory)) is not None
             if mounted:
+                assert not os.listdir(directory)
                 unmount(str(directory))
-    assert (code, output, errors) == (0 if mounted else -signal.SIGINT, b"", b"")
+    # One that comes while the command says what it has mounted is too late, and ends that.
+    assert code == -signal.SIGINT or (mounted and code == 0)
+    assert (output, without_log_notice(errors.decode())) == (b"", "")
     FileDevice(image, wait_seconds=WAIT_SECONDS).close()
 
 
