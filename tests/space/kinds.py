@@ -143,7 +143,8 @@ def names(run: Run) -> None:
             old = file.names.pop(run.choose.randrange(len(file.names)))
             # Names of the same length: longer ones do take something.
             name = name[: len(old[1])]
-            if any((parent, name) in other.names for other in run.files.values()):
+            taken = name in run.directory_names
+            if taken or any((parent, name) in other.names for other in run.files.values()):
                 file.names.append(old)
                 continue
             run.keep(lambda: run.filesystem.rename(*old, parent, name, run.now()))  # noqa: B023
@@ -163,6 +164,7 @@ def directories(run: Run) -> None:
 
         if not run.grow(request, 2 * run.layout.block_bytes):
             break
+        run.directory_names.add(name)
     run.directories += made
 
 
