@@ -104,7 +104,7 @@ def sparse(run: Run) -> None:
     for number in range(_burst(run) if ino else 0):
         assert ino is not None
         size = run.choose.randrange(1, 600)
-        if number * stride + size > run.scale.device_bytes_max:
+        if number * stride + size > min(run.scale.device_bytes_max, 32 * MIB):
             return
         if not run.write(ino, number * stride, run.data(size)):
             return
