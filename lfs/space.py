@@ -93,7 +93,9 @@ class SpaceRules:
     def metadata_blocks(self) -> int:
         """Return an upper bound of the blocks that changed items will add to the map."""
         volume = self._volume
-        pending = volume.imap.changed_bytes + len(self._inodes.dirty) * _INODE_ITEM_BYTES
+        inodes = self._inodes
+        pending = volume.imap.changed_bytes + len(inodes.dirty) * _INODE_ITEM_BYTES
+        pending += inodes.inline_bytes
         return 2 * pending // volume.block_bytes
 
     def available_blocks(self, privileged: bool, leaving_blocks: int = 0) -> int:
