@@ -115,8 +115,16 @@ class FileData:
 
     # ------------------------------------------------------------------ writing
 
-    def write(self, inode: Inode, offset: int, data: bytes, now_ns: int, privileged: bool) -> int:
-        """Write ``data`` at ``offset``; returns its length.
+    def write(
+        self,
+        inode: Inode,
+        offset: int,
+        data: bytes,
+        now_ns: int,
+        privileged: bool,
+        stamp: bool = True,
+    ) -> int:
+        """Write ``data`` at ``offset``; returns its length.  Without ``stamp`` times stay.
 
         Nothing of it is on disk when this returns; space for it is.  Raises
         FilesystemError ENOSPC or EFBIG, before anything has changed.
@@ -129,11 +137,14 @@ class FileData:
             raise FilesystemError(errno.EFBIG)
         inline = inode.inline
         if inline is not None and end <= self._volume.inline_bytes_max:
-            self._write_inline(inode, inline, offset, data, privileged, now_ns)
+            self._write_inline(inode, inline, offset, data, privileged)
+            if stamp:
+                inode.mtime_ns = inode.ctime_ns = now_ns
             return size
         self._write_blocks(inode, offset, data, privileged)
         inode.size = max(inode.size, end)
-        inode.mtime_ns = inode.ctime_ns = now_ns
+        if stamp:
+            inode.mtime_ns = inode.ctime_ns = now_ns
         self._inodes.mark_dirty(inode)
         dirty_bytes = inode.dirty_extents.count * self._volume.block_bytes
         if dirty_bytes >= self._volume.options.extent_bytes_max:
@@ -159,7 +170,6 @@ class FileData:
         offset: int,
         data: bytes,
         privileged: bool,
-        now_ns: int,
     ) -> None:
         if offset + len(data) <= len(inline):
             self._space.admit_change(1)
@@ -170,7 +180,6 @@ class FileData:
             data = inline[:offset].ljust(offset, b"\0") + data + after
         inode.inline = data
         inode.size = max(inode.size, len(data))
-        inode.mtime_ns = inode.ctime_ns = now_ns
         self._inodes.inline_bytes += len(data)
         self._inodes.mark_dirty(inode)
 

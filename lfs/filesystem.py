@@ -306,9 +306,18 @@ class Filesystem(Mounted):
                 self._maintenance.keep_bounds(now_ns)
 
     def write(
-        self, ino: int, offset: int, data: bytes, now_ns: int, privileged: bool = False
+        self,
+        ino: int,
+        offset: int,
+        data: bytes,
+        now_ns: int,
+        privileged: bool = False,
+        stamp: bool = True,
     ) -> int:
-        """Write ``data``; returns its length.  ENOSPC comes here or never."""
+        """Write ``data``; returns its length.  ENOSPC comes here or never.
+
+        Without ``stamp`` the times stay: the caller sets those of each file himself.
+        """
         if not (type(data) is bytes and type(offset) is int and offset >= 0):
             check_bytes("data", data)
             check_number("offset", offset, 0, OFFSET_MAX)
@@ -316,7 +325,7 @@ class Filesystem(Mounted):
         inode = self._inodes.get(ino)
         if inode.is_directory:
             raise FilesystemError(errno.EISDIR)
-        written = self._data.write(inode, offset, data, now_ns, privileged)
+        written = self._data.write(inode, offset, data, now_ns, privileged, stamp)
         volume = self._volume
         dirty_bytes = self._space.reservations.dirty_blocks * volume.block_bytes
         pinned_bytes = self._inodes.pinned_bytes

@@ -240,7 +240,8 @@ class LfsOperations(Handlers):
         """Change the fields that are marked.
 
         The change time is ours, unless the kernel keeps the times of regular files
-        (``writeback_cache``): then it says so, often long after the change.
+        (``writeback_cache``): then it says so, often long after the change, and what it
+        does not name stays as it is, also where a size is set.
         """
         changes: dict[str, int] = {}
         if fields.update_mode:
@@ -261,7 +262,14 @@ class LfsOperations(Handlers):
             changes["mode"] = mode
         if not changes and not fields.update_ctime:
             return self._entry(before)
-        now_ns = attr.st_ctime_ns if fields.update_ctime else self._change_ns(changes)
+        if fields.update_ctime:
+            now_ns = attr.st_ctime_ns
+        elif self.enable_writeback_cache and before.is_regular:
+            now_ns = before.ctime_ns
+        else:
+            now_ns = self._change_ns(changes)
+        if fields.update_size and self.enable_writeback_cache:
+            changes.setdefault("mtime_ns", before.mtime_ns)
         return self._entry(
             self.filesystem.setattr(inode, now_ns, privileged=ctx.uid == 0, **changes)
         )
@@ -363,8 +371,13 @@ class LfsOperations(Handlers):
 
     @change
     def write(self, fh: int, off: int, buf: bytes) -> int:
-        """Write all of ``buf``."""
-        self.filesystem.write(fh >> 1, off, buf, self._now_ns(), bool(fh & 1))
+        """Write all of ``buf``.
+
+        With ``writeback_cache`` the times are the kernel's.  It stamped them before it
+        sent this, and tells only of a stamp that differs from the last: ours could stay.
+        """
+        stamp = not self.enable_writeback_cache
+        self.filesystem.write(fh >> 1, off, buf, self._now_ns(), bool(fh & 1), stamp)
         return len(buf)
 
     async def fsync(self, fh: int, datasync: bool) -> None:
