@@ -178,7 +178,8 @@ class Recovery:
         self.commit_count = sum(
             1 for summary in chain[:committed] if summary.flags & SUMMARY_COMMIT
         )
-        if chain:
+        if chain or self._is_fallback:
+            # What follows must not be hidden by a newer checkpoint that can be read again.
             self.needs_checkpoint = True
             volume.log.start(sequence, 0, 0)
             volume.log.flushed_sequence = checkpoint.next_sequence - 1

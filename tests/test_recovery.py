@@ -545,6 +545,41 @@ def test_recovery_with_the_root_damaged_uses_the_checkpoint_before() -> None:
     assert problems(disk.medium) == []
 
 
+def test_what_follows_a_fallback_outlives_a_newer_checkpoint_that_can_be_read_again() -> None:
+    disk, _ = busy_disk()
+    disk.checkpoint()
+    # Nothing has changed: the first log write after the older one has the root.
+    disk.checkpoint()
+    newest = newest_checkpoint(disk)
+    root_bytes = newest.imap_root.address * BLOCK_BYTES
+    whole = disk.medium.read(root_bytes, BLOCK_BYTES)
+    flip_byte(disk.medium, root_bytes + 100)
+    bad = disk.medium.read(root_bytes, BLOCK_BYTES)
+    disk.mount()
+    assert disk.lines[0].startswith(f"checkpoint {newest.number} or the log after it has damage")
+    disk.make_file(b"synced", b"content")
+    disk.sync()
+    expected = disk.state()
+    if disk.medium.read(root_bytes, BLOCK_BYTES) == bad:
+        disk.medium.write(root_bytes, [whole])
+    disk.mount()
+    assert disk.state() == expected
+    disk.unmount()
+    assert problems(disk.medium) == []
+
+
+def test_mount_that_falls_back_leaves_two_whole_checkpoints() -> None:
+    disk, _ = busy_disk()
+    disk.unmount()
+    disk.mount()
+    disk.checkpoint()
+    newest = newest_checkpoint(disk)
+    flip_byte(disk.medium, newest.imap_root.address * BLOCK_BYTES + 100)
+    disk.mount()
+    disk.unmount()
+    assert problems(disk.medium) == []
+
+
 def test_recovery_with_a_changed_leaf_damaged_is_read_only_and_shows_the_rest() -> None:
     disk = Disk()
     inos = [disk.make_file(b"file %d" % number, b"content") for number in range(400)]
