@@ -309,6 +309,9 @@ class InodeChecker:
         index = (end_block - 1) // self._window_blocks
         if self._item is None or self._cuts.covers(self._ino, index):
             return 0
+        if not self._item.nlink:
+            # Nobody reads what is being removed, and what it still held in memory was dropped.
+            return 0
         past = end_block * self._image.block_bytes - self._item.size
         return past if 0 < past < self._image.block_bytes else 0
 

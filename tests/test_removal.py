@@ -98,6 +98,20 @@ def test_no_request_and_no_turn_takes_more_than_a_step(how: str) -> None:
     assert mount(device, 7).statfs().inode_count == (1 if how == "unlink" else 2)
 
 
+def test_what_is_cut_and_then_removed_in_steps_is_whole_in_between() -> None:
+    """What the cut left to zero in the last block is given up with the file."""
+    device = _fresh()
+    filesystem = mount(device, 1, STEP)
+    ino = _sparse(filesystem, 20)
+    filesystem.setattr(ino, 4, size=10 * WINDOW_BYTES + 10)
+    filesystem.unlink(ROOT_INO, b"file", 4)
+    filesystem.forget(ino)
+    filesystem.sync(5)
+    _check(device)
+    assert tree_state(mount(device, 6), 6).keys() == {b"/"}
+    _check(device)
+
+
 def test_attributes_go_in_steps_too() -> None:
     device = _fresh()
     filesystem = mount(device, 1, STEP)
