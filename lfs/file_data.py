@@ -282,8 +282,14 @@ class FileData:
         put_blocks(blocks, first, end, data, start, block_bytes)
 
     def _leave_inline(self, inode: Inode) -> None:
-        """Turn inline content into a dirty block; one block more was promised for it."""
+        """Turn inline content into a dirty block; one block more was promised for it.
+
+        Raises DamageError before anything has changed.
+        """
         inline = inode.inline
+        if inline and inode.is_cut:
+            # What is cut off counts among its blocks: the commit would look for this window.
+            self._inodes.pin_window(inode, 0)
         inode.inline = None
         if inline:
             inode.dirty_blocks[0] = bytearray(inline)

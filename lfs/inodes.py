@@ -388,6 +388,8 @@ class InodeTable:
         """Forget window ``index`` of ``inode``, which is given up."""
         self.cache.drop(inode.ino, inode.windows, index)
         self._drop_pinned(inode, index)
+        if inode.read_window == index:
+            inode.read_window = -1
 
     def unpacked(self, value: bytes) -> Window:
         """Return the window of an item that lies in segments in use; raises DamageError."""

@@ -15,6 +15,7 @@ from lfs.device.recording import Event, RecordingDevice, replay
 from lfs.errors import FilesystemError
 from lfs.filesystem import Filesystem, Options
 from lfs.ondisk import ROOT_INO
+from tests.bad_reads import BadReads, empty_caches
 from tests.client import Client, Data, Request
 from tests.model import Model
 from tests.state import TreeState, tree_state
@@ -110,6 +111,65 @@ def test_what_is_cut_and_then_removed_in_steps_is_whole_in_between() -> None:
     _check(device)
     assert tree_state(mount(device, 6), 6).keys() == {b"/"}
     _check(device)
+
+
+@pytest.mark.parametrize("how", ["write", "extend"])
+def test_growing_what_was_cut_fails_where_it_can_t_be_read_and_no_commit_does(how: str) -> None:
+    """A small file may still have all windows of a large one behind it."""
+    device = _fresh(16 << 20)
+    options = Options(removal_items_max=1)
+    filesystem = mount(device, 1, options)
+    ino = _sparse(filesystem, 200)
+    for number in range(8):
+        filesystem.setxattr(ino, b"user.%d" % number, bytes(900), 4)
+    filesystem.setattr(ino, 4, size=0)
+    filesystem.write(ino, 0, b"content", 4)
+    filesystem.checkpoint(5)
+    outcomes = set()
+    for nth in range(1, 12):
+        disk = BadReads(device.copy())
+        filesystem = mount(disk, 6, options)
+        assert filesystem.getattr(ino).is_cut
+        other = filesystem.create(ROOT_INO, b"other", FILE, 0, 0, 7)
+        filesystem.lookup(ROOT_INO, b"file")
+        empty_caches(filesystem)
+        disk.arm(nth, lasting=True)
+        with contextlib.suppress(FilesystemError):
+            if how == "write":
+                filesystem.write(ino, 3 * WINDOW_BYTES, b"more", 8)
+            else:
+                filesystem.setattr(ino, 8, size=3 * WINDOW_BYTES)
+        outcomes.add(disk.fired)
+        if not disk.fired:
+            disk.arm(1, lasting=True)
+        filesystem.write(other.ino, 0, b"content", 9)
+        filesystem.sync(10)
+    assert outcomes == {False, True}
+
+
+def test_commit_looks_for_no_window_that_was_given_up_after_a_request_failed_there() -> None:
+    """A write that comes later finds out itself whether the window can be read."""
+    disk = BadReads(_fresh(16 << 20))
+    filesystem = mount(disk, 1)
+    ino = _sparse(filesystem, 200)
+    other = filesystem.create(ROOT_INO, b"other", FILE, 0, 0, 3)
+    empty_caches(filesystem)
+    filesystem.open(ino)
+    filesystem.open(other.ino)
+    # The window is read, its block is not.
+    assert filesystem.read(ino, 150 * WINDOW_BYTES + BLOCK_BYTES, 1, 4) == bytes(1)
+    disk.arm(1, lasting=True)
+    with pytest.raises(FilesystemError):
+        filesystem.write(ino, 150 * WINDOW_BYTES + 1, b"part of a block", 4)
+    disk.arm(0)
+    filesystem.setattr(ino, 5, size=100 * WINDOW_BYTES)
+    filesystem.checkpoint(6)
+    empty_caches(filesystem)
+    disk.arm(1, lasting=True)
+    with contextlib.suppress(FilesystemError):
+        filesystem.write(ino, 150 * WINDOW_BYTES, bytes(BLOCK_BYTES), 7)
+    filesystem.write(other.ino, 0, b"content", 8)
+    filesystem.sync(9)
 
 
 def test_attributes_go_in_steps_too() -> None:
