@@ -303,9 +303,11 @@ class InodeTable:
         self._volume.inode_count = max(0, self._volume.inode_count - 1)
 
     def leave(self, inode: Inode) -> None:
-        """Let no request find ``inode``, an orphan without dirty blocks, any more."""
+        """Let no request find ``inode``, an orphan without dirty blocks, any more.
+
+        Its windows stay in memory until they are given up: they may be many.
+        """
         self._inodes.pop(inode.ino, None)
-        self.cache.forget(inode.ino, inode.windows)
         for index in [*inode.pinned]:
             self._drop_pinned(inode, index)
         self.leaving[inode.ino] = inode
@@ -348,13 +350,13 @@ class InodeTable:
 
     def window(self, inode: Inode, index: int) -> Window | None:
         """Return window ``index`` of ``inode``, or None when nothing in it is mapped."""
+        if inode.is_cut and self.cuts.find(inode.ino, index):
+            return None
         window = inode.windows.get(index)
         if window is None:
             window = inode.pinned.get(index)
             if window is not None or not inode.blocks:
                 return window
-            if inode.is_cut and self.cuts.find(inode.ino, index):
-                return None
             value = self._volume.imap.get(window_key(inode.ino, index))
             if value is None:
                 return None

@@ -134,10 +134,10 @@ class Removal:
             self._bound_cuts()
 
     def _cut_off(self, inode: Inode, first: int, end: int) -> None:
-        """Leave windows ``first`` to ``end`` for later steps."""
+        """Leave windows ``first`` to ``end`` for later steps, which let go of them in memory."""
         self._inodes.cuts.add(inode.ino, first, end)
         inode.is_cut = True
-        for index in [index for index in (*inode.windows, *inode.pinned) if index >= first]:
+        for index in [index for index in inode.pinned if index >= first]:
             self._inodes.drop_window(inode, index)
         inode.read_window = -1
 

@@ -15,6 +15,7 @@ from lfs.device.recording import Event, RecordingDevice, replay
 from lfs.errors import FilesystemError
 from lfs.filesystem import Filesystem, Options
 from lfs.ondisk import ROOT_INO
+from lfs.window import Window
 from tests.bad_reads import BadReads, empty_caches
 from tests.client import Client, Data, Request
 from tests.model import Model
@@ -62,20 +63,29 @@ def _drain(filesystem: Filesystem, now_ns: int = 100) -> int:
 
 @pytest.mark.parametrize("how", ["unlink", "truncate", "rename"])
 def test_no_request_and_no_turn_takes_more_than_a_step(how: str) -> None:
-    """However large the file is, each call gives up no more windows than a step may."""
+    """However large the file is, each call gives up no more windows than a step may.
+
+    It lets go of no more in memory, either.
+    """
     device = _fresh()
     filesystem = mount(device, 1, STEP)
     ino = _sparse(filesystem, 200)
-    imap = filesystem._volume.imap
-    deleted: list[int] = []
-    delete = imap.delete
+    imap, cache = filesystem._volume.imap, filesystem._inodes.cache
+    deleted, dropped = [0], [0]
+    delete, drop = imap.delete, cache.drop
 
     def counting(key: bytes) -> None:
         deleted[-1] += 1
         delete(key)
 
+    def counting_kept(ino: int, windows: dict[int, Window], index: int) -> None:
+        dropped[-1] += 1
+        drop(ino, windows, index)
+
     imap.delete = counting  # type: ignore[method-assign]
-    deleted.append(0)
+    cache.drop = counting_kept  # type: ignore[method-assign]
+    assert len(filesystem.getattr(ino).windows) == 200
+    one_bytes = cache.bytes_kept // 200
     if how == "truncate":
         filesystem.setattr(ino, 4, size=10)
     elif how == "rename":
@@ -89,10 +99,13 @@ def test_no_request_and_no_turn_takes_more_than_a_step(how: str) -> None:
     more = True
     while more:
         deleted.append(0)
+        dropped.append(0)
         more = filesystem.tick(5, idle=False)
         turns += 1
     # Besides the windows, names, inode, orphan and cut items come and go.
     assert max(deleted) <= STEP.removal_items_max + 4
+    assert max(dropped) <= STEP.removal_items_max + 1
+    assert cache.bytes_kept <= one_bytes
     assert turns > 200 // (STEP.removal_items_max + 1)
     filesystem.unmount(6)
     _check(device)
