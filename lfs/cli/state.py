@@ -33,6 +33,11 @@ def run(arguments: argparse.Namespace) -> int:
     return int(state.startswith(_FAILED))
 
 
+def has_failed(directory: str) -> bool:
+    """Tell whether writing has failed on a mounted lfs; raises OSError."""
+    return os.getxattr(directory, STATE_ATTRIBUTE).startswith(_FAILED)
+
+
 def format_state(read_only: bool, failure: str) -> bytes:
     """Return the state in a line; ``failure`` says why writing failed, if it has."""
     if failure:

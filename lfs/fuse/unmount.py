@@ -6,7 +6,8 @@ waits for the lock on the image, which the daemon gives back last, and looks at
 the image.  Linked as ``/sbin/umount.fuse.lfs`` it is what umount(8) runs, hence
 the options that it would pass.  A lazy unmount, and one that leaves the
 filesystem mounted elsewhere, have nothing to wait for.  When elsewhere is another mount
-namespace, where nobody sees it who unmounts here, the command says who keeps it.
+namespace, where nobody sees it who unmounts here, the command says who keeps it.  It
+succeeds as umount(8) does: what was asked for, that nothing is mounted here, is done.
 
 Exit codes are those of mount(8): 1 wrong call, 2 unmounted but not clean, 32 not
 unmounted.
@@ -20,13 +21,14 @@ import time
 from collections.abc import Sequence
 from typing import NoReturn
 
+from lfs.cli.state import has_failed
 from lfs.cli.target import mounted_target
 from lfs.command import entries
 from lfs.command.notes import noting
 from lfs.command.parser import Parser
 from lfs.device.base import BlockDevice
 from lfs.device.file import FileDevice
-from lfs.device.holders import copies, describe_copy
+from lfs.device.holders import Copy, copies, describe_copy
 from lfs.errors import DamageError, FormatError, UsageError
 from lfs.fuse.logs import where_to_look
 from lfs.fuse.mountpoint import Mount, MountError, find_lfs, mounts, unmount
@@ -95,7 +97,7 @@ def _wait_seconds(text: str) -> float:
 def _unmount_and_wait(directory: str, wait_seconds: float) -> None:
     """Unmount and return when the image is clean; raises MountError."""
     mount = find_lfs(directory)
-    target = _target(mount)
+    target, has_nothing_to_write = _asked(mount)
     unmount(mount.path)
     if any(other.device_number == mount.device_number for other in mounts()):
         return
@@ -103,11 +105,18 @@ def _unmount_and_wait(directory: str, wait_seconds: float) -> None:
         raise MountError(
             f"{directory} is unmounted; its daemon had died, the next mount recovers", 2
         )
-    _refuse_copies(mount, directory, min(wait_seconds, COPY_SECONDS))
+    copy = _lasting_copy(mount, min(wait_seconds, COPY_SECONDS))
+    if copy is not None:
+        print(
+            f"umount.lfs: {directory} is unmounted here, but the image stays in use:"
+            f" it is {describe_copy(copy)}",
+            file=sys.stderr,
+        )
+        return
     try:
         image = FileDevice(target, True, wait_seconds=wait_seconds, on_wait=noting("umount.lfs"))
         with contextlib.closing(image) as device:
-            clean = mount.read_only or is_clean(device)
+            clean = has_nothing_to_write or is_clean(device)
     except (UsageError, FormatError, DamageError) as error:
         raise MountError(f"{directory} is unmounted, but: {error}", 2) from error
     if not clean:
@@ -118,25 +127,26 @@ def _unmount_and_wait(directory: str, wait_seconds: float) -> None:
         )
 
 
-def _refuse_copies(mount: Mount, directory: str, wait_seconds: float) -> None:
-    """Raise MountError when another mount namespace still has the mount after that time."""
+def _lasting_copy(mount: Mount, wait_seconds: float) -> Copy | None:
+    """Return a copy that another mount namespace still has after that time, or None."""
     deadline = time.monotonic() + wait_seconds
     while True:
         copy = next(copies(lambda other: other.device_number == mount.device_number), None)
-        if copy is None:
-            return
-        if time.monotonic() >= deadline:
-            text = f"{directory} is unmounted here, but the image stays in use:"
-            raise MountError(f"{text} it is {describe_copy(copy)}", 2)
+        if copy is None or time.monotonic() >= deadline:
+            return copy
         time.sleep(_POLL_SECONDS)
 
 
-def _target(mount: Mount) -> str | None:
-    """Return the path of what is mounted, or None when its daemon has died."""
+def _asked(mount: Mount) -> tuple[str | None, bool]:
+    """Return the path of what is mounted, or None when its daemon has died.
+
+    And whether it is read-only by somebody's wish: after a failure it is read-only, too,
+    but then there was something to write.
+    """
     try:
-        return mounted_target(mount.path)
+        return mounted_target(mount.path), mount.read_only and not has_failed(mount.path)
     except OSError:
-        return None
+        return None, False
 
 
 def is_clean(device: BlockDevice) -> bool:

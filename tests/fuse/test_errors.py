@@ -151,3 +151,20 @@ def test_full_host_disk_is_an_error_and_keeps_what_was_synced(
         assert (mounted.path / name).read_bytes() == CHUNK * 8
     (mounted.path / "more").write_bytes(CHUNK * 100)
     mounted.stop()
+
+
+@as_root
+def test_unmount_tells_of_a_failure_that_made_the_mount_read_only(
+    image: Path, mount: Mounter
+) -> None:
+    mounted = mount(image, "-o", "fault=error EIO on flush skip 3")
+    (mounted.path / "f").write_bytes(CHUNK)
+    while run("lfs.cli.main", "sync", mounted.path).returncode == 0:
+        (mounted.path / "f").write_bytes(CHUNK)
+    wait_until(lambda: os.statvfs(mounted.path).f_flag & os.ST_RDONLY != 0, "it is read-only")
+    done = run("lfs.fuse.unmount", mounted.path)
+    assert done.returncode == 2
+    assert "the next mount recovers" in done.stderr
+    # A read-only mount by somebody's wish leaves an image as it is.
+    again = mount(image, "-o", "ro")
+    assert run("lfs.fuse.unmount", again.path).returncode == 0
