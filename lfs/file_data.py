@@ -302,7 +302,7 @@ class FileData:
 
     # --------------------------------------------------------------- truncating
 
-    def truncate(self, inode: Inode, size: int, now_ns: int) -> None:
+    def truncate(self, inode: Inode, size: int, now_ns: int, privileged: bool = False) -> None:
         """Cut or extend ``inode`` to ``size`` bytes; extending makes a hole.
 
         Works on a full filesystem.  Raises EFBIG, or DamageError when the block
@@ -313,7 +313,7 @@ class FileData:
         if size < inode.size:
             self._shrink(inode, size)
         elif size > inode.size:
-            self._extend(inode, size)
+            self._extend(inode, size, privileged)
         inode.mtime_ns = inode.ctime_ns = now_ns
         self._inodes.mark_dirty(inode)
 
@@ -370,8 +370,8 @@ class FileData:
         for index in [*inode.pinned]:
             self._inodes.unpin_window(inode, index)
 
-    def _extend(self, inode: Inode, size: int) -> None:
-        self._space.admit(1)
+    def _extend(self, inode: Inode, size: int, privileged: bool) -> None:
+        self._space.admit(1, privileged)
         inline = inode.inline
         if inline is not None:
             if size <= self._volume.inline_bytes_max:

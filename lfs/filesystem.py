@@ -111,7 +111,7 @@ class Filesystem(Mounted):
         if size is not None:
             if not inode.is_regular:
                 raise FilesystemError(errno.EISDIR if inode.is_directory else errno.EINVAL)
-            self._data.truncate(inode, size, now_ns)
+            self._data.truncate(inode, size, now_ns, privileged)
         if change is not None:
             self._access.change_mode(inode, change)
         if uid is not None:
@@ -199,10 +199,12 @@ class Filesystem(Mounted):
         self._end()
         return inode
 
-    def link(self, ino: int, parent_ino: int, name: bytes, now_ns: int) -> Inode:
+    def link(
+        self, ino: int, parent_ino: int, name: bytes, now_ns: int, privileged: bool = False
+    ) -> Inode:
         """Give ``ino`` another name."""
         self._begin(now_ns)
-        inode = self._names.link(ino, parent_ino, name, now_ns)
+        inode = self._names.link(ino, parent_ino, name, now_ns, privileged)
         self._end()
         return inode
 

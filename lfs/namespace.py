@@ -136,7 +136,7 @@ class Namespace:
             raise FilesystemError(errno.EMLINK)
         mode, lists = self._access.for_new(parent, mode, umask)
         list_blocks = self._access.blocks(lists) if lists else 0
-        self._space.admit(_CREATE_BLOCKS + list_blocks)
+        self._space.admit(_CREATE_BLOCKS + list_blocks, uid == 0)
         if parent.mode & S_ISGID:
             gid = parent.gid
             mode |= S_ISGID if is_directory else 0
@@ -172,7 +172,7 @@ class Namespace:
         if not target:
             raise FilesystemError(errno.ENOENT)
         parent, place = self._new_name(parent_ino, name)
-        self._space.admit(_CREATE_BLOCKS + 1 + len(target) // 512)
+        self._space.admit(_CREATE_BLOCKS + 1 + len(target) // 512, uid == 0)
         if parent.mode & S_ISGID:
             gid = parent.gid
         fields = _new_fields(S_IFLNK | 0o777, uid, gid, now_ns, 0, 0)
@@ -198,7 +198,7 @@ class Namespace:
             raise FilesystemError(errno.ENOSPC, "too many names with the same hash")
         return parent, place
 
-    def link(self, ino: int, parent_ino: int, name: bytes, now_ns: int) -> Inode:
+    def link(self, ino: int, parent_ino: int, name: bytes, now_ns: int, privileged: bool) -> Inode:
         """Give inode ``ino`` another name."""
         inode = self._inodes.get(ino)
         if inode.is_directory:
@@ -208,7 +208,7 @@ class Namespace:
             raise FilesystemError(errno.ENOENT, "the file was removed")
         if inode.nlink >= LINK_COUNT_MAX:
             raise FilesystemError(errno.EMLINK)
-        self._space.admit(1)
+        self._space.admit(1, privileged)
         self._directories.put(place, ino, inode.mode >> 12, name)
         inode.nlink += 1
         self._touch(inode, now_ns)
@@ -301,7 +301,7 @@ class Namespace:
         elif not new_place:
             raise FilesystemError(errno.ENOSPC, "too many names with the same hash")
         if flags & RENAME_WHITEOUT:
-            self._space.admit(_CREATE_BLOCKS + (target is None))
+            self._space.admit(_CREATE_BLOCKS + (target is None), uid == 0)
             self._directories.put(new_place, moved.ino, moved.mode >> 12, new_name)
             self._add_whiteout(parent, place, name, uid, gid, now_ns)
         else:

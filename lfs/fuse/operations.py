@@ -190,7 +190,9 @@ class LfsOperations(Handlers):
         self, inode: int, new_parent_inode: int, new_name: bytes, ctx: RequestContext
     ) -> EntryAttributes:
         """Give an inode one more name."""
-        return self._entry(self.filesystem.link(inode, new_parent_inode, new_name, self._now_ns()))
+        return self._entry(
+            self.filesystem.link(inode, new_parent_inode, new_name, self._now_ns(), ctx.uid == 0)
+        )
 
     @change
     def unlink(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:

@@ -81,9 +81,9 @@ class RecordedFilesystem(Filesystem):
         self._places[inode.ino] = [(parent, name)]
         return inode
 
-    def link(self, ino: int, parent: int, name: bytes, now_ns: int) -> Any:
+    def link(self, ino: int, parent: int, name: bytes, *rest: Any) -> Any:
         """Note ``link``."""
-        inode = super().link(ino, parent, name, now_ns)
+        inode = super().link(ino, parent, name, *rest)
         self._note("link", self._path(ino), self._place(parent, name))
         self._places[ino].append((parent, name))
         return inode

@@ -212,7 +212,8 @@ def test_handle_tells_whether_root_opened_it(
 ) -> None:
     privileged = []
 
-    def write(ino: int, offset: int, data: bytes, now_ns: int, as_root: bool) -> int:
+    def write(ino: int, offset: int, data: bytes, now_ns: int, as_root: bool, stamp: bool) -> int:
+        assert stamp
         privileged.append(as_root)
         return len(data)
 
