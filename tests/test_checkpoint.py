@@ -9,7 +9,7 @@ import pytest
 
 from fsck.check import check_device
 from lfs.device.memory import MemoryDevice
-from lfs.filesystem import Filesystem
+from lfs.filesystem import Filesystem, Options
 from lfs.ondisk import ROOT_INO
 from lfs.segments import writer
 from lfs.segments.usage import UsageTable
@@ -54,7 +54,8 @@ def test_usage_table_comes_back_from_pages_in_pieces(
             filesystem.forget(inos.pop(0))
         filesystem.checkpoint(1)
         usage = filesystem._volume.usage
-        mounted = mount(device.copy(), 2)
+        # Read-only, so that nothing goes on that was begun.
+        mounted = mount(device.copy(), 2, Options(read_only=True))
         assert table(mounted._volume.usage) == table(usage)
         assert mounted._volume.usage.live_total == usage.live_total
         assert not check_device(device.copy()).problems
@@ -68,13 +69,14 @@ def _name(filesystem: Filesystem, ino: int) -> bytes:
     return next(entry.name for entry in filesystem.readdir(ROOT_INO) if entry.ino == ino)
 
 
-def test_checkpoint_of_nothing_new_writes_only_the_region() -> None:
+def test_checkpoint_of_nothing_new_writes_a_root_of_its_own_and_what_counts_it() -> None:
     device = MemoryDevice(48 << 20)
     format_small(device, 1024, 64)
     filesystem = mount(device, 0)
     work(filesystem, random.Random(1), [])
     filesystem.checkpoint(1)
     filesystem.checkpoint(1)
-    before = filesystem._volume.log.next_sequence
+    before, root = filesystem._volume.log.next_sequence, filesystem._volume.imap.root
     filesystem.checkpoint(1)
-    assert filesystem._volume.log.next_sequence == before
+    assert filesystem._volume.log.next_sequence == before + 2
+    assert filesystem._volume.imap.root != root

@@ -315,9 +315,9 @@ def test_no_space_is_used_that_others_took_between_turns(
     disk.sync()
     work = defragmenter._work
     while defragmenter._work is work and disk.filesystem.tick(disk.now_ns, idle=True):
-        assert others not in ("fill the disk", "owe much") or (
-            defragmenter.moved_blocks == begun_blocks
-        )
+        assert others != "owe much" or defragmenter.moved_blocks == begun_blocks
+        # It may go on in the run that it has, but not at the cost of what was promised.
+        assert others != "fill the disk" or disk.filesystem._space.shortage_blocks(0) <= 0
     monkeypatch.undo()
     assert disk.read(ino) == content
     assert problems(disk.medium) == []
