@@ -176,7 +176,8 @@ class Mounted:
         for tolerant in (False, True):
             for index, newest in enumerate(checkpoints):
                 filesystem = cls(Volume(device, superblock, options, report))
-                recovery = Recovery(filesystem._volume, tolerant, is_fallback=index > 0)
+                newer = checkpoints[0] if index else None
+                recovery = Recovery(filesystem._volume, tolerant, newer)
                 try:
                     recovery.run(checkpoints[index:])
                 except DamageError as error:

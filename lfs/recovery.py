@@ -75,17 +75,19 @@ def read_checkpoints(device: BlockDevice, superblock: Superblock) -> list[Checkp
 class Recovery:
     """Brings a volume to the last state that was committed."""
 
-    def __init__(self, volume: Volume, tolerant: bool = False, is_fallback: bool = False) -> None:
+    def __init__(
+        self, volume: Volume, tolerant: bool = False, newer: Checkpoint | None = None
+    ) -> None:
         """Recover ``volume``, which was just opened.
 
         With ``tolerant`` damage makes the volume fail (it is read-only then) instead
-        of raising DamageError, unless nothing can be had.  ``is_fallback`` tells that a newer
-        checkpoint could not be read: its nodes are kept all the same, because it
-        may be readable the next time.
+        of raising DamageError, unless nothing can be had.  ``newer`` is a newer checkpoint
+        that could not be used: its nodes are kept all the same, because it may be
+        readable the next time.
         """
         self._volume = volume
         self._tolerant = tolerant
-        self._is_fallback = is_fallback
+        self._newer = newer
         self.commit_count = 0
         self.was_clean = False
         """Whether the last mount ended with everything in its last checkpoint."""
@@ -173,12 +175,12 @@ class Recovery:
         committed = max(
             (index + 1 for index, one in enumerate(chain) if one.flags & SUMMARY_COMMIT), default=0
         )
-        needed = len(chain) if self._is_fallback else max(committed, _flush_known_by(chain))
+        needed = len(chain) if self._newer else max(committed, _flush_known_by(chain))
         self._apply(chain[:committed], chain[:needed])
         self.commit_count = sum(
             1 for summary in chain[:committed] if summary.flags & SUMMARY_COMMIT
         )
-        if chain or self._is_fallback:
+        if chain or self._newer:
             # What follows must not be hidden by a newer checkpoint that can be read again.
             self.needs_checkpoint = True
             volume.log.start(sequence, 0, 0)
@@ -206,6 +208,12 @@ class Recovery:
             )
         )
         flushed = max((summary.flushed_sequence for summary in chain), default=0)
+        newer = self._newer
+        for summary in chain:
+            here = summary.sequence + 1, summary.checksum
+            if newer and here == (newer.next_sequence, newer.previous_checksum):
+                # A checkpoint is only written once the log up to it has been flushed.
+                flushed = max(flushed, summary.sequence)
         for index, summary in enumerate(chain):
             if summary.sequence > flushed and not volume.reader.payload_holds(summary):
                 return chain[:index]

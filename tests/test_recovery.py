@@ -568,6 +568,31 @@ def test_what_follows_a_fallback_outlives_a_newer_checkpoint_that_can_be_read_ag
     assert problems(disk.medium) == []
 
 
+@pytest.mark.parametrize("damaged", ["root", "usage page"])
+def test_commit_during_the_flush_of_a_checkpoint_is_found_from_the_one_before(
+    damaged: str,
+) -> None:
+    """What it follows had not been known to be flushed, but the newer checkpoint tells."""
+    disk, _ = busy_disk()
+    disk.checkpoint()
+    for number, flush in enumerate(disk.filesystem.checkpoint_steps(disk.now_ns)):
+        if number == 0:
+            disk.make_file(b"between", b"content")
+            disk.sync()
+        disk.device.flush()
+        disk.filesystem.finish_flush(flush)
+    expected = disk.state()
+    newest = newest_checkpoint(disk)
+    page = next(pointer for pointer in newest.usage_pages if pointer.address)
+    address = newest.imap_root.address if damaged == "root" else page.address
+    flip_byte(disk.medium, address * BLOCK_BYTES + 100)
+    disk.mount()
+    assert disk.lines[0].startswith(f"checkpoint {newest.number} or the log after it has damage")
+    assert disk.state() == expected
+    disk.unmount()
+    assert problems(disk.medium) == []
+
+
 def test_mount_that_falls_back_leaves_two_whole_checkpoints() -> None:
     disk, _ = busy_disk()
     disk.unmount()
