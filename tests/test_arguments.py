@@ -192,7 +192,15 @@ CALLS: dict[str, Call] = {
     ),
 }
 # Anything is true or false.
-_TRUTHS = {"privileged", "clear_setgid", "idle", "read_only", "directory_atime", "error"}
+_TRUTHS = {
+    "privileged",
+    "stamp",
+    "clear_setgid",
+    "idle",
+    "read_only",
+    "directory_atime",
+    "error",
+}
 
 
 @pytest.fixture

@@ -131,9 +131,11 @@ class Progress:
                 del possible[: -(number - durable + 1)]
         filesystem.unmount(0)
         self.history, self.done_count = history, len(self.workload.requests)
-        self._compare(filesystem, runner.model)
+        self._compare(runner.model)
 
-    def _compare(self, filesystem: Filesystem, model: Client) -> None:
+    def _compare(self, model: Client) -> None:
+        model.tree.remount()  # type: ignore[attr-defined]
+        filesystem = Filesystem.mount(self.medium.copy(), 0, self.workload.options)
         found, expected = tree_state(filesystem, 0), tree_state(model.tree, 0)
         if found != expected:
             raise ViolationError(state_difference(expected, found))
