@@ -102,3 +102,27 @@ def test_clean_data_takes_no_objects_for_its_blocks() -> None:
         disk.filesystem.read(ino, number * MIB, MIB, disk.now_ns)
     objects = sys.getallocatedblocks() - before
     assert objects < LARGE_MIB * MIB // BLOCK_BYTES // 8
+
+
+CALLS_OF_REQUEST_MAX = 80_000
+"""About 15 ms of a processor: one commit of as much as may wait for it."""
+
+
+def test_no_request_does_the_work_of_many_others() -> None:
+    disk = Disk(256 * MIB, 256)
+    filesystem = disk.filesystem
+    inos: list[int] = []
+
+    def create() -> None:
+        inos.append(disk.make_file(b"%d" % len(inos), bytes(BLOCK_BYTES)))
+
+    def mode(ino: int) -> None:
+        filesystem.setattr(ino, disk.now_ns, mode=0o600)
+
+    def attribute(ino: int) -> None:
+        filesystem.setxattr(ino, b"user.large", bytes(4000), disk.now_ns)
+
+    calls = {"create": max(calls_of(create) for _ in range(1500))}
+    for change in (mode, attribute):
+        calls[change.__name__] = max(calls_of(partial(change, ino)) for ino in inos)
+    assert max(calls.values()) <= CALLS_OF_REQUEST_MAX, calls
