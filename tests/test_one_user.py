@@ -31,7 +31,8 @@ from tests.fuse.mounting import MountedImage, make_image
 from tests.loops import loop_device
 
 Capture = pytest.CaptureFixture[str]
-Command = Callable[[Path, Path, Capture], str]
+Command = Callable[[Path, Path, Capture], list[str]]
+"""Fails to use a target, given a folder besides; returns the lines that it said."""
 
 
 @pytest.fixture
@@ -47,41 +48,50 @@ def loop(image: Path) -> Iterator[Path]:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    _let_wait(monkeypatch, 0.0)
+
+
+def _let_wait(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     for module in (session, mkfs.main, fsck.main, faultdisk.serving, faultdisk.offline):
-        monkeypatch.setattr(module, "LOCK_WAIT_SECONDS", 0.0)
-    monkeypatch.setattr(lfs.cli.filefrag, "_LOCK_WAIT_SECONDS", 0.0)
+        monkeypatch.setattr(module, "LOCK_WAIT_SECONDS", seconds)
+    monkeypatch.setattr(lfs.cli.filefrag, "_LOCK_WAIT_SECONDS", seconds)
 
 
 def _mount(read_only: bool) -> Command:
-    def mount(target: Path, folder: Path, _: Capture) -> str:
+    def mount(target: Path, folder: Path, capture: Capture) -> list[str]:
         request = session.MountRequest(str(target), str(folder), MountOptions(read_only=read_only))
         with pytest.raises(MountError) as caught:
             session.serve(request, lambda: None)
         assert caught.value.exit_code == 32
-        return str(caught.value)
+        return [*_lines(capture, "mount.lfs"), str(caught.value)]
 
     return mount
 
 
 def _tool(main: Callable[[list[str]], int], name: str, code: int, *words: str) -> Command:
-    def run(target: Path, folder: Path, capture: Capture) -> str:
+    def run(target: Path, folder: Path, capture: Capture) -> list[str]:
         log = folder / "events.log"
         WriteLog(str(log), 16 << 20).close()
         values = {"TARGET": str(target), "DIR": str(folder), "LOG": str(log)}
         assert main([values.get(word, word) for word in words]) == code
-        output = capture.readouterr()
-        assert output.out == ""
-        assert output.err.startswith(f"{name}: ")
-        assert output.err.count("\n") == 1
-        return output.err.removeprefix(f"{name}: ").rstrip("\n")
+        return _lines(capture, name)
 
     return run
 
 
-def _library(target: Path, _: Path, __: Capture) -> str:
+def _lines(capture: Capture, name: str) -> list[str]:
+    """Return what a command said on standard error, which was all that it said."""
+    output = capture.readouterr()
+    assert output.out == ""
+    lines = output.err.splitlines()
+    assert all(line.startswith(f"{name}: ") for line in lines), lines
+    return [line.removeprefix(f"{name}: ") for line in lines]
+
+
+def _library(target: Path, _: Path, __: Capture) -> list[str]:
     with pytest.raises(UsageError) as caught:
         FileDevice(target)
-    return str(caught.value)
+    return [str(caught.value)]
 
 
 _COMMANDS: dict[str, Command] = {
@@ -110,9 +120,22 @@ def test_every_command_respects_a_writer(
     folder.mkdir()
     before = image.read_bytes()
     with contextlib.closing(FileDevice(first)):
-        line = _COMMANDS[command](second, folder, capsys)
+        (line,) = _COMMANDS[command](second, folder, capsys)
     assert line.startswith(f"{second} is in use by process ")
     assert image.read_bytes() == before
+
+
+@pytest.mark.parametrize("command", [name for name in _COMMANDS if name != "library"])
+def test_every_command_says_at_once_for_whom_it_waits(
+    image: Path, tmp_path: Path, command: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    _let_wait(monkeypatch, 0.2)
+    with contextlib.closing(FileDevice(image)):
+        note, refusal = _COMMANDS[command](image, folder, capsys)
+    assert refusal.startswith(f"{image} is in use by process ")
+    assert note == f"{refusal}: waiting for up to 0.2 seconds"
 
 
 @pytest.mark.parametrize("option", ["--log", "--report"])
@@ -141,7 +164,7 @@ def test_mount_is_respected_by_every_way(
         mounted = MountedImage(targets["file" if way != "file" else "loop"], tmp_path / "mnt")
         try:
             (mounted.path / "f").write_bytes(b"kept")
-            line = _COMMANDS[command](targets[way], folder, capsys)
+            (line,) = _COMMANDS[command](targets[way], folder, capsys)
             holder = f"{targets[way]} is in use by process {mounted.process.pid} "
             assert line.startswith(holder)
             assert line.endswith(f", mounted on {mounted.path}")
@@ -166,7 +189,7 @@ def test_served_disk_is_respected_by_every_way(
     served = ServedDisk(tmp_path / "place", first, "--report", tmp_path / "report")
     try:
         for name in ("mkfs", "read-only mount", "fsck", "library"):
-            line = _COMMANDS[name](second, folder, capsys)
+            (line,) = _COMMANDS[name](second, folder, capsys)
             assert line.startswith(f"{second} is in use by process {served.process.pid} ")
             assert line.endswith(f", mounted on {served.place}")
     finally:

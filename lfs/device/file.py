@@ -75,7 +75,7 @@ class FileDevice(BlockDevice):
 
         Nobody else may have it open, but for reading if ``read_only``, until it is
         closed or the process ends.  It is waited for up to ``wait_seconds``, and
-        ``on_wait`` gets a line that says for whom once that takes longer than a moment.
+        ``on_wait`` gets a line that says for whom before that.
 
         Raises UsageError when it cannot be opened, is no file and no block device, or
         is in use: by whoever has opened it so under this or another name, or, unless

@@ -17,7 +17,7 @@ from typing import NamedTuple, TypeVar
 from lfs.device.mount_table import Entry, read_table
 
 PROC = Path("/proc")
-COMMAND_SECONDS = 0.5
+COMMAND_SECONDS = 0.2
 _T = TypeVar("_T")
 _OWN_TYPES = ("fuse.lfs", "fuse.faultdisk")
 
@@ -147,15 +147,22 @@ def command_line(pid: int) -> str:
     where the process waits for a page of a filesystem that waits for this answer.  So a
     thread asks, and after ``COMMAND_SECONDS`` the short name serves.
     """
-    answer: SimpleQueue[bytes] = SimpleQueue()
-    asking = threading.Thread(target=lambda: answer.put(_read(pid, "cmdline")), daemon=True)
-    try:
-        asking.start()
-        raw = answer.get(timeout=COMMAND_SECONDS)
-    except (RuntimeError, Empty):
+    raw = in_time(lambda: _read(pid, "cmdline"), COMMAND_SECONDS)
+    if raw is None:
         raw = _read(pid, "comm")
     text = raw.rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")
     return " ".join(text.split())
+
+
+def in_time(ask: Callable[[], _T], seconds: float) -> _T | None:
+    """Return what ``ask`` does, or None when it takes longer: it is in a thread of its own."""
+    answer: SimpleQueue[_T] = SimpleQueue()
+    asking = threading.Thread(target=lambda: answer.put(ask()), daemon=True)
+    try:
+        asking.start()
+        return answer.get(timeout=seconds)
+    except (RuntimeError, Empty):
+        return None
 
 
 def _read(pid: int, name: str) -> bytes:

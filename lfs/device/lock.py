@@ -14,7 +14,8 @@ has claimed.  Claims also keep writers apart where the file behind a loop device
 be opened to lock it: it is another user's, or has no name any more.
 
 Plain ``umount`` may return before the daemon has written its last checkpoint; so what
-is in use may be waited for, but for a bounded time, and then the holder is named.
+is in use may be waited for, but for a bounded time.  Who waits says so at once, and for
+whom, unless it takes ``LOOKUP_SECONDS`` to find out; who is refused in the end has time.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from lfs.device.holders import (
     describe_device,
     describe_mount,
     describe_process,
+    in_time,
     inode_as_listed,
     is_locked,
     listed_inode,
@@ -52,8 +54,8 @@ from lfs.device.identity import (
 )
 from lfs.errors import UsageError
 
-PATIENCE_SECONDS = 1.0
-"""How long to wait in silence: a daemon that is finishing takes no longer as a rule."""
+LOOKUP_SECONDS = 0.5
+"""How long finding out who it is may hold up the line that says so."""
 _CLAIM_SECONDS = 0.3
 """How long to wait for a claim of the system: others may only have tried for one."""
 _POLL_SECONDS = 0.05
@@ -78,14 +80,14 @@ class InUseError(UsageError):
     ) -> None:
         """Take the image and the bytes that are locked, or the device that is claimed."""
         super().__init__(path)
-        self._path = path
+        self.image = path
         self._places = places
         self._locked = locked
         self._claimed = claimed
 
     def __str__(self) -> str:
         """Return the line for the user."""
-        return f"{self._path} is in use by {self._holder()}"
+        return f"{self.image} is in use by {self._holder()}"
 
     def may_pass(self) -> bool:
         """Tell whether it is worth waiting: not for what the system itself has claimed."""
@@ -95,9 +97,9 @@ class InUseError(UsageError):
         process = self._process()
         if process is None and self._claimed is not None:
             return f"the system (mounted?){describe_device(self._claimed)}"
-        sources = {place.path for place in self._places} | {str(self._path)}
+        sources = {place.path for place in self._places} | {str(self.image)}
         with suppress(OSError):
-            sources.add(os.path.realpath(self._path))
+            sources.add(os.path.realpath(self.image))
             sources |= {loop.path for loop in loops_over(self._places)}
         return (process or "another process") + describe_mount(sources)
 
@@ -215,10 +217,10 @@ def until_free(
 ) -> _T:
     """Return what ``attempt`` does once it raises no InUseError, or raise that in time.
 
-    ``on_wait`` gets one line when it takes longer than a moment.
+    ``on_wait`` gets one line before anything is waited for.
     """
     start = time.monotonic()
-    told = on_wait is None
+    told = on_wait is None or wait_seconds <= 0
     while True:
         try:
             return attempt()
@@ -226,10 +228,20 @@ def until_free(
             waited = time.monotonic() - start
             if waited >= wait_seconds or (waited >= _CLAIM_SECONDS and not error.may_pass()):
                 raise
-            if not told and waited >= PATIENCE_SECONDS and on_wait is not None:
+            if not told and on_wait is not None:
                 told = True
-                on_wait(f"{error}: waiting for up to {wait_seconds:g} seconds")
+                _tell(error, wait_seconds, on_wait)
         time.sleep(min(_POLL_SECONDS, max(0.0, start + wait_seconds - time.monotonic())))
+
+
+def _tell(error: InUseError, wait_seconds: float, on_wait: Callable[[str], None]) -> None:
+    """Say for whom is waited, as far as that is found in time; of a claim its refusal tells."""
+    wait = f"waiting for up to {wait_seconds:g} seconds"
+    line = in_time(lambda: f"{error}: {wait}" if error.may_pass() else "", LOOKUP_SECONDS)
+    if line is None:
+        line = f"{error.image} is in use: {wait}"
+    if line:
+        on_wait(line)
 
 
 @contextmanager

@@ -29,6 +29,7 @@ from lfs.command.parser import Parser
 from lfs.device.base import BlockDevice
 from lfs.device.file import FileDevice
 from lfs.device.holders import Copy, copies, describe_copy
+from lfs.device.lock import InUseError
 from lfs.errors import DamageError, FormatError, UsageError
 from lfs.fuse.logs import where_to_look
 from lfs.fuse.mountpoint import Mount, MountError, find_lfs, mounts, unmount
@@ -36,6 +37,8 @@ from lfs.recovery import read_checkpoints, read_superblock
 from lfs.segments.reader import LogReader
 
 WAIT_SECONDS_DEFAULT = 60.0
+MOMENT_SECONDS = 1.0
+"""How long a daemon takes at most, as a rule, to end once nothing is mounted any more."""
 COPY_SECONDS = 5.0
 """How long a copy of the mount in another mount namespace may take to go: one that was
 made for a moment does, that of a container does not."""
@@ -114,8 +117,7 @@ def _unmount_and_wait(directory: str, wait_seconds: float) -> None:
         )
         return
     try:
-        image = FileDevice(target, True, wait_seconds=wait_seconds, on_wait=noting("umount.lfs"))
-        with contextlib.closing(image) as device:
+        with contextlib.closing(_image_when_free(target, wait_seconds)) as device:
             clean = has_nothing_to_write or is_clean(device)
     except (UsageError, FormatError, DamageError) as error:
         raise MountError(f"{directory} is unmounted, but: {error}", 2) from error
@@ -125,6 +127,15 @@ def _unmount_and_wait(directory: str, wait_seconds: float) -> None:
             f" the next mount recovers; {where_to_look()}",
             2,
         )
+
+
+def _image_when_free(target: str, wait_seconds: float) -> FileDevice:
+    """Open the image once its daemon is done, and say so where that takes more than a moment."""
+    moment_seconds = min(wait_seconds, MOMENT_SECONDS)
+    with contextlib.suppress(InUseError):
+        return FileDevice(target, True, wait_seconds=moment_seconds)
+    rest_seconds = wait_seconds - moment_seconds
+    return FileDevice(target, True, wait_seconds=rest_seconds, on_wait=noting("umount.lfs"))
 
 
 def _lasting_copy(mount: Mount, wait_seconds: float) -> Copy | None:

@@ -9,6 +9,7 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,8 +19,9 @@ import pytest
 from lfs.device import lock as lock_module
 from lfs.device.file import FileDevice
 from lfs.device.identity import places_of, share_bytes
-from lfs.device.lock import PATIENCE_SECONDS, locked_file
+from lfs.device.lock import locked_file
 from lfs.errors import UsageError
+from tests.patience import HANG_SECONDS
 
 _HOLDER = """
 import sys, time
@@ -108,26 +110,52 @@ def test_readers_share_and_keep_writers_out(image: Path) -> None:
         reader.stop()
 
 
-def test_holder_that_ends_in_time_is_waited_for_and_told_once(image: Path) -> None:
-    finishing = Holder(image, "writer", seconds=3 * PATIENCE_SECONDS)
-    lines: list[str] = []
-    with closing(FileDevice(image, wait_seconds=30, on_wait=lines.append)):
-        pass
-    finishing.stop()
-    (line,) = lines
-    assert line.startswith(f"{image} is in use by process {finishing.process.pid} (")
-    assert line.endswith(": waiting for up to 30 seconds")
-
-
-def test_holder_that_ends_in_a_moment_is_waited_for_in_silence(
-    image: Path, monkeypatch: pytest.MonkeyPatch
+def test_holder_that_ends_in_time_is_waited_for_and_told_at_once(
+    image: Path, holder: Holder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lock_module, "PATIENCE_SECONDS", 60)
-    finishing = Holder(image, "writer", seconds=0.2)
-    lines: list[str] = []
-    with closing(FileDevice(image, wait_seconds=30, on_wait=lines.append)):
+    events: list[str] = []
+
+    def end(line: str) -> None:
+        events.append(line)
+        holder.stop()
+
+    def sleep(seconds: float) -> None:
+        events.append("wait")
+        really_sleep(seconds)
+
+    really_sleep = time.sleep
+    monkeypatch.setattr(time, "sleep", sleep)
+    with closing(FileDevice(image, wait_seconds=30, on_wait=end)):
         pass
-    finishing.stop()
+    line, *waits = events
+    assert line.startswith(f"{image} is in use by process {holder.process.pid} (")
+    assert line.endswith(": waiting for up to 30 seconds")
+    assert set(waits) == {"wait"}
+
+
+def test_the_line_does_not_wait_for_the_name_of_a_holder(
+    image: Path, holder: Holder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who holds it may hang in a way that holds up whoever looks."""
+    monkeypatch.setattr(lock_module, "LOOKUP_SECONDS", 0.01)
+    looked = threading.Event()
+    monkeypatch.setattr(lock_module, "describe_process", lambda _: str(looked.wait(HANG_SECONDS)))
+    lines: list[str] = []
+
+    def end(line: str) -> None:
+        lines.append(line)
+        holder.stop()
+
+    with closing(FileDevice(image, wait_seconds=HANG_SECONDS, on_wait=end)):
+        assert not looked.is_set()
+    looked.set()
+    assert lines == [f"{image} is in use: waiting for up to {HANG_SECONDS:g} seconds"]
+
+
+def test_who_does_not_wait_says_nothing_of_waiting(image: Path, holder: Holder) -> None:
+    lines: list[str] = []
+    with pytest.raises(UsageError):
+        FileDevice(image, on_wait=lines.append)
     assert lines == []
 
 
