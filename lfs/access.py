@@ -49,7 +49,14 @@ class AccessLists:
         return value
 
     def set(
-        self, inode: Inode, name: bytes, value: bytes, now_ns: int, flags: int, clear_setgid: bool
+        self,
+        inode: Inode,
+        name: bytes,
+        value: bytes,
+        now_ns: int,
+        flags: int,
+        clear_setgid: bool,
+        privileged: bool,
     ) -> None:
         """Set a list, and the mode by it; an empty one removes, a missing one is not missed.
 
@@ -70,7 +77,7 @@ class AccessLists:
             kept = () if acl.is_mode(entries) else entries
         value = acl.pack(kept)
         if value:
-            self._attributes.set(inode, name, value, now_ns, 0)
+            self._attributes.set(inode, name, value, now_ns, 0, privileged)
         elif before:
             self._attributes.remove(inode, name, now_ns)
         self._remember(inode, name, value)

@@ -75,7 +75,15 @@ class Attributes:
             )
         return value
 
-    def set(self, inode: Inode, name: bytes, value: bytes, now_ns: int, flags: int) -> None:
+    def set(
+        self,
+        inode: Inode,
+        name: bytes,
+        value: bytes,
+        now_ns: int,
+        flags: int,
+        privileged: bool = False,
+    ) -> None:
         """Set an attribute; raises EEXIST, ENODATA (by ``flags``), ERANGE, E2BIG, ENOSPC."""
         if not name or len(name) > NAME_BYTES_MAX:
             raise FilesystemError(errno.ERANGE)
@@ -90,7 +98,7 @@ class Attributes:
         if item is not None and len(value) <= item.value_bytes:
             self._space.admit_change(self.blocks(value))
         else:
-            self._space.admit(self.blocks(value))
+            self._space.admit(self.blocks(value), privileged)
         if item is not None:
             self._delete_chunks(inode.ino, offset, item)
         self._put(inode.ino, offset, name, value)

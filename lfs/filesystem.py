@@ -372,6 +372,7 @@ class Filesystem(Mounted):
         now_ns: int,
         flags: int = 0,
         clear_setgid: bool = False,
+        privileged: bool = False,
     ) -> None:
         """Set an extended attribute; ``flags`` 1 creates only, 2 replaces only.
 
@@ -385,9 +386,9 @@ class Filesystem(Mounted):
         self._begin(now_ns)
         inode = self._inodes.get(ino)
         if name in acl.NAMES:
-            self._access.set(inode, name, value, now_ns, flags, clear_setgid)
+            self._access.set(inode, name, value, now_ns, flags, clear_setgid, privileged)
         else:
-            self._attributes.set(inode, name, value, now_ns, flags)
+            self._attributes.set(inode, name, value, now_ns, flags, privileged)
         self._end()
 
     def removexattr(self, ino: int, name: bytes, now_ns: int) -> None:

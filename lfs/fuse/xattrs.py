@@ -63,7 +63,7 @@ class ExtendedAttributes:
         if name == _CAPABILITY:
             self._without_capability.discard(ino)
         clear_setgid = name == acl.ACCESS and not self._may_keep_setgid(ino, ctx)
-        self._filesystem.setxattr(ino, name, value, now_ns, 0, clear_setgid)
+        self._filesystem.setxattr(ino, name, value, now_ns, 0, clear_setgid, ctx.uid == 0)
 
     def remove(self, ino: int, name: bytes, now_ns: int) -> None:
         """Remove an attribute; raises FilesystemError: ENODATA, EOPNOTSUPP in ``system``.

@@ -5,24 +5,33 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Coroutine
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any, TypeVar, cast
 
 import pyfuse3
 import pytest
 
+from lfs import acl
 from lfs.device.memory import MemoryDevice
 from lfs.errors import DamageError, FilesystemError
 from lfs.filesystem import Filesystem
+from lfs.format import format_device
 from lfs.fuse import xattrs
 from lfs.fuse.committer import Committer
 from lfs.fuse.operations import LfsOperations
 from lfs.ondisk import ROOT_INO
-from tests.volumes import format_small, mount
+from tests.acls import user, value_of
+from tests.volumes import format_small, mount, superblock
 
 T = TypeVar("T")
 
+LISTED = value_of(
+    {("user", None): 6, user(7): 4, ("group", None): 4, ("mask", None): 4, ("other", None): 0}
+)
+
 USER = cast(pyfuse3.RequestContext, SimpleNamespace(uid=1000, gid=1000, pid=1, umask=0))
+ROOT = cast(pyfuse3.RequestContext, SimpleNamespace(uid=0, gid=0, pid=1, umask=0))
 
 
 def run(handler: Coroutine[Any, Any, T]) -> T:
@@ -217,13 +226,41 @@ def test_handle_tells_whether_root_opened_it(
         privileged.append(as_root)
         return len(data)
 
-    root = cast(pyfuse3.RequestContext, SimpleNamespace(uid=0, gid=0, pid=1, umask=0))
     ino, _ = make_open(operations)
     monkeypatch.setattr(filesystem, "write", write)
-    for context in (USER, root):
+    for context in (USER, ROOT):
         handle = run(operations.open(ino, 0, context)).fh
         run(operations.write(handle, 0, b"x"))
     assert privileged == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        (b"user.long", bytes(60_000)),
+        (acl.ACCESS, LISTED),
+        (acl.DEFAULT, LISTED),
+    ],
+    ids=["attribute", "access list", "default list"],
+)
+def test_attributes_and_lists_that_root_sets_have_a_share_of_roots_space(
+    name: bytes, value: bytes
+) -> None:
+    device = MemoryDevice(16 << 20)
+    layout = superblock(device.size_bytes, 4096, 64, reserved_basis_points=500)
+    format_device(device, layout, 0, 0o755, 0, 0)
+    filesystem = mount(device, 1)
+    operations = LfsOperations(filesystem, Committer(filesystem, device), "/test.img")
+    ino = run(operations.mkdir(ROOT_INO, b"d", 0o755, USER)).st_ino
+    _, handle = make_open(operations)
+    offset = 0
+    while filesystem.statfs().available_blocks:
+        # A refusal may leave more room: a checkpoint shows what was pending.
+        with suppress(pyfuse3.FUSEError):
+            offset += run(operations.write(handle, offset, bytes(4096)))
+    assert refused(operations.setxattr(ino, name, value, USER)) == errno.ENOSPC
+    run(operations.setxattr(ino, name, value, ROOT))
+    assert run(operations.getxattr(ino, name, USER)) == value
 
 
 def test_listing_in_small_replies_is_complete(
