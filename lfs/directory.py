@@ -13,7 +13,7 @@ is the last; an entry never moves; ``.`` and ``..`` are not stored.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -114,15 +114,33 @@ class Directories:
         self.put(new_place, ino, file_type, new_name)
         apply(self._imap, changes)
 
-    def listing(self, directory_ino: int, cookie: int = 0) -> Iterator[DirectoryEntry]:
-        """Yield the entries after ``cookie`` (0: all) in the order of their offsets."""
+    def listing(
+        self,
+        directory_ino: int,
+        cookie: int = 0,
+        on_damage: Callable[[DamageError], None] | None = None,
+    ) -> Iterator[DirectoryEntry]:
+        """Yield the entries after ``cookie`` (0: all) in the order of their offsets.
+
+        An entry that is none, or whose name leads elsewhere, is left out: ``on_damage`` is
+        told, and where there is none, the first such DamageError comes after all others.
+        """
+        failure: DamageError | None = None
         start = pack_key(directory_ino, KIND_ENTRY, cookie + 1)
         end = pack_key(directory_ino, KIND_ENTRY + 1, 0)
         for key, value in self._imap.scan(start, end):
             if value == REMOVED_ENTRY:
                 continue
-            ino, file_type, name = unpack_entry(value)
-            if b"/" in name or b"\0" in name or name in _DOTS:
-                # Whoever uses it as part of a path would be led elsewhere.
-                raise DamageError(f"directory {directory_ino} has an entry called {name!r}")
+            try:
+                ino, file_type, name = unpack_entry(value)
+                if b"/" in name or b"\0" in name or name in _DOTS:
+                    # Whoever uses it as part of a path would be led elsewhere.
+                    raise DamageError(f"directory {directory_ino} has an entry called {name!r}")
+            except DamageError as error:
+                if on_damage is not None:
+                    on_damage(error)
+                failure = failure or error
+                continue
             yield DirectoryEntry(unpack_key(key)[2], name, ino, file_type)
+        if failure is not None and on_damage is None:
+            raise failure

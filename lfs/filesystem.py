@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import errno
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import NoReturn
 
@@ -255,14 +255,20 @@ class Filesystem(Mounted):
             raise DamageError(f"inode {ino}: a symbolic link of {inode.size} bytes")
         return self._data.read(inode, 0, inode.size)
 
-    def readdir(self, ino: int, cookie: int = 0) -> Iterator[DirectoryEntry]:
+    def readdir(
+        self,
+        ino: int,
+        cookie: int = 0,
+        on_damage: Callable[[DamageError], None] | None = None,
+    ) -> Iterator[DirectoryEntry]:
         """Yield the entries after ``cookie``, without ``.`` and ``..``.
 
         Entries that come or go meanwhile may or may not be seen; all others are
-        seen exactly once.
+        seen exactly once.  An entry that is damaged hides no others: ``on_damage`` is told,
+        or the DamageError is raised after all of them.
         """
         check_number("cookie", cookie, 0, OFFSET_MAX)
-        return self._directories.listing(self._names.directory(ino).ino, cookie)
+        return self._directories.listing(self._names.directory(ino).ino, cookie, on_damage)
 
     # ---------------------------------------------------------------------- contents
 

@@ -107,11 +107,17 @@ class Namespace:
         return self._entry(parent_ino, name)[1]
 
     def _entry(self, parent_ino: int, name: bytes) -> tuple[bytes, Inode]:
-        """Return the place of an entry and the inode it leads to; raises ENOENT."""
+        """Return the place of an entry and the inode it leads to; raises ENOENT, DamageError."""
         place, ino = self._directories.find(parent_ino, name)
         if ino is None:
             raise FilesystemError(errno.ENOENT)
-        return place, self._inodes.get(ino)
+        try:
+            return place, self._inodes.get(ino)
+        except FilesystemError as error:
+            if error.errno == errno.ESTALE:
+                text = f"{name!r} in directory {parent_ino} leads to inode {ino}, which is none"
+                raise DamageError(text) from None
+            raise
 
     # ------------------------------------------------------------------- creating
 

@@ -191,8 +191,9 @@ CALLS: dict[str, Call] = {
         },
     ),
 }
-# Anything is true or false.
+# Anything is true or false; what is called is the caller's.
 _TRUTHS = {
+    "on_damage",
     "privileged",
     "stamp",
     "clear_setgid",

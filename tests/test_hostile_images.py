@@ -227,10 +227,30 @@ def test_orphan_item_of_what_has_a_name_takes_nothing_away(
 
 
 @pytest.mark.parametrize("name", [b"..", b".", b"a/b", b"../a", b"a\0b"])
-def test_name_that_leads_elsewhere_is_never_listed(hostile: dict[str, Sample], name: bytes) -> None:
+def test_name_that_leads_elsewhere_is_never_listed_and_hides_no_other(
+    hostile: dict[str, Sample], name: bytes
+) -> None:
     filesystem = Filesystem.mount(hostile["clean"].device.copy(), 10)
     place, found = filesystem._directories.find(ROOT_INO, name)
     assert found is None
+    names = [entry.name for entry in filesystem.readdir(ROOT_INO)]
     filesystem._directories.put(place, ROOT_INO, 4, name)
-    with pytest.raises(DamageError, match="has an entry called"):
-        list(filesystem.readdir(ROOT_INO))
+    listing, listed = filesystem.readdir(ROOT_INO), []
+    with pytest.raises(DamageError, match="has an entry called"):  # noqa: PT012  after all others
+        for entry in listing:
+            listed.append(entry.name)
+    assert listed == names
+    noted: list[DamageError] = []
+    assert [entry.name for entry in filesystem.readdir(ROOT_INO, 0, noted.append)] == names
+    assert len(noted) == 1
+
+
+def test_name_that_leads_to_nothing_is_damage(hostile: dict[str, Sample]) -> None:
+    filesystem = Filesystem.mount(hostile["clean"].device.copy(), 10)
+    place, _ = filesystem._directories.find(ROOT_INO, b"lost")
+    filesystem._directories.put(place, 99_999, 8, b"lost")
+    assert b"lost" in {entry.name for entry in filesystem.readdir(ROOT_INO)}
+    with pytest.raises(DamageError, match="b'lost' in directory 1 leads to inode 99999"):
+        filesystem.lookup(ROOT_INO, b"lost")
+    with pytest.raises(DamageError, match="b'lost' in directory 1 leads to inode 99999"):
+        filesystem.unlink(ROOT_INO, b"lost", 11)

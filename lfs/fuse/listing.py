@@ -16,6 +16,9 @@ anew with one, as an NFS server does.
 Invariants: no two entries of one listing have the same cookie; a listing from a
 cookie has each entry behind it that was there since the last rewind exactly once,
 whatever else comes and goes.
+
+An entry that is damaged hides no other: it is left out, and the listing ends with the
+error once it has passed all of them, in whichever part of it the entry was.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ import errno
 import stat
 from collections.abc import Iterator
 
-from lfs.errors import FilesystemError
+from lfs.errors import DamageError, FilesystemError
 from lfs.filesystem import Filesystem
 
 DOT_COOKIE = 1
@@ -43,16 +46,18 @@ Listed = tuple[int, bytes, int, int]
 class OpenDirectory:
     """One open directory: which it is, and the numbers of entries that need one."""
 
-    __slots__ = ("_numbers", "_offsets", "ino")
+    __slots__ = ("_failure", "_numbers", "_offsets", "ino")
 
     def __init__(self, ino: int) -> None:
         """Open directory ``ino``."""
         self.ino = ino
         self._offsets: list[int] = []
         self._numbers: dict[int, int] = {}
+        self._failure: DamageError | None = None
 
     def rewind(self) -> None:
-        """Forget the numbers: the listing begins anew."""
+        """Forget the numbers and what was damaged: the listing begins anew."""
+        self._failure = None
         if self._offsets:
             self._offsets = []
             self._numbers = {}
@@ -61,7 +66,7 @@ class OpenDirectory:
         """Yield the entries after ``cookie`` (0: all), ``.`` and ``..`` first, with our cookies.
 
         Raises EINVAL for what is no cookie, and what the core raises, after all entries
-        before it.
+        before it; for a damaged entry, even one that an earlier call passed, after all.
         """
         place = self._place(cookie)
         if cookie < DOT_DOT_COOKIE:
@@ -71,7 +76,7 @@ class OpenDirectory:
                 yield dot, name, ino, _DIRECTORY_TYPE
         held: Listed | None = None
         try:
-            for entry in filesystem.readdir(self.ino, place):
+            for entry in filesystem.readdir(self.ino, place, self._note):
                 if held is not None:
                     offset, name, ino, file_type = held
                     short = offset >> _SHIFT
@@ -86,6 +91,11 @@ class OpenDirectory:
             raise
         if held is not None:
             yield held[0] >> _SHIFT, *held[1:]
+        if self._failure is not None:
+            raise self._failure.with_traceback(None)
+
+    def _note(self, failure: DamageError) -> None:
+        self._failure = failure
 
     def _place(self, cookie: int) -> int:
         """Return the core's cookie for one of ours."""

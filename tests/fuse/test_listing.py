@@ -6,7 +6,8 @@ import ctypes
 import errno
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import cast
 
@@ -15,13 +16,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lfs.device.file import FileDevice
 from lfs.directory import DirectoryEntry
 from lfs.errors import DamageError, FilesystemError
 from lfs.filesystem import Filesystem
 from lfs.fuse import listing
 from lfs.fuse.listing import OpenDirectory
 from lfs.fuse.operations import LfsOperations
+from lfs.inodes import inode_key
 from lfs.ondisk import ENTRY_OFFSET_FLAG, ROOT_INO
+from tests.fuse.conftest import Mounter
+from tests.fuse.mounting import make_image
 from tests.fuse.test_operations import USER, filesystem, make_open, operations, run
 
 __all__ = ["filesystem", "operations"]
@@ -36,6 +41,7 @@ class FakeDirectory:
     def __init__(self) -> None:
         self.offsets: set[int] = set()
         self.damaged_after = 1 << 63
+        self.damaged = 0
 
     def getattr(self, ino: int) -> DirectoryEntry:
         """Return something with a parent."""
@@ -44,13 +50,17 @@ class FakeDirectory:
 
     parent_ino = 1
 
-    def readdir(self, ino: int, cookie: int) -> Iterator[DirectoryEntry]:
+    def readdir(
+        self, ino: int, cookie: int, on_damage: Callable[[DamageError], None]
+    ) -> Iterator[DirectoryEntry]:
         """Yield the entries after ``cookie``; their inode numbers are their offsets."""
         assert ino == INO
         for offset in sorted(self.offsets):
             if offset > self.damaged_after:
                 raise DamageError("a leaf is damaged")
-            if offset > cookie:
+            if offset == self.damaged and offset > cookie:
+                on_damage(DamageError("an entry is damaged"))
+            elif offset > cookie:
                 yield DirectoryEntry(offset, b"%x" % offset, offset, 8)
 
 
@@ -171,6 +181,29 @@ def test_entries_before_a_damaged_leaf_come_before_the_error() -> None:
     assert [offset & 15 for _, offset in listed(directory, fake, found[-1][0])] == [5, 6, 7, 8]
 
 
+@pytest.mark.parametrize("part", [1, 2, 20])
+def test_damaged_entry_ends_a_listing_after_all_others(part: int) -> None:
+    fake, directory = FakeDirectory(), OpenDirectory(INO)
+    fake.offsets = {ENTRY_OFFSET_FLAG | high << 32 for high in range(1, 9)}
+    fake.damaged = ENTRY_OFFSET_FLAG | 4 << 32
+    for _ in range(2):
+        directory.rewind()
+        found: list[int] = []
+        cookie = listing.DOT_DOT_COOKIE
+        with pytest.raises(DamageError, match="an entry is damaged"):  # noqa: PT012  in the end
+            while True:
+                rest = directory.listing(cast(Filesystem, fake), cookie)
+                for last, _, ino, _ in islice(rest, part):
+                    found.append(ino)
+                    cookie = last
+        assert found == sorted(fake.offsets - {fake.damaged})
+        with pytest.raises(DamageError):
+            listed(directory, fake, cookie)
+    fake.damaged = 0
+    directory.rewind()
+    assert len(listed(directory, fake, 0)) == 8
+
+
 def test_reply_has_what_comes_before_an_error(
     operations: LfsOperations,
     filesystem: Filesystem,
@@ -186,7 +219,7 @@ def test_reply_has_what_comes_before_an_error(
         cookies.append(next_id)
         return True
 
-    def readdir(ino: int, cookie: int) -> Iterator[DirectoryEntry]:
+    def readdir(ino: int, cookie: int, on_damage: object) -> Iterator[DirectoryEntry]:
         if cookie == 0:
             yield DirectoryEntry(ENTRY_OFFSET_FLAG | 1, b"f", 2, 8)
         raise DamageError("a leaf is damaged")
@@ -254,3 +287,47 @@ def test_places_that_programs_see_have_31_bits(directory: Path) -> None:
         name for _, name in entries[1001:]
     ]
     os.close(descriptor)
+
+
+def _image_with_bad_entries(path: Path) -> list[str]:
+    """Make an image with a directory of which three entries are damaged; return all names.
+
+    ``none`` leads to no inode, ``bad`` to an inode that is none, and one name is a path.
+    """
+    make_image(path)
+    device = FileDevice(path)
+    filesystem = Filesystem.mount(device, 1)
+    names = [f"file {number}" for number in range(300)] + ["bad"]
+    for name in names:
+        bad = filesystem.create(ROOT_INO, name.encode(), 0o100644, 0, 0, 2).ino
+    filesystem.unmount(3)
+    filesystem = Filesystem.mount(device, 4)
+    for raw in (b"none", b"a/path"):
+        place, _ = filesystem._directories.find(ROOT_INO, raw)
+        filesystem._directories.put(place, 99_999, 8, raw)
+    filesystem._volume.imap.put(inode_key(bad), b"rubbish")
+    filesystem.unmount(5)
+    device.close()
+    return [*names, "none"]
+
+
+@pytest.mark.fuse
+def test_damaged_entries_hide_no_others(mount: Mounter, tmp_path: Path) -> None:
+    image = tmp_path / "bad.img"
+    names = _image_with_bad_entries(image)
+    mounted = mount(image)
+    for _ in range(2):
+        found: list[str] = []
+        with os.scandir(mounted.path) as entries:  # noqa: SIM117  the error comes at the end
+            with pytest.raises(OSError, match="Input/output error"):  # noqa: PT012
+                for entry in entries:
+                    found.append(entry.name)
+        assert sorted(found) == sorted(names)
+        for name in names:
+            if name in ("none", "bad"):
+                with pytest.raises(OSError, match="Input/output error"):
+                    os.stat(mounted.path / name)
+            else:
+                assert os.stat(mounted.path / name).st_size == 0
+    mounted.await_log(f"directory {ROOT_INO} has an entry called b'a/path'")
+    mounted.await_log(f"b'none' in directory {ROOT_INO} leads to inode 99999, which is none")
