@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from lfs import maintenance
 from lfs.ondisk import BLOCK_DATA, SUMMARY_COMMIT, SUMMARY_JUMP, Summary
 from lfs.volume import Options
 from tests.disks import BLOCK_BYTES, SEGMENT_BLOCKS, Disk, data, mounted_state, problems
@@ -111,7 +112,9 @@ def test_commit_of_a_thousand_small_files() -> None:
     assert problems(disk.medium) == []
 
 
-def test_commit_with_more_records_than_a_log_write_holds() -> None:
+def test_commit_with_more_records_than_a_log_write_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    # None comes before the files are all there.
+    monkeypatch.setattr(maintenance, "_DIRTY_INODES_MAX", 2000)
     disk = Disk()
     for number in range(1500):
         disk.make_file(b"file %d" % number, data(number, 800))
