@@ -242,7 +242,7 @@ def test_main_image_in_use_is_8_and_names_the_holder(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(fsck.main, "LOCK_WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(fsck.main, "LOCK_WAIT_SECONDS", 0.0)
     code, line = refused(capsys, image)
     assert code == 8
     assert f"process {holder}" in line
