@@ -25,6 +25,7 @@ from lfs.errors import DamageError, FilesystemError
 from lfs.inodes import Inode, InodeTable
 from lfs.ondisk import (
     KEY_KIND,
+    KIND_ENTRY,
     KIND_ORPHAN,
     KIND_WINDOW,
     KIND_XATTR,
@@ -91,7 +92,7 @@ class Removal:
                 # Whoever wrote the disk: what has a name is not taken away from under it.
                 self._inodes.stay(ino)
                 raise DamageError(f"has {inode.nlink} links")
-            start, end = self._orphans[ino], pack_key(ino + 1, 0, 0)
+            start, end = self._orphans[ino], pack_key(ino, KIND_ENTRY + 1, 0)
             count, following = self._take(inode, start, end, items_max)
         except FilesystemError as error:
             self._volume.report(f"orphan {ino} can't be removed: {error}")
@@ -241,7 +242,8 @@ class Removal:
         windows: dict[int, Window] = {}
         for key, value in items:
             if key[KEY_KIND] == KIND_WINDOW:
-                windows[unpack_key(key)[2]] = self._inodes.unpacked(value)
+                index = unpack_key(key)[2]
+                windows[index] = inode.windows.get(index) or self._inodes.unpacked(value)
         self._check_counts(inode, windows)
         for key, _ in items:
             volume.imap.delete(key)
@@ -256,10 +258,11 @@ class Removal:
 
     def _check_counts(self, inode: Inode, windows: dict[int, Window]) -> None:
         """Raise DamageError when ``windows`` map more blocks than ``inode`` counts."""
-        blocks = sum(window.mapped for window in windows.values())
-        own = sum(
-            window.mapped for index, window in windows.items() if not self._is_cut_off(inode, index)
-        )
+        blocks = own = 0
+        for index, window in windows.items():
+            blocks += window.mapped
+            if not self._is_cut_off(inode, index):
+                own += window.mapped
         if own > inode.blocks or blocks > inode.blocks + inode.cut_blocks:
             raise DamageError(f"inode {inode.ino} maps more blocks than it counts")
 
