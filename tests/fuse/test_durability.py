@@ -19,7 +19,7 @@ from lfs.device.file import FileDevice
 from lfs.device.lock import locked_file
 from lfs.device.memory import MemoryDevice
 from lfs.filesystem import Filesystem, Options
-from lfs.fuse.mountpoint import find_mount, unmount
+from lfs.fuse.mountpoint import MountError, find_mount, unmount
 from lfs.fuse.unmount import is_clean
 from lfs.ondisk import ROOT_INO
 from tests.fuse.conftest import Mounter
@@ -102,6 +102,49 @@ def test_kill_after_the_clock_went_back_keeps_what_the_timer_committed(
     again = mount(image)
     assert (again.path / "before").read_text() == "before"
     assert (again.path / "after").read_text() == "after"
+
+
+_SERVING_BREAKS_OFF = """
+import sys
+from pathlib import Path
+import trio
+from lfs.fuse.mount import main
+from lfs.fuse.session import Session
+trigger = Path(sys.argv.pop())
+
+async def breaks(self):
+    while not trigger.exists():
+        await trio.sleep(0.01)
+    raise RuntimeError("no such luck")
+
+Session._show_failure = breaks
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_daemon_whose_serving_breaks_off_keeps_what_was_accepted(
+    image: Path, mount: Mounter, tmp_path: Path
+) -> None:
+    directory, trigger = tmp_path / "mnt", tmp_path / "trigger"
+    directory.mkdir()
+    options = ("-f", "-o", "commit=3600")
+    daemon = subprocess.Popen(
+        [sys.executable, "-c", _SERVING_BREAKS_OFF, image, directory, *options, trigger],
+        env=environment(),
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_until(lambda: find_mount(str(directory)) is not None, "it is mounted")
+        (directory / "file").write_text("accepted")
+        trigger.touch()
+        assert daemon.wait(WAIT_SECONDS) not in (0, -signal.SIGKILL)
+    finally:
+        daemon.kill()
+        daemon.wait()
+        with contextlib.suppress(MountError):
+            unmount(str(directory), lazily=True)
+    assert clean(image)
+    assert (mount(image).path / "file").read_text() == "accepted"
 
 
 def test_slow_flush_of_background_work_keeps_nobody_waiting(image: Path, mount: Mounter) -> None:
