@@ -108,6 +108,11 @@ class Options:
             check_number(name, getattr(self, name), 1, OFFSET_MAX)
 
     @property
+    def memory_bytes_min(self) -> int:
+        """Return the least ``memory_bytes_max`` that can be kept to."""
+        return self.dirty_bytes_max + self.node_cache_bytes + CACHE_BYTES_MIN
+
+    @property
     def cache_bytes(self) -> int:
         """Return what windows, changed items and inodes may take together."""
         rest_bytes = self.memory_bytes_max - self.dirty_bytes_max - self.node_cache_bytes

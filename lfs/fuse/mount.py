@@ -46,6 +46,8 @@ options of -o, separated by commas:
                             when the log can't be written any more: refuse changes with EROFS
                             (the default) or with EIO, or end the daemon at once
   norecovery                show the last checkpoint without the log after it; needs ro
+  memory=SIZE               keep at most so much of what was read or changed (default 192M, at
+                            least 96M; 1.5G, 1GiB ...)
   writeback_cache           let the kernel collect writes: faster, but writes may fail late
                             and files may be reordered by a crash
   cpu_latency=auto|low|any  keep idle processors awake while requests come in quick succession,

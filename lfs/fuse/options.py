@@ -14,7 +14,13 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from lfs.filesystem import Options
+from lfs.sizes import format_size, parse_size
+
 COMMIT_SECONDS_DEFAULT = 5.0
+MEMORY_BYTES_DEFAULT = Options().memory_bytes_max
+MEMORY_BYTES_MIN = Options().memory_bytes_min
+_MEMORY_BYTES_MAX = (1 << 63) - 1
 ATIME_MODES = ("relatime", "noatime", "strictatime")
 CLEANER_POLICIES = ("cost-benefit", "greedy")
 ERROR_POLICIES = ("remount-ro", "continue", "panic")
@@ -108,6 +114,7 @@ class MountOptions:
     errors: str = "remount-ro"
     debug: bool = False
     writeback_cache: bool = False
+    memory_bytes: int = MEMORY_BYTES_DEFAULT
     cpu_latency: str = "auto"
     fault: FaultOptions = field(default_factory=FaultOptions)
     kernel: dict[str, str] = field(default_factory=dict)
@@ -213,6 +220,8 @@ def _apply_value(options: MountOptions, option: str, name: str, value: str) -> b
         if value not in ERROR_POLICIES:
             raise OptionError(f"{option}: errors is one of {', '.join(ERROR_POLICIES)}")
         options.errors = value
+    elif name == "memory":
+        options.memory_bytes = _memory_bytes(option, value)
     elif name == "cpu_latency":
         if value not in CPU_LATENCIES:
             raise OptionError(f"{option}: cpu_latency is one of {', '.join(CPU_LATENCIES)}")
@@ -252,6 +261,16 @@ def _seconds(option: str, value: str) -> float:
     if not 0 < seconds <= 86400:
         raise OptionError(f"{option}: a number of seconds above 0, at most 86400")
     return seconds
+
+
+def _memory_bytes(option: str, value: str) -> int:
+    try:
+        memory_bytes = parse_size(value)
+    except ValueError as error:
+        raise OptionError(f"{option}: {error}") from error
+    if not MEMORY_BYTES_MIN <= memory_bytes <= _MEMORY_BYTES_MAX:
+        raise OptionError(f"{option}: at least {format_size(MEMORY_BYTES_MIN)}, less than 8 EiB")
+    return memory_bytes
 
 
 def _is_comment(name: str) -> bool:

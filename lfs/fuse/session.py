@@ -181,6 +181,7 @@ def _core_options(options: MountOptions, on_failure: Callable[[], None]) -> Opti
         atime=options.atime,
         directory_atime=options.directory_atime,
         commit_interval_ns=int(options.commit_seconds * _SECOND_NS),
+        memory_bytes_max=options.memory_bytes,
         cleaner_policy=options.cleaner,
         roll_forward=options.recovery,
         errors=options.errors,

@@ -18,8 +18,10 @@ import pytest
 from lfs.device.lock import locked_file
 from lfs.fuse import session
 from lfs.fuse.mountpoint import MountError, find_mount
-from lfs.fuse.options import MountOptions
+from lfs.fuse.options import MEMORY_BYTES_MIN, MountOptions, parse_options
 from lfs.ondisk import SUPERBLOCK_OFFSET_BYTES, Superblock, backup_superblock_offset_bytes
+from lfs.sizes import EXPECTED
+from lfs.volume import CACHE_BYTES_MIN
 from tests.fuse.conftest import Mounter
 from tests.fuse.mounting import (
     ROOT,
@@ -301,6 +303,12 @@ def test_mount_point_whose_daemon_died_is_cleared(image: Path, mount: Mounter) -
         (["-o", "ro,nonsense"], "unknown option nonsense"),
         (["-o", "commit=never"], "commit=never: a number of seconds above 0, at most 86400"),
         (["-o", "cleaner=none"], "cleaner=none: a cleaner is one of cost-benefit, greedy"),
+        (["-o", "memory=95M"], "memory=95M: at least 96 MiB, less than 8 EiB"),
+        (["-o", "memory=8E"], "memory=8E: at least 96 MiB, less than 8 EiB"),
+        (["-o", "memory=0"], "memory=0: at least 96 MiB, less than 8 EiB"),
+        (["-o", "memory=much"], f"memory=much: 'much' is not {EXPECTED}"),
+        (["-o", "memory="], f"memory=: '' is not {EXPECTED}"),
+        (["-o", "memory"], "unknown option memory"),
         (["-o", "norecovery"], "norecovery needs ro: what the log holds would be lost"),
         (["-z"], "unrecognized arguments: -z (see mount.lfs -h)"),
     ],
@@ -309,6 +317,25 @@ def test_mount_with_wrong_options_is_refused(
     image: Path, mount_point: Path, arguments: list[str], text: str
 ) -> None:
     assert refused(image, mount_point, *arguments) == (1, text)
+
+
+def test_mount_with_a_limit_of_memory(image: Path, mount: Mounter) -> None:
+    mounted = mount(image, "-o", "memory=100.5MiB")
+    (mounted.path / "f").write_text("content")
+    for option, code in (("memory=100.5MiB", 0), ("memory=200M", 1)):
+        done = run("lfs.fuse.mount", image, mounted.path, "-o", f"remount,ro,{option}")
+        assert done.returncode == code, done.stderr
+    assert done.stderr.endswith("memory=200M cannot change at a remount: unmount and mount again\n")
+    assert (mounted.path / "f").read_text() == "content"
+    assert mounted.signal(signal.SIGTERM) == 0
+
+
+def test_mount_hands_its_limit_of_memory_on() -> None:
+    least = session._core_options(parse_options([f"memory={MEMORY_BYTES_MIN}"]), lambda: None)
+    assert least.memory_bytes_max == MEMORY_BYTES_MIN == 96 << 20
+    assert least.cache_bytes == CACHE_BYTES_MIN
+    assert replace(least, memory_bytes_max=MEMORY_BYTES_MIN + 1).cache_bytes == CACHE_BYTES_MIN + 1
+    assert session._core_options(parse_options([]), lambda: None).memory_bytes_max == 192 << 20
 
 
 def test_mount_without_arguments_is_refused() -> None:
