@@ -95,7 +95,7 @@ def _serve(options: argparse.Namespace) -> None:
     )
 
     def start(ready: Ready) -> None:
-        configure_logging(options.foreground, False, "faultdisk", service.target)
+        configure_logging(options.foreground, False, "faultdisk", service.target, every_line=True)
         ending = Ending()
         try:
             with Unwinding():

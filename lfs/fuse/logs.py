@@ -11,7 +11,8 @@ every ``RETRY_SECONDS_MAX``.
 Bounds.  ``QUEUE_LINES_MAX`` lines wait, each of ``LINE_BYTES_MAX`` at most.  When more
 come the oldest go, and the log says how many.  The last ``RECENT_LINES`` are kept to be
 shown (``lfs log``), whatever became of them.  The end of the process waits at most
-``END_SECONDS`` for a log that is there, and not at all for one that is not.
+``END_SECONDS`` for a log that is there, and not at all for one that is not.  Of warnings
+and errors that repeat themselves there are only so many (``lfs.fuse.rate_limit``).
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ import time
 from collections import deque
 from contextlib import suppress
 from typing import NamedTuple, Protocol
+
+from lfs.fuse.rate_limit import RateLimit
 
 SYSTEM_LOG = "/dev/log"
 QUEUE_LINES_MAX = 500
@@ -119,11 +122,15 @@ class Terminal:
 class LogQueue(logging.Handler):
     """Takes lines from any thread at once, and delivers them from a thread of its own."""
 
-    def __init__(self, outlet: Outlet, about: str = "") -> None:
-        """Deliver to ``outlet``; each line begins with what it is ``about``."""
+    def __init__(self, outlet: Outlet, about: str = "", limit: RateLimit | None = None) -> None:
+        """Deliver to ``outlet``; each line begins with what it is ``about``.
+
+        With a ``limit`` warnings and errors of one kind are logged only so often.
+        """
         super().__init__()
         self.setFormatter(logging.Formatter("%(message)s"))
         self._outlet = outlet
+        self._limit = limit
         self._about = about and f"{about}: "
         self._changed = threading.Condition()
         self._lines: deque[Line] = deque()
@@ -136,24 +143,40 @@ class LogQueue(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Put a line into the queue; never waits for its reader."""
-        text = self._about + self.format(record)
-        line = Line(record.levelno, record.created, text[:LINE_BYTES_MAX])
         with self._changed:
-            self._recent.append(line)
-            self._lines.append(line)
-            self._bound()
-            self._changed.notify_all()
-            if self._thread is None:
-                self._thread = self._started()
+            self._tell_what_was_left_out(record.created)
+            if self._admits(record):
+                self._append(record.levelno, record.created, self.format(record))
+
+    def _admits(self, record: logging.LogRecord) -> bool:
+        if self._limit is None or record.levelno < logging.WARNING:
+            return True
+        return self._limit.admits(record.getMessage())
+
+    def _append(self, level: int, time_seconds: float, text: str) -> None:
+        line = Line(level, time_seconds, (self._about + text)[:LINE_BYTES_MAX])
+        self._recent.append(line)
+        self._lines.append(line)
+        self._bound()
+        self._changed.notify_all()
+        if self._thread is None:
+            self._thread = self._started()
+
+    def _tell_what_was_left_out(self, time_seconds: float, at_the_end: bool = False) -> None:
+        if self._limit is not None:
+            for text in self._limit.ended(at_the_end):
+                self._append(logging.WARNING, time_seconds, text)
 
     def recent(self) -> list[str]:
         """Return the last lines."""
         with self._changed:
+            self._tell_what_was_left_out(time.time())
             return [str(line) for line in self._recent]
 
     def flush(self) -> None:
         """Wait until all is delivered, for ``END_SECONDS``, and only for a reader who is there."""
         with self._changed:
+            self._tell_what_was_left_out(time.time(), at_the_end=True)
             self._ending = True
             self._changed.notify_all()
             self._changed.wait_for(self._is_settled, END_SECONDS)
@@ -254,14 +277,20 @@ _standard_error: StandardError | None = None
 
 
 def configure_logging(
-    foreground: bool, debug: bool, command: str = "mount.lfs", about: str = ""
+    foreground: bool,
+    debug: bool,
+    command: str = "mount.lfs",
+    about: str = "",
+    every_line: bool = False,
 ) -> None:
     """Log in the name of ``command`` to the terminal or to the system log.
 
-    Each line begins with what it is ``about``.
+    Each line begins with what it is ``about``.  With ``debug``, and where ``every_line``
+    is a result, nothing is left out.
     """
     global _queue, _standard_error
-    _queue = LogQueue(Terminal(command) if foreground else SystemLog(command), about)
+    outlet = Terminal(command) if foreground else SystemLog(command)
+    _queue = LogQueue(outlet, about, None if debug or every_line else RateLimit())
     logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[_queue])
     # A line that cannot be logged must not disturb the filesystem.
     logging.raiseExceptions = False

@@ -24,7 +24,7 @@ from tests.fuse.mounting import run
 @pytest.fixture
 def unlogged(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a server that runs in the test's process leave its logging and lock wait alone."""
-    monkeypatch.setattr(serve_command, "configure_logging", lambda *_: None)
+    monkeypatch.setattr(serve_command, "configure_logging", lambda *_, **__: None)
     monkeypatch.setattr(serving, "LOCK_WAIT_SECONDS", 0.0)
 
 

@@ -245,7 +245,7 @@ def test_terminal_that_is_stuck_holds_nobody_up(image: Path, tmp_path: Path) -> 
 
 
 _NAMESPACE = ["unshare", "-m", "--propagation", "private", sys.executable, "-c"]
-_SCRIPT = """
+_BEGIN = """
 import os, socket, subprocess, sys, threading, time
 from pathlib import Path
 from lfs.cli.main import main as lfs
@@ -264,7 +264,10 @@ names = [os.path.join(directory, f"f{number}") for number in range(40)]
 for name in names:
     Path(name).write_bytes(os.urandom(40_000))
 assert lfs(["sync", directory]) == 0
-
+"""
+_SCRIPT = (
+    _BEGIN
+    + """
 def write_all():
     log = os.open(os.path.join(directory, "syslog"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     while True:
@@ -292,12 +295,48 @@ lines = Path(directory, "syslog").read_bytes() if kind == "writes" else b""
 print(refused, worst < 5, b"read failed by plan" in lines, flush=True)
 os._exit(unmount(["-l", directory]))
 """
+)
+# A log daemon whose every line makes a request that fails, which makes a line.
+_FEEDING_SCRIPT = (
+    _BEGIN
+    + """
+while not reader.recv(65536).endswith(b": mounted"):
+    pass
+lines = []
+def answer():
+    bad = os.open(names[0], os.O_RDONLY)
+    while True:
+        lines.append(reader.recv(65536))
+        try:
+            os.pread(bad, 40_000, 0)
+        except OSError:
+            pass
+threading.Thread(target=answer, daemon=True).start()
+Path("/proc/sys/vm/drop_caches").write_text("1")
+Path(trigger).touch()
+refused = 0
+for name in names:
+    try:
+        Path(name).read_bytes()
+    except OSError:
+        refused += 1
+time.sleep(2)
+count = len(lines)
+os.unlink(trigger)
+assert lfs(["log", directory]) == 0
+print(refused, count < 100, flush=True)
+os._exit(unmount(["-l", directory]))
+"""
+)
+
+
+_needs_namespace = pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("unshare") is None, reason="only root makes namespaces"
+)
 
 
 @pytest.mark.fuse
-@pytest.mark.skipif(
-    os.geteuid() != 0 or shutil.which("unshare") is None, reason="only root makes namespaces"
-)
+@_needs_namespace
 @pytest.mark.parametrize("kind", ["deaf", "writes"])
 def test_log_daemon_that_does_not_read_or_writes_to_the_mount_stops_nobody(
     tmp_path: Path, kind: str
@@ -305,8 +344,25 @@ def test_log_daemon_that_does_not_read_or_writes_to_the_mount_stops_nobody(
     image = make_image(tmp_path / "a.img", "100M")
     directory = tmp_path / "mnt"
     directory.mkdir()
-    done = subprocess.run(
-        [*_NAMESPACE, _SCRIPT, kind, image, directory, tmp_path / "trigger"],
+    done = _run_in_namespace(_SCRIPT, kind, image, directory, tmp_path / "trigger")
+    assert done.stdout == f"40 True {kind == 'writes'}\n", done.stderr
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.fuse
+@_needs_namespace
+def test_log_daemon_that_fails_on_the_mount_does_not_feed_itself(tmp_path: Path) -> None:
+    image = make_image(tmp_path / "a.img", "100M")
+    directory = tmp_path / "mnt"
+    directory.mkdir()
+    done = _run_in_namespace(_FEEDING_SCRIPT, "feeds", image, directory, tmp_path / "trigger")
+    assert done.stdout.endswith("40 True\n"), done.stdout + done.stderr
+    assert done.returncode == 0, done.stderr
+
+
+def _run_in_namespace(script: str, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*_NAMESPACE, script, *words],
         cwd=ROOT,
         env=environment(),
         capture_output=True,
@@ -314,5 +370,3 @@ def test_log_daemon_that_does_not_read_or_writes_to_the_mount_stops_nobody(
         timeout=HANG_SECONDS,
         check=False,
     )
-    assert done.stdout == f"40 True {kind == 'writes'}\n", done.stderr
-    assert done.returncode == 0, done.stderr
