@@ -28,6 +28,7 @@ from lfs.ondisk import (
     SEGMENT_CONTINUED,
     SEGMENT_RUN,
     SUPERBLOCK_ALIGN_BYTES,
+    SUPERBLOCK_MAGIC,
     SUPERBLOCK_OFFSET_BYTES,
     Checkpoint,
     Superblock,
@@ -36,6 +37,7 @@ from lfs.ondisk import (
     backup_superblock_offset_bytes,
     block_seal_holds,
     block_sequence,
+    superblock_seal_holds,
     unpack_usage_page,
     usage_per_page,
 )
@@ -61,7 +63,7 @@ def read_superblock(device: BlockDevice, report: Report) -> Superblock:
     copy, copy_failure = _superblock_at(device, copy_offset_bytes)
     copies = [each for each in (primary, copy) if each is not None]
     if not copies:
-        raise FormatError(_nothing_found(device, failure))
+        raise FormatError(_nothing_found(device, failure, copy_failure))
     chosen = max(copies, key=lambda copy: copy.generation)
     _require_usable(chosen, device)
     for place, why in ((SUPERBLOCK_OFFSET_BYTES, failure), (copy_offset_bytes, copy_failure)):
@@ -84,8 +86,10 @@ def _superblock_at(device: BlockDevice, offset_bytes: int) -> tuple[Superblock |
         return None, str(error.strerror)
 
 
-def _nothing_found(device: BlockDevice, failure: str) -> str:
+def _nothing_found(device: BlockDevice, failure: str, copy_failure: str) -> str:
     """Return what a device without a superblock is called, and what may help."""
+    if _has_not_grown(device):
+        return f"both superblocks of an lfs filesystem are lost ({failure}; {copy_failure})"
     for number in range(CHECKPOINT_REGION_COUNT):
         offset_bytes = HEAD_AREA_BYTES + number * CHECKPOINT_REGION_BYTES
         try:
@@ -99,6 +103,17 @@ def _nothing_found(device: BlockDevice, failure: str) -> str:
                 "old end"
             )
     return f"not an lfs filesystem: {failure}"
+
+
+def _has_not_grown(device: BlockDevice) -> bool:
+    """Tell whether a superblock is where it was written, although it does not hold."""
+    try:
+        end_offset_bytes = backup_superblock_offset_bytes(device.size_bytes)
+        if device.read(end_offset_bytes, SUPERBLOCK_ALIGN_BYTES).startswith(SUPERBLOCK_MAGIC):
+            return True
+        return superblock_seal_holds(device.read(SUPERBLOCK_OFFSET_BYTES, SUPERBLOCK_ALIGN_BYTES))
+    except DeviceError:
+        return False
 
 
 def _require_usable(superblock: Superblock, device: BlockDevice) -> None:

@@ -30,6 +30,7 @@ from lfs.ondisk import (
     SUPERBLOCK_OFFSET_BYTES,
     Superblock,
     backup_superblock_offset_bytes,
+    superblock_seal_holds,
 )
 
 
@@ -38,18 +39,20 @@ class _Found(NamedTuple):
 
     offset_bytes: int
     superblock: Superblock | None
-    failure: Exception | None
+    failure: DamageError | DeviceError | None
+    raw: bytes = b""
 
 
 def _read(device: BlockDevice, offset_bytes: int) -> _Found:
+    raw = b""
     try:
         end_bytes = offset_bytes + SUPERBLOCK_ALIGN_BYTES
         if offset_bytes < SUPERBLOCK_OFFSET_BYTES or end_bytes > device.size_bytes:
             raise DamageError(f"byte {offset_bytes} is outside the device")
         raw = device.read(offset_bytes, SUPERBLOCK_ALIGN_BYTES)
-        return _Found(offset_bytes, Superblock.unpack(raw, offset_bytes), None)
+        return _Found(offset_bytes, Superblock.unpack(raw, offset_bytes), None, raw)
     except (DamageError, DeviceError) as error:
-        return _Found(offset_bytes, None, error)
+        return _Found(offset_bytes, None, error, raw)
 
 
 def _find(device: BlockDevice) -> tuple[_Found, _Found]:
@@ -98,6 +101,11 @@ def _none_found(device: BlockDevice, places: tuple[_Found, _Found]) -> str:
         return f"no superblock can be read: {unreadable[0]}"
     if not has_checkpoint_regions(device):
         return "not an lfs filesystem (no valid superblock)"
+    first, copy = places
+    if superblock_seal_holds(first.raw) or copy.raw.startswith(SUPERBLOCK_MAGIC):
+        # The copy is at the end of the device, or the first was written as it is.
+        failures = [str(place.failure) for place in places if place.failure is not None]
+        return f"neither superblock of an lfs filesystem holds: {'; '.join(failures)}"
     return (
         "no valid superblock at byte 4096 or at the end, but checkpoints of an lfs filesystem: "
         "if the image or disk has grown, make it as long as it was (truncate -s), for the copy "

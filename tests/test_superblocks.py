@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+import tracemalloc
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -14,7 +15,13 @@ from lfs.device.memory import MemoryDevice
 from lfs.device.recording import Flush, RecordingDevice, Write, crash_states
 from lfs.errors import DeviceError, FormatError
 from lfs.filesystem import Filesystem, Options
-from lfs.ondisk import ROOT_INO, SUPERBLOCK_OFFSET_BYTES, Superblock, backup_superblock_offset_bytes
+from lfs.ondisk import (
+    ROOT_INO,
+    SEGMENT_COUNT_MAX,
+    SUPERBLOCK_OFFSET_BYTES,
+    Superblock,
+    backup_superblock_offset_bytes,
+)
 from lfs.recovery import read_superblock
 from tests.crash.states import medium_of, points, variants
 from tests.disks import REGULAR
@@ -189,6 +196,58 @@ def test_first_superblock_lost_on_a_grown_device_says_what_helps(disk: MemoryDev
             use(grown)
     again = _grown(grown, SIZE_BYTES)
     assert _names(again)[0] == [b"file"]
+
+
+def _damaged(device: MemoryDevice, place: int) -> None:
+    raw = bytearray(device.read(place, 4096))
+    raw[100] ^= 1
+    device.write(place, [bytes(raw)])
+
+
+def _impossible(device: MemoryDevice, place: int) -> None:
+    layout = replace(_at(device, place), segment_blocks=1)
+    device.write(place, [layout.pack().ljust(4096, b"\0")])
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [(_damaged, "superblock checksum at"), (_impossible, "62 segments of 1 blocks of 4096 bytes")],
+)
+@pytest.mark.parametrize("on_copy", [True, False])
+def test_only_what_can_have_grown_is_said_to(
+    disk: MemoryDevice, damage: Callable[[MemoryDevice, int], None], reason: str, on_copy: bool
+) -> None:
+    """The copy is where it belongs, or the first was made as it is: neither was left behind."""
+    damage(disk, SUPERBLOCK_OFFSET_BYTES)
+    disk.write(COPY, [bytes(4096)])
+    if on_copy:
+        disk.write(SUPERBLOCK_OFFSET_BYTES, [bytes(4096)])
+        disk.write(COPY, [Superblock.pack(superblock(SIZE_BYTES, 4096, 64).at(COPY)) + bytes(3584)])
+        damage(disk, COPY)
+    may_have_grown = damage is _damaged and not on_copy
+    for use in (_names, check_device):
+        with pytest.raises(FormatError) as caught:
+            use(disk)
+        assert ("has grown" in str(caught.value)) is may_have_grown
+        assert may_have_grown or reason in str(caught.value)
+
+
+def test_count_of_segments_is_held_against_the_device_before_it_is_allocated_for(
+    disk: MemoryDevice,
+) -> None:
+    layout = _at(disk, SUPERBLOCK_OFFSET_BYTES)
+    layout = replace(layout, segment_count=SEGMENT_COUNT_MAX)
+    end_block = layout.end_block
+    layout = replace(layout, device_blocks=end_block + 1, copy_offset_bytes=end_block * 4096)
+    disk.write(SUPERBLOCK_OFFSET_BYTES, [layout.pack().ljust(4096, b"\0")])
+    tracemalloc.start()
+    try:
+        for use in (_names, check_device):
+            with pytest.raises(FormatError, match="truncated: the filesystem"):
+                use(disk)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_device_that_grew_and_shrank_again_is_whole(disk: MemoryDevice) -> None:

@@ -142,6 +142,7 @@ from lfs.ondisk.superblock import (
     SUPERBLOCK_OFFSET_BYTES,
     Superblock,
     backup_superblock_offset_bytes,
+    superblock_seal_holds,
 )
 from lfs.ondisk.usage import (
     SEGMENT_CLEAN,
@@ -275,6 +276,7 @@ __all__ = [
     "summary_from_blocks",
     "summary_room_bytes",
     "summary_to_blocks",
+    "superblock_seal_holds",
     "unpack_cut",
     "unpack_entry",
     "unpack_inode",

@@ -174,7 +174,20 @@ class Superblock:
             and max(self.checkpoint_offset_bytes) + CHECKPOINT_REGION_BYTES
             <= self.first_segment_block * block_bytes
         )
-        expect(sane, "superblock geometry", self.offset_bytes, "a possible one", self)
+        expect(
+            sane,
+            "superblock geometry",
+            self.offset_bytes,
+            "a possible one",
+            f"{self.segment_count} segments of {self.segment_blocks} blocks of {block_bytes} bytes"
+            f" on {self.device_blocks} blocks",
+        )
+
+
+def superblock_seal_holds(raw: bytes) -> bool:
+    """Tell whether what begins ``raw`` was written as a superblock, whatever is in it."""
+    raw = raw[:SUPERBLOCK_BYTES]
+    return raw.startswith(SUPERBLOCK_MAGIC) and seal_holds(raw, _SUPERBLOCK_CHECKSUM_OFFSET)
 
 
 def backup_superblock_offset_bytes(device_bytes: int) -> int:
