@@ -50,7 +50,9 @@ class BlockDevice(ABC):
     def flush(self) -> None:
         """Make every completed write durable; raises DeviceError when that fails."""
 
-    def discard(self, offset_bytes: int, length_bytes: int) -> None:  # noqa: B027  optional
+    # What follows are hints.  A device may do nothing about them, as here: hence no abstract ones.
+
+    def discard(self, offset_bytes: int, length_bytes: int) -> None:  # noqa: B027  a hint
         """Tell that a range holds nothing of use; reads of it are then undefined."""
 
     def is_stored(self, offset_bytes: int, length_bytes: int) -> bool:
@@ -60,8 +62,12 @@ class BlockDevice(ABC):
         """
         return True
 
-    def keep_room(self, offset_bytes: int, length_bytes: int) -> None:  # noqa: B027  optional
-        """Let the host give room to a range that holds nothing of use, if it has some left."""
+    def keep_room(self, offset_bytes: int, length_bytes: int) -> None:  # noqa: B027  a hint
+        """Let the host give room to a range that holds nothing of use, if it has some left.
+
+        Only a device whose host stores what is written as it comes (a sparse file) has
+        something to do; for all others the room is there.
+        """
 
     @abstractmethod
     def close(self) -> None:

@@ -14,6 +14,7 @@ import functools
 import inspect
 import logging
 import os
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -39,8 +40,8 @@ T = TypeVar("T")
 H = TypeVar("H", bound="Handlers")
 
 
-class Handlers(pyfuse3.Operations):
-    """What all handlers of one filesystem share."""
+class Handlers(pyfuse3.Operations, ABC):
+    """What all handlers of one filesystem share; what a handle is, subclasses know."""
 
     def __init__(self, filesystem: Filesystem) -> None:
         """Serve ``filesystem``."""
@@ -54,9 +55,9 @@ class Handlers(pyfuse3.Operations):
         """Return how many requests there have been."""
         return self.requests.total()
 
+    @abstractmethod
     def inode_of(self, kind: str, handle: int) -> int:
         """Return which inode a handle is of, that a request of ``kind`` came with."""
-        raise NotImplementedError
 
     def failed_change(self, error: Exception, about: str) -> FUSEError:
         """Return what the kernel is told about a change that ended with ``error``.

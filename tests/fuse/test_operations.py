@@ -19,6 +19,7 @@ from lfs.filesystem import Filesystem
 from lfs.format import format_device
 from lfs.fuse import xattrs
 from lfs.fuse.committer import Committer
+from lfs.fuse.handlers import Handlers
 from lfs.fuse.operations import LfsOperations
 from lfs.ondisk import ROOT_INO
 from tests.acls import user, value_of
@@ -66,6 +67,12 @@ def make_open(operations: LfsOperations, name: bytes = b"f") -> tuple[int, int]:
     """Create a file; return its inode number and handle."""
     info, entry = run(operations.create(ROOT_INO, name, 0o100644, 0, USER))
     return entry.st_ino, info.fh
+
+
+def test_handlers_must_know_their_handles(filesystem: Filesystem) -> None:
+    incomplete: type[Any] = Handlers
+    with pytest.raises(TypeError, match="inode_of"):
+        incomplete(filesystem)
 
 
 def test_lookup_of_missing_name_may_be_cached(operations: LfsOperations) -> None:
