@@ -21,6 +21,8 @@ _SEEDED = (
     ("script", 600),
     ("scatter", 200),
     ("crowd", 60),
+    ("worn", 60),
+    ("turn", 60),
 )
 
 

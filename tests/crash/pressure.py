@@ -6,6 +6,10 @@ refused: the refusals are part of it, and so is what comes after them, deleting,
 truncating, overwriting and writing again.  What is refused depends on the
 filesystem, so neither tries its requests first.
 
+``worn`` leaves little in many segments, so that few are clean while much may still be
+promised, and then adds as much metadata as is promised.  ``turning`` overwrites what a
+round of the cleaner is to move, between the turns of that round.
+
 ``scattering`` overwrites files here and there and then leaves them alone, so that
 they are put together in idle turns, and changes them in the middle of that.
 """
@@ -48,6 +52,16 @@ def crowded(seed: int) -> list[Request]:
 def full(seed: int) -> list[Request]:
     """Return requests that fill the disk, twice, and go on when it is full."""
     return _timed(_full_calls(random.Random(f"full {seed}")))
+
+
+def worn(seed: int) -> list[Request]:
+    """Return requests that leave few segments clean, none of them full, and then add metadata."""
+    return _timed(_worn_calls(random.Random(f"worn {seed}")))
+
+
+def turning(seed: int, limit_bytes: int) -> list[Request]:
+    """Return requests that overwrite files between single turns of the cleaner."""
+    return _timed(_turning_calls(random.Random(f"turning {seed}"), limit_bytes))
 
 
 def scattering(seed: int) -> list[Request]:
@@ -190,6 +204,48 @@ def _crowded_calls(choose: random.Random) -> Iterator[Call]:
     yield ("sync",)
     for number in range(0, 240, 3):
         yield ("unlink", b"/%d" % number)
+    yield ("sync",)
+
+
+def _worn_calls(choose: random.Random) -> Iterator[Call]:
+    rest = choose.choice([12 * KIB, 16 * KIB, 20 * KIB])
+    # The second time no more fits beside what is left of the first.
+    for numbers in (range(33), range(33, 45)):
+        paths = [b"/%d" % number for number in numbers]
+        for path in paths:
+            yield ("create", path, REGULAR, 0)
+            yield ("write", path, 0, Data(choose.randrange(10_000), 60 * KIB))
+            yield ("sync",)
+        for path in paths:
+            yield ("truncate", path, rest)
+        yield ("checkpoint",)
+    for _ in range(2):
+        for path in choose.sample(paths, len(paths)):
+            yield ("setxattr", path, b"user.name", _data(choose, 30 * KIB, 50 * KIB), 0)
+        yield ("sync",)
+    yield ("checkpoint",)
+
+
+def _turning_calls(choose: random.Random, limit_bytes: int) -> Iterator[Call]:
+    size = 60 * KIB
+    paths = [b"/%d" % number for number in range(limit_bytes * 8 // 9 // size)]
+    for path in paths:
+        yield ("create", path, REGULAR, 0)
+        yield ("write", path, 0, Data(choose.randrange(10_000), size))
+    yield ("checkpoint",)
+    # What holes this leaves is what is cleaned first.
+    holed = choose.sample(paths, len(paths) // 5)
+    for path in holed:
+        yield ("write", path, 0, Data(choose.randrange(10_000), size // 2))
+    yield ("sync",)
+    for _ in range(12):
+        yield ("tick", 1, True)
+        for path in choose.sample(holed, 4):
+            if choose.random() < 0.2:
+                yield ("truncate", path, choose.randrange(size))
+            yield ("write", path, choose.randrange(size - 4 * KIB), _data(choose, 4 * KIB))
+        yield ("sync",)
+    yield ("tick", 30, True)
     yield ("sync",)
 
 

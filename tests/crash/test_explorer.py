@@ -99,6 +99,14 @@ def test_states_are_the_same_every_time(name: str) -> None:
     assert explore(task).digests == first.digests
 
 
+def test_canary_formats_nothing() -> None:
+    geometry = workloads.SMALLEST
+    whole = workloads.empty_medium(geometry).read(0, geometry.device_bytes)
+    workloads._formatted.cache_clear()
+    explore(Task("seq1-185", 1, canary="checkpoint regions in turn"))
+    assert workloads.empty_medium(geometry).read(0, geometry.device_bytes) == whole
+
+
 def test_workloads_of_one_operation_are_all_different() -> None:
     scripts = {
         tuple((one.call, one.arguments) for one in ace.workload(1, number)[0])

@@ -120,6 +120,14 @@ def _crowded(name: str, seed: int) -> Workload:
     return Workload(name, CROWDED, pressure.crowded(seed))
 
 
+def _worn(name: str, seed: int) -> Workload:
+    return Workload(name, CROWDED, pressure.worn(seed))
+
+
+def _turning(name: str, seed: int) -> Workload:
+    return Workload(name, CLEANED, pressure.turning(seed, 6800 * _KIB), _EARLY)
+
+
 def _full(name: str, seed: int) -> Workload:
     return Workload(name, SMALLEST, pressure.full(seed), _EARLY)
 
@@ -144,6 +152,8 @@ _MAKERS = {
     "clean": _cleaning,
     "full": _full,
     "crowd": _crowded,
+    "worn": _worn,
+    "turn": _turning,
     "reuse": _reusing,
     "scatter": _scattering,
     "random": _random,
