@@ -15,13 +15,13 @@ counts for nothing and its segments are clean again: a checkpoint that a crash c
 short on a full disk leaves no room for another one elsewhere.
 
 Damage.  A block that can't be read counts as damaged.  If the chain ends at
-sequence number ``s`` and any later log write says that ``s`` had been flushed, then it
-did not end there, and it is damage too.  At first none is tolerated: the other
-checkpoint may lead around it.  If it doesn't, the volume fails with the reason, and
-what can be had of it is served read-only: the tree up to where the log is damaged;
-all segments as if in use where a usage page is lost; everything but what is in a
-lost node.  A single wrong answer of the device is no damage: what matters is read
-again.
+sequence number ``s`` and any later log write, or a newer checkpoint that can't be used,
+says that ``s`` had been flushed, then it did not end there, and it is damage too.  At
+first none is tolerated: the other checkpoint may lead around it.  If it doesn't, the
+volume fails with the reason, and what can be had of it is served read-only: the tree up
+to where the log is damaged; all segments as if in use where a usage page is lost;
+everything but what is in a lost node.  A single wrong answer of the device is no damage:
+what matters is read again.
 """
 
 from __future__ import annotations
@@ -222,7 +222,13 @@ class Recovery:
     def _check_no_damage(
         self, checkpoint: Checkpoint, chain: list[Summary], sequence: int, end_address: int
     ) -> None:
-        """Raise LogDamageError when a later log write says that ``sequence`` was flushed."""
+        """Raise LogDamageError when what is later says that ``sequence`` was flushed."""
+        newer = self._newer
+        if newer is not None and sequence < newer.next_sequence:
+            raise LogDamageError(
+                f"the log is damaged at block {end_address}: log write {sequence} was flushed "
+                f"but can't be read (checkpoint {newer.number} says so)"
+            )
         for summary in self._later_log_writes(checkpoint, chain, sequence, end_address):
             if summary.sequence > sequence and summary.flushed_sequence >= sequence:
                 raise LogDamageError(

@@ -545,6 +545,28 @@ def test_recovery_with_the_root_damaged_uses_the_checkpoint_before() -> None:
     assert problems(disk.medium) == []
 
 
+def test_older_blocks_over_all_that_the_newer_checkpoint_needs_are_no_end_of_the_log() -> None:
+    """As a part of an older image does that is copied over a newer one."""
+    disk, before = busy_disk()
+    disk.checkpoint()
+    older = disk.medium.copy()
+    checkpoint = newest_checkpoint(disk)
+    disk.make_file(b"synced", data(60, 50_000))
+    disk.sync()
+    disk.checkpoint()
+    newest = newest_checkpoint(disk)
+    first_page = disk.superblock.first_segment_block
+    for page, raw in older.differing_pages(disk.medium.copy()):
+        if page >= first_page:
+            disk.medium.write(page * BLOCK_BYTES, [raw])
+    assert newest_checkpoint(disk) == newest
+    disk.mount()
+    assert disk.filesystem.read_only
+    assert f"the log is damaged at block {checkpoint.next_address}" in disk.filesystem.failure
+    assert disk.filesystem.failure.endswith(f"(checkpoint {newest.number} says so)")
+    assert disk.state() == before
+
+
 def test_what_follows_a_fallback_outlives_a_newer_checkpoint_that_can_be_read_again() -> None:
     disk, _ = busy_disk()
     disk.checkpoint()
