@@ -73,7 +73,7 @@ class Cleaner:
         self._touched_pages = False
         segments = volume.superblock.segment_count
         self._gain_segments = max(_GAIN_SEGMENTS_MIN, segments // _GAIN_SHARE)
-        self._exhausted: tuple[int, int] | None = None
+        self._exhausted: tuple[int, int, int] | None = None
         self.moved_blocks = 0
         self._fruitless_state: tuple[int, int] | None = None
         self.cleaned_runs = 0
@@ -93,8 +93,8 @@ class Cleaner:
         if volume.failed or volume.read_only:
             return
         if self._is_exhausted():
-            # What is pending must have room all the same.
-            if self._space.is_pressing:
+            # What is pending must have room all the same; but a checkpoint takes some, too.
+            if self._space.is_pressing and (self._committer.dirty or volume.imap.changes):
                 self._release(blocks, now_ns)
             return
         volume.log.close_large()
@@ -122,17 +122,20 @@ class Cleaner:
         exhausted = self._space.shortage_blocks(blocks) > 0
         self._exhausted = self._progress() if exhausted else None
 
-    def _progress(self) -> tuple[int, int]:
-        """Return what is live, and a number that grows with each piece of the log."""
-        log = self._volume.log
-        return self._volume.usage.live_total, log.next_sequence // _RETRY_LOG_WRITES
+    def _progress(self) -> tuple[int, int, int]:
+        """Return what is live, what is clean, and a number that grows with the log."""
+        usage = self._volume.usage
+        retry = self._volume.log.next_sequence // _RETRY_LOG_WRITES
+        return usage.live_total, usage.clean_blocks, retry
 
     def _is_exhausted(self) -> bool:
         """Tell whether the last search for room found none, and little has happened since."""
         if self._exhausted is None:
             return False
-        live_blocks, retry = self._progress()
-        return live_blocks >= self._exhausted[0] and retry == self._exhausted[1]
+        live_blocks, clean_blocks, retry = self._progress()
+        before_live_blocks, before_clean_blocks, before_retry = self._exhausted
+        has_died, has_taken = live_blocks < before_live_blocks, clean_blocks < before_clean_blocks
+        return not has_died and not has_taken and retry == before_retry
 
     def _large_victim(self) -> list[int]:
         """Choose the large run that is the easiest to empty, if there is room for that.

@@ -521,7 +521,8 @@ class Filesystem(Mounted):
         self._volume.check_writable()
         self._now_ns = now_ns
         self._inodes.trim()
-        self._space.cover()
+        if not self._space.cover():
+            raise FilesystemError(errno.ENOSPC)
 
     def _end(self) -> None:
         """End a request that changed something.

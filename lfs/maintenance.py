@@ -74,8 +74,7 @@ class Maintenance:
         """
         if self._checkpointer.busy or self._checkpoint_due(idle):
             return self._checkpointer.step(now_ns)
-        if self._removal.is_waiting:
-            self._space.cover()
+        if self._removal.is_waiting and self._space.cover():
             return Turn(self._removal.step(now_ns))
         if idle or self._cleaner.busy or self._space.is_scarce:
             turn = self._cleaner.step(now_ns)

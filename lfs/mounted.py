@@ -278,7 +278,8 @@ class Mounted:
         """Remove the orphans, which nobody has open, and write a clean checkpoint."""
         for ino in self._inodes.orphans.difference(self._inodes.leaving):
             self.forget(ino)
-        self._removal.finish(now_ns)
+        if self._space.cover():
+            self._removal.finish(now_ns)
         unchanged = not self._committer.dirty and self._volume.log.blocks_since_checkpoint == 0
         if not (unchanged and self._checkpointer.last_clean):
             self._checkpointer.insist(now_ns, clean=True)
@@ -371,6 +372,8 @@ class Mounted:
         inode = inodes.get(ino)
         if inode.open_count:
             return
-        self._space.cover()
+        may_go_on = self._space.cover()
         self._data.drop_dirty(inode)
-        self._removal.remove(inode, self._now_ns)
+        self._removal.line_up(inode)
+        if may_go_on:
+            self._removal.begin(inode.ino, self._now_ns)

@@ -71,14 +71,14 @@ class Removal:
 
     # ------------------------------------------------------------------- inodes
 
-    def remove(self, inode: Inode, now_ns: int) -> None:
-        """Remove an orphan that nobody has open: no request finds it any more.
-
-        A small one is gone when this returns.
-        """
+    def line_up(self, inode: Inode) -> None:
+        """Let an orphan that nobody has open be removed: no request finds it any more."""
         self._inodes.leave(inode)
         self._orphans[inode.ino] = pack_key(inode.ino, KIND_XATTR, 0)
-        self._remove_some(inode.ino, self._items_max)
+
+    def begin(self, ino: int, now_ns: int) -> None:
+        """Remove an orphan that was lined up: a small one is gone when this returns."""
+        self._remove_some(ino, self._items_max)
         if len(self._orphans) > _WAITING_MAX:
             self.step(now_ns)
 

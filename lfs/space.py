@@ -3,7 +3,8 @@
 Theory.  Three numbers, in blocks (ARCHITECTURE.md, "Space").  *Used* is what
 lives on disk plus what accepted requests will add; it may not pass the *limit*,
 all segments but the slack.  Because the slack stays free, the cleaner can turn
-dead blocks into clean segments at any time.  *Clean* is what can be written
+dead blocks into clean segments at any time; nodes, which take their ancestors along
+when they move, count for more than they take.  *Clean* is what can be written
 right now; it must cover all that the next commit and the next checkpoint may
 have to write, and the cleaner's working room.  When it does not, room is made
 before the request is accepted, so that write-out never finds the disk full.
@@ -28,6 +29,7 @@ from dataclasses import dataclass
 from lfs.alloc.reservation import Reservations
 from lfs.errors import FilesystemError
 from lfs.inodes import InodeTable
+from lfs.ondisk import BRANCH_SLOT_BYTES, NODE_HEADER_BYTES
 from lfs.segments.usage import cleaner_segments, slack_segments
 from lfs.segments.write_bound import WriteBound
 from lfs.segments.writer import BULK_BLOCKS, HEAD_MAIN, HEAD_METADATA
@@ -36,6 +38,10 @@ from lfs.volume import Volume
 _INODE_ITEM_BYTES = 256
 _CRUDE_BLOCKS = 4
 _CHANGE_SHARE = 8
+_NODE_SURCHARGE = 4
+"""A node counts for as much as a block and one in so many parts of it."""
+_LAST_SEGMENTS = 2
+"""So many clean ones are left for one request and the last checkpoint."""
 CLEAN_SHARE_LOW = 8
 """The cleaner works ahead of need while less than one in so many segments is clean."""
 
@@ -79,6 +85,8 @@ class SpaceRules:
         self._open_limit_blocks = limit_blocks - privileged_blocks
         self._cleaner_blocks = cleaner_segments(segments) * superblock.segment_blocks
         self._fixed_blocks = 2 * volume.usage.page_count + 5 * superblock.segment_blocks
+        self._branch_slots = (superblock.block_bytes - NODE_HEADER_BYTES) // BRANCH_SLOT_BYTES
+        self._last_blocks = _LAST_SEGMENTS * superblock.segment_blocks
         self._in_hand_blocks = 0
         """Taken from memory to be written, and not yet written."""
         self.touched_keys: Collection[bytes] = ()
@@ -102,6 +110,7 @@ class SpaceRules:
         """Return how many more blocks may be promised once ``leaving_blocks`` are gone."""
         usage = self._volume.usage
         used_blocks = usage.live_total + usage.lost_blocks - leaving_blocks
+        used_blocks += self._volume.imap.node_count // _NODE_SURCHARGE
         return self.reservations.available(used_blocks, self.metadata_blocks, privileged)
 
     def statistics(self) -> Space:
@@ -219,21 +228,26 @@ class SpaceRules:
             if not self._covered(blocks):
                 raise FilesystemError(errno.ENOSPC)
 
-    def cover(self) -> None:
+    def cover(self) -> bool:
         """Make sure that what is pending can be written, before more comes to it.
 
         Every request that changes something starts with this.  One that only
-        takes away goes on even if no room can be made: the slack is for that.
+        takes away goes on even if no room can be made: the slack is for that.  Returns
+        whether it may; if not, so little is clean that what came to it might not be
+        written, and nothing that was accepted may be put at risk.
         """
         usage = self._volume.usage
-        room_blocks = usage.clean_blocks - self._cleaner_blocks - usage.breakup_blocks
+        room_blocks = usage.clean_blocks - self._kept_blocks
         unpromised_blocks = self._open_limit_blocks - usage.live_total - usage.lost_blocks
+        unpromised_blocks -= self._volume.imap.node_count // _NODE_SURCHARGE
         if unpromised_blocks < room_blocks:
             room_blocks = unpromised_blocks
         spare_blocks = room_blocks - self._crude_blocks()
         self._allowance_blocks = spare_blocks // _CRUDE_BLOCKS
-        if spare_blocks <= 0 and not self._covered(0):
-            self.make_room(0)
+        if spare_blocks > 0 or self._covered(0):
+            return True
+        self.make_room(0)
+        return self.pending_blocks() + self._last_blocks <= usage.clean_blocks
 
     def _crude_blocks(self) -> int:
         """Return a bound of ``pending_blocks``, and of what is promised, that costs little.
@@ -270,8 +284,14 @@ class SpaceRules:
 
     @property
     def _kept_blocks(self) -> int:
-        """Return the clean blocks that the cleaner needs to empty any run."""
-        return self._cleaner_blocks + self._volume.usage.breakup_blocks
+        """Return the clean blocks that the cleaner needs to empty any run.
+
+        Nodes that move may take all branches along, half full as these may be, and what
+        they replace is needed until the next checkpoint but one.
+        """
+        volume = self._volume
+        branch_blocks = 2 * volume.imap.node_count // self._branch_slots
+        return self._cleaner_blocks + volume.usage.breakup_blocks + 2 * branch_blocks
 
     @property
     def is_pressing(self) -> bool:

@@ -16,6 +16,7 @@ import pytest
 
 from fsck.check import check_device
 from lfs.checkpoint import Checkpointer
+from lfs.cleaner import Cleaner
 from lfs.device.base import BlockDevice, Buffer
 from lfs.device.memory import MemoryDevice
 from lfs.errors import DeviceError, FilesystemError
@@ -209,6 +210,44 @@ def test_delete_when_full_gives_the_space_back_twenty_times(filler: Filler) -> N
     assert min(accepted_bytes) > 0.9 * max(accepted_bytes), accepted_bytes
     disk.fill(filler(disk, choose))
     disk.verify_after_crash()
+
+
+def error_of(work: Callable[[], None]) -> int:
+    with pytest.raises(FilesystemError) as refused:
+        work()
+    assert refused.value.errno is not None
+    return refused.value.errno
+
+
+def test_disk_where_cleaning_gains_nothing_refuses_and_does_not_fail(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Cleaner, "make_room", lambda self, blocks, now_ns: None)
+    disk = Disk(1024)
+
+    def create() -> None:
+        for number in range(100_000):
+            disk.make_file(b"%d" % number + b"-" * 200)
+
+    def remove() -> None:
+        for parent, name in names:
+            disk.filesystem.forget(disk.filesystem.unlink(parent, name, disk._now_ns()).ino)
+            disk.filesystem.sync(disk._now_ns())
+
+    assert error_of(create) == errno.ENOSPC
+    names = [*disk.names.values()]
+    random.Random(1).shuffle(names)
+    assert error_of(remove) == errno.ENOSPC
+    assert not disk.filesystem.read_only
+    disk.filesystem.unmount(disk._now_ns())
+    monkeypatch.undo()
+    again = mount(disk.device, disk._now_ns())
+    kept = {entry.name for entry in again.readdir(ROOT_INO)}
+    removed = [name for _, name in names if name not in kept]
+    for parent, name in names[len(removed) :]:
+        again.forget(again.unlink(parent, name, disk._now_ns()).ino)
+    again.unmount(disk._now_ns())
+    assert not check_device(disk.device, data=True).problems
 
 
 def test_truncate_when_full_gives_the_space_back() -> None:

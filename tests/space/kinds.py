@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from lfs.ondisk import ROOT_INO
 from tests.space.load import MIB, NAMES, SECOND_NS, File, Run
@@ -233,7 +234,55 @@ def many_dirty(run: Run) -> None:
             return
 
 
+def only_names(run: Run) -> None:
+    """Fill the disk with empty files that have attributes, then change them in any order.
+
+    Nodes are all there is to clean then, and each change is in another one.
+    """
+    name_bytes = run.choose.choice((10, 100, 250))
+    value_bytes = run.choose.choice(run.scale.names_value_bytes)
+    while (ino := run.create(name_bytes)) is not None:
+        value = run.data(value_bytes)
+        if value and not run.grow(
+            partial(run.filesystem.setxattr, ino, NAMES[0], value, run.now()), 2 * value_bytes
+        ):
+            break
+        if value:
+            run.files[ino].attributes[NAMES[0]] = value
+        if ino % 1000 == 0:
+            run.filesystem.tick(run.now(), idle=False)
+    for change in run.choose.sample((_modes, _renames, _replacements), 2):
+        for ino in _some_files(run, run.choose.choice((1000, 4000))):
+            change(run, ino)
+
+
+def _modes(run: Run, ino: int) -> None:
+    run.keep(lambda: run.filesystem.setattr(ino, run.now(), mode=0o600))
+
+
+def _renames(run: Run, ino: int) -> None:
+    (old,) = run.files[ino].names
+    new = old[0], b"r" + old[1][1:]
+    run.keep(lambda: run.filesystem.rename(*old, *new, run.now()))
+    run.files[ino].names = [new]
+
+
+def _replacements(run: Run, ino: int) -> None:
+    attributes = run.files[ino].attributes
+    for name, value in attributes.items():
+        attributes[name] = run.data(len(value))
+        run.keep(partial(run.filesystem.setxattr, ino, name, attributes[name], run.now()))
+
+
 def go(run: Run) -> None:
+    """Make the load that the run is for."""
+    if run.is_of_names:
+        only_names(run)
+    else:
+        mixed(run)
+
+
+def mixed(run: Run) -> None:
     """Fill the disk to some level, then make requests of all kinds until there are enough."""
     if run.is_crowded:
         many_dirty(run)

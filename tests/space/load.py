@@ -50,6 +50,10 @@ class Scale:
     segments_most: int
     requests: int
     write_bytes_max: int
+    names_share: float
+    """How many of the runs are of names alone."""
+    names_block_bytes: tuple[int, ...]
+    names_value_bytes: tuple[int, ...]
     options: Callable[[random.Random], Options]
 
 
@@ -64,9 +68,18 @@ def _small_options(choose: random.Random) -> Options:
 
 SCALES = {
     # Of a few MiB, with limits that a few hundred requests reach.
-    "small": Scale(8 * MIB, 128, 100, 96 * KIB, _small_options),
+    "small": Scale(8 * MIB, 128, 100, 96 * KIB, 0.0015, (KIB,), (400, 1500), _small_options),
     # What people have, with the limits that a mount has.
-    "real": Scale(768 * MIB, 4096, 12_000, 4 * MIB, lambda choose: Options()),
+    "real": Scale(
+        768 * MIB,
+        4096,
+        12_000,
+        4 * MIB,
+        0.1,
+        (KIB, 2 * KIB, 4 * KIB),
+        (0, 100, 400, 1500),
+        lambda choose: Options(),
+    ),
 }
 
 
@@ -97,10 +110,17 @@ class Run:
         self.choose = random.Random(run_id)
         self.is_crowded = self.choose.random() < _CROWDED_SHARE
         """Whether the disk is such that much dirty data in small files nearly fills it."""
+        self.is_of_names = self.choose.random() < self.scale.names_share
+        """Whether the disk is filled with next to nothing but metadata."""
         if self.is_crowded:
             device_bytes = self.scale.device_bytes_max
             self.layout = _planned(self.choose, device_bytes, KIB, 64 * KIB)
             self.options = Options(dirty_bytes_max=3 * device_bytes // 8)
+        elif self.is_of_names:
+            block_bytes = self.choose.choice(self.scale.names_block_bytes)
+            device_bytes = 8 * block_bytes * KIB
+            self.layout = _planned(self.choose, device_bytes, block_bytes, 64 * block_bytes)
+            self.options = self.scale.options(self.choose)
         else:
             device_bytes, self.layout = _layout(self.choose, self.scale)
             self.options = self.scale.options(self.choose)
@@ -195,14 +215,15 @@ class Run:
         start = self.choose.randrange(_POOL_BYTES - length)
         return _pool()[start : start + length]
 
-    def new_name(self) -> bytes:
-        """Return a name that was never used."""
+    def new_name(self, name_bytes: int = 0) -> bytes:
+        """Return a name that was never used, of a length if that is given."""
         self.number += 1
-        return b"%d" % self.number + b"-" * self.choose.choice((0, 0, 0, 100, 240))
+        dashes = self.choose.choice((0, 0, 0, 100, 240)) if not name_bytes else 0
+        return (b"%d" % self.number + b"-" * dashes).rjust(name_bytes, b".")
 
-    def create(self) -> int | None:
+    def create(self, name_bytes: int = 0) -> int | None:
         """Create a file; returns its inode number, or None when refused."""
-        parent, name = self.choose.choice(self.directories), self.new_name()
+        parent, name = self.choose.choice(self.directories), self.new_name(name_bytes)
         made: list[int] = []
 
         def request() -> None:
@@ -272,7 +293,9 @@ class Run:
         self._check_usage(Filesystem.mount(self.device.copy(), self.now(), options))
         self.remount()
         self.verify(self.filesystem)
-        for ino in list(self.files):
+        inos = list(self.files)
+        self.choose.shuffle(inos)
+        for ino in inos:
             self.delete(ino)
         self.filesystem.unmount(self.now())
         # The most expensive part: some of the runs are enough.
