@@ -5,7 +5,7 @@ the device is flushed, and the core is told (``finish_commit``).  Only the flush
 takes time.  Where it is quick it runs in place: the way to a worker thread and
 back would cost more, and while it runs nobody else could use the processor of a
 single-threaded filesystem anyway.  Where it is slow it runs in a thread while
-other requests go on in memory.
+other requests go on in memory.  So does the first, which tells how the disk is.
 
 Invariants.  A caller returns only after a flush that followed a commit begun
 after its call.  There is one flush at a time; who arrives during it waits for
@@ -18,6 +18,7 @@ in the same way, and never beside another flush.
 from __future__ import annotations
 
 import errno
+import math
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -107,8 +108,8 @@ class Committer:
         self._current: _Round | None = None
         self._next: _Round | None = None
         self._flushed_ticket = -1
-        self.flush_ns = 0.0
-        """Moving average of what flushes took."""
+        self.flush_ns = math.inf
+        """Moving average of what flushes took; of a disk that is not known yet, the worst."""
         self._alone = True
 
     @property
@@ -180,7 +181,10 @@ class Committer:
         except FilesystemError as error:
             self._filesystem.fail(error)
             raise
-        self.flush_ns += (elapsed_ns - self.flush_ns) * _AVERAGE_WEIGHT
+        if self.flush_ns == math.inf:
+            self.flush_ns = elapsed_ns
+        else:
+            self.flush_ns += (elapsed_ns - self.flush_ns) * _AVERAGE_WEIGHT
 
     def _timed_flush(self) -> int:
         start_ns = self._timer_ns()

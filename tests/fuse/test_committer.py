@@ -129,7 +129,8 @@ def test_commit_with_fast_flush_runs_in_place(monkeypatch: pytest.MonkeyPatch) -
             await bench.change_and_commit()
 
     run(work)
-    assert (bench.device.flush_count, bench.threaded_count) == (20, 0)
+    # The first is in a thread: nobody knows the disk yet.
+    assert (bench.device.flush_count, bench.threaded_count) == (20, 1)
 
 
 def test_commit_with_slow_flush_moves_to_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,8 +141,7 @@ def test_commit_with_slow_flush_moves_to_a_thread(monkeypatch: pytest.MonkeyPatc
             await bench.change_and_commit()
 
     run(work)
-    assert bench.device.flush_count == 20
-    assert bench.threaded_count >= 18
+    assert (bench.device.flush_count, bench.threaded_count) == (20, 20)
 
 
 def test_commit_returns_in_place_when_flushes_grow_fast(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,6 +171,7 @@ def test_commit_beside_others_leaves_a_flush_of_medium_length_to_a_thread(
         return bench.threaded_count - before
 
     async def work() -> None:
+        assert await threaded(1) == 1
         assert await threaded(20) == 0
         bench.requests.each_flush = 1
         # The first shows that somebody waited.
