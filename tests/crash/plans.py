@@ -31,6 +31,8 @@ def short_plan(seed: int) -> list[Task]:
     choose = random.Random(f"short plan {seed}")
     tasks = [Task(f"script-{number}", 700, seed) for number in (1, 2)]
     tasks += [Task(name, 250, seed) for name in trace_names()]
+    # Keeps so much that the cleaner works on a full disk, as few of its kind do.
+    tasks.append(Task("clean-6", 150, seed))
     tasks += [Task(f"crowd-{choose.randrange(10**6)}", 30, seed) for _ in range(2)]
     tasks += [Task(f"scatter-{choose.randrange(10**6)}", 100, seed) for _ in range(2)]
     tasks += [Task(f"{kind}-{choose.randrange(10**6)}", 200, seed) for kind, _ in _SEEDED[:4] * 3]
