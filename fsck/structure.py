@@ -57,7 +57,7 @@ def read_superblock(device: BlockDevice, report: Report) -> Superblock:
     """
     end_offset_bytes = backup_superblock_offset_bytes(device.size_bytes)
     if end_offset_bytes <= SUPERBLOCK_OFFSET_BYTES:
-        raise FormatError(f"not an lfs filesystem: only {device.size_bytes} bytes")
+        raise FormatError("not an lfs filesystem: too small for one")
     primary, failure = _superblock_at(device, SUPERBLOCK_OFFSET_BYTES)
     copy_offset_bytes = primary.copy_offset_bytes if primary else end_offset_bytes
     copy, copy_failure = _superblock_at(device, copy_offset_bytes)

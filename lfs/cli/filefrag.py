@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import errno
 import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from lfs.cli.extents import Extent, read_extents
+from lfs.cli.target import asked_of_lfs
 from lfs.command.notes import noting
 from lfs.device.file import FileDevice
 from lfs.errors import FilesystemError, FormatError, UsageError
@@ -67,12 +67,8 @@ def mounted_file_map(path: str) -> FileMap:
         block_bytes = os.fstatvfs(descriptor).f_bsize
     finally:
         os.close(descriptor)
-    try:
+    with asked_of_lfs(path, " (see --image)"):
         extents = read_extents(path)
-    except OSError as error:
-        if error.errno in (errno.EOPNOTSUPP, errno.ENODATA):
-            raise UsageError(f"{path} is not on a mounted lfs (see --image)") from error
-        raise
     return FileMap(path, size_bytes, block_bytes, extents)
 
 

@@ -11,6 +11,8 @@ import argparse
 import os
 from collections.abc import Sequence
 
+from lfs.cli.target import asked_of_lfs
+
 LOG_ATTRIBUTE = b"system.lfs.control.log"
 _ATTRIBUTE_BYTES_MAX = 60_000
 
@@ -21,15 +23,16 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "log",
         help="show the last lines that the daemon of a mounted filesystem has logged",
         description="Show the last lines that the daemon of a mounted filesystem has logged,"
-        " whether a system log took them or not.",
+        " whether a system log took them or not. For root and the user who mounted it.",
     )
     parser.add_argument("directory", metavar="DIR", help="the mount point")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the lines; raises OSError."""
-    lines = os.getxattr(arguments.directory, LOG_ATTRIBUTE)
+    """Print the lines; raises UsageError, OSError."""
+    with asked_of_lfs(arguments.directory):
+        lines = os.getxattr(arguments.directory, LOG_ATTRIBUTE)
     print(lines.decode(errors="backslashreplace"), end="")
     return 0
 

@@ -12,7 +12,6 @@ for such attributes are not counted.
 from __future__ import annotations
 
 import argparse
-import errno
 import os
 import signal
 import subprocess
@@ -20,7 +19,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import FrameType
 
-from lfs.errors import UsageError
+from lfs.cli.target import asked_of_lfs
 
 REQUESTS_ATTRIBUTE = b"system.lfs.requests"
 _SIGNALLED = 128
@@ -104,12 +103,8 @@ def _has_terminal() -> bool:
 
 
 def _first_counts(directory: str) -> Counter[str]:
-    try:
+    with asked_of_lfs(directory):
         return read_counts(directory)
-    except OSError as error:
-        if error.errno in (errno.EOPNOTSUPP, errno.ENODATA):
-            raise UsageError(f"{directory} is not on a mounted lfs") from error
-        raise
 
 
 def _print(counts: Counter[str]) -> None:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import argparse
 import os
 
+from lfs.cli.target import asked_of_lfs
+
 STATE_ATTRIBUTE = b"system.lfs.state"
 _FAILED = b"failed: "
 
@@ -27,8 +29,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the state; return 1 when writing has failed; raises OSError."""
-    state = os.getxattr(arguments.directory, STATE_ATTRIBUTE)
+    """Print the state; return 1 when writing has failed; raises UsageError, OSError."""
+    with asked_of_lfs(arguments.directory):
+        state = os.getxattr(arguments.directory, STATE_ATTRIBUTE)
     print(state.decode(errors="backslashreplace"))
     return int(state.startswith(_FAILED))
 

@@ -6,7 +6,12 @@ listing shows.  The mount table has the path too, unless ``fsname=`` says otherw
 
 from __future__ import annotations
 
+import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lfs.errors import UsageError
 
 TARGET_ATTRIBUTE = b"system.lfs.target"
 
@@ -17,3 +22,14 @@ def mounted_target(directory: str) -> str:
     Raises OSError: EOPNOTSUPP when ``directory`` is not on an lfs.
     """
     return os.fsdecode(os.getxattr(directory, TARGET_ATTRIBUTE))
+
+
+@contextmanager
+def asked_of_lfs(path: str, hint: str = "") -> Iterator[None]:
+    """Ask for an attribute that every mounted lfs has: UsageError where ``path`` is on none."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.EOPNOTSUPP, errno.ENODATA):
+            raise UsageError(f"{path} is not on a mounted lfs{hint}") from error
+        raise

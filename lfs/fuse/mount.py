@@ -198,7 +198,7 @@ def _check_fuse() -> None:
                 " container the device",
                 2,
             ) from error
-        raise MountError(f"no permission on {_FUSE_DEVICE}: {error.strerror}", 1) from error
+        raise MountError(f"cannot open {_FUSE_DEVICE}: {error.strerror}", 1) from error
     if os.geteuid() != 0 and shutil.which("fusermount3") is None:
         raise MountError("fusermount3 is missing: install the package fuse3", 2)
 

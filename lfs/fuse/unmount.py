@@ -3,11 +3,12 @@
 umount(8) and ``fusermount3 -u`` return when the kernel has let go, which with
 FUSE is before the daemon has written its last checkpoint.  This command then
 waits for the lock on the image, which the daemon gives back last, and looks at
-the image.  Linked as ``/sbin/umount.fuse.lfs`` it is what umount(8) runs, hence
-the options that it would pass.  A lazy unmount, and one that leaves the
-filesystem mounted elsewhere, have nothing to wait for.  When elsewhere is another mount
-namespace, where nobody sees it who unmounts here, the command says who keeps it.  It
-succeeds as umount(8) does: what was asked for, that nothing is mounted here, is done.
+the image.  Linked as ``/sbin/umount.fuse.lfs`` it is what umount(8) runs where that
+looks into the mount table first, hence the options that it would pass.  A lazy unmount,
+and one that leaves the filesystem mounted elsewhere, have nothing to wait for.  When
+elsewhere is another mount namespace, where nobody sees it who unmounts here, the command
+says who keeps it.  It succeeds as umount(8) does: what was asked for, that nothing is
+mounted here, is done.
 
 Exit codes are those of mount(8): 1 wrong call, 2 unmounted but not clean, 32 not
 unmounted.
@@ -117,7 +118,14 @@ def _unmount_and_wait(directory: str, wait_seconds: float) -> None:
         )
         return
     try:
-        with contextlib.closing(_image_when_free(target, wait_seconds)) as device:
+        image = _image_when_free(target, mount, wait_seconds)
+        if image is None:
+            print(
+                f"umount.lfs: {directory} is unmounted, and its image has been mounted again",
+                file=sys.stderr,
+            )
+            return
+        with contextlib.closing(image) as device:
             clean = has_nothing_to_write or is_clean(device)
     except (UsageError, FormatError, DamageError) as error:
         raise MountError(f"{directory} is unmounted, but: {error}", 2) from error
@@ -129,13 +137,26 @@ def _unmount_and_wait(directory: str, wait_seconds: float) -> None:
         )
 
 
-def _image_when_free(target: str, wait_seconds: float) -> FileDevice:
-    """Open the image once its daemon is done, and say so where that takes more than a moment."""
-    moment_seconds = min(wait_seconds, MOMENT_SECONDS)
-    with contextlib.suppress(InUseError):
-        return FileDevice(target, True, wait_seconds=moment_seconds)
-    rest_seconds = wait_seconds - moment_seconds
-    return FileDevice(target, True, wait_seconds=rest_seconds, on_wait=noting("umount.lfs"))
+def _image_when_free(target: str, mount: Mount, wait_seconds: float) -> FileDevice | None:
+    """Open the image once its daemon is done, and say so where that takes more than a moment.
+
+    Returns None when somebody who waited for it, too, has mounted it: the daemon is done.
+    """
+    deadline = time.monotonic() + wait_seconds
+    told = False
+    while True:
+        rest_seconds = max(0.0, deadline - time.monotonic())
+        try:
+            return FileDevice(target, True, wait_seconds=min(rest_seconds, MOMENT_SECONDS))
+        except InUseError as error:
+            if any(other.source in (target, mount.source) for other in mounts()):
+                return None
+            rest_seconds = deadline - time.monotonic()
+            if rest_seconds <= 0:
+                raise
+            if not told:
+                told = True
+                noting("umount.lfs")(f"{error}: waiting for up to {rest_seconds:.0f} seconds")
 
 
 def _lasting_copy(mount: Mount, wait_seconds: float) -> Copy | None:

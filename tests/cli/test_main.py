@@ -59,6 +59,13 @@ def _refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
     return err.removeprefix("lfs: ").rstrip("\n")
 
 
+@pytest.mark.parametrize("command", ["requests", "state", "log"])
+def test_main_elsewhere_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    assert _refused(capsys, command, tmp_path) == f"{tmp_path} is not on a mounted lfs"
+
+
 def test_main_other_kinds_of_file_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
@@ -51,11 +50,6 @@ def test_exit_code_is_the_command_s(
 ) -> None:
     assert main(["requests", "/disk", *separator, "sh", "-c", script]) == code
     assert capsys.readouterr().out.split() == ["0", "total"]
-
-
-def test_elsewhere_it_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["requests", str(tmp_path)]) == 1
-    assert capsys.readouterr().err == f"lfs: {tmp_path} is not on a mounted lfs\n"
 
 
 def test_command_that_does_not_exist_is_one_line(

@@ -390,7 +390,7 @@ def test_fuse_device_without_permission_is_told(image: Path, mount_point: Path) 
     close = "mount -t tmpfs none /dev; mknod -m 600 /dev/fuse c 10 229"
     done = run_in_namespace(close, 65534, image, mount_point)
     assert done.returncode == 1
-    assert done.stderr == "mount.lfs: no permission on /dev/fuse: Permission denied\n"
+    assert done.stderr == "mount.lfs: cannot open /dev/fuse: Permission denied\n"
 
 
 @pytest.fixture

@@ -310,6 +310,24 @@ def test_umount_while_the_daemon_goes_on_is_2(
     assert text.startswith(f"{mounted.path} is unmounted, but: {image} is in use by process ")
 
 
+@pytest.mark.fuse
+def test_umount_waits_for_no_other_mount_of_the_image(
+    image: Path, mount: Mounter, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mounted = mount(image)
+
+    def mount_again(*arguments: object) -> None:
+        mounted.process.wait()
+        mount(image, name="again")
+
+    # The last thing before it waits for the image.
+    monkeypatch.setattr(unmount, "_lasting_copy", mount_again)
+    assert unmount.main(["-t", "30", str(mounted.path)]) == 0
+    assert capsys.readouterr().err == (
+        f"umount.lfs: {mounted.path} is unmounted, and its image has been mounted again\n"
+    )
+
+
 @needs_mount
 def test_unmount_that_the_kernel_refuses_is_told(tmp_path: Path) -> None:
     with pytest.raises(MountError) as caught:
