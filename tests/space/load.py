@@ -75,7 +75,7 @@ SCALES = {
         4096,
         12_000,
         4 * MIB,
-        0.1,
+        0.03,
         (KIB, 2 * KIB, 4 * KIB),
         (0, 100, 400, 1500),
         lambda choose: Options(),
