@@ -23,7 +23,7 @@ from lfs.checkpoint import Checkpointer
 from lfs.commit import Committer
 from lfs.errors import DamageError, FilesystemError
 from lfs.inodes import Inode, InodeTable
-from lfs.moving import STEP_BLOCKS, Failure, Mover, Piece, batches
+from lfs.moving import Failure, Mover, Piece, batches
 from lfs.ondisk import (
     BLOCK_DATA,
     BLOCK_NODE,
@@ -260,7 +260,7 @@ class Cleaner:
             windows.update(self._windows_of(found))
             blocks += sum(count for *_, count in found)
             may_fit = _moving_blocks(blocks, len(windows)) <= self._room_blocks()
-            if surveyed and blocks > STEP_BLOCKS and not may_fit:
+            if surveyed and not may_fit:
                 break
             pieces += found
             surveyed.append(run)

@@ -26,7 +26,7 @@ CAUGHT_BY = {
     "checkpoint where the log is broken": Task(_ERROR),
     "second checkpoint where the log is broken": Task(_ERROR),
     "another place after an error": Task(_ERROR),
-    "reuse only after a flush": Task("clean-1", 400),
+    "reuse only after a flush": Task("clean-9", 400),
     "reuse only of log writes before the older checkpoint": Task("reuse-0", 400),
     "checksums of payload in roll-forward": Task("seq2-84890"),
     "checksum of the checkpoint region": Task("seq3-56119495"),
