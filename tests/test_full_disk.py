@@ -212,6 +212,30 @@ def test_delete_when_full_gives_the_space_back_twenty_times(filler: Filler) -> N
     disk.verify_after_crash()
 
 
+def test_files_of_one_block_with_much_metadata_are_deleted_from_a_full_disk() -> None:
+    device = MemoryDevice(8 * MIB)
+    format_small(device, 1024, SEGMENT_BLOCKS)
+    filesystem = mount(device, 0)
+    names: list[bytes] = []
+
+    def fill() -> None:
+        for number in range(100_000):
+            names.append(b"%d_" % number + b"x" * 190)
+            ino = filesystem.create(ROOT_INO, names[-1], REGULAR, 0, 0, number).ino
+            filesystem.setxattr(ino, b"user.a", bytes(600), number)
+            filesystem.write(ino, 0, bytes([number % 256]) * 1024, number)
+
+    assert error_of(fill) == errno.ENOSPC
+    filesystem.sync(10**9)
+    names = [entry.name for entry in filesystem.readdir(ROOT_INO)]
+    random.Random(1).shuffle(names)
+    # Each block that is moved changes a leaf of its own.
+    for number, name in enumerate(names[: len(names) // 2]):
+        filesystem.forget(filesystem.unlink(ROOT_INO, name, 10**9 + number).ino)
+    filesystem.unmount(2 * 10**9)
+    assert not check_device(device, data=True).problems
+
+
 def error_of(work: Callable[[], None]) -> int:
     with pytest.raises(FilesystemError) as refused:
         work()
