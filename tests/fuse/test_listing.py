@@ -319,7 +319,7 @@ def test_damaged_entries_hide_no_others(mount: Mounter, tmp_path: Path) -> None:
     for _ in range(2):
         found: list[str] = []
         with os.scandir(mounted.path) as entries:  # noqa: SIM117  the error comes at the end
-            with pytest.raises(OSError, match="Input/output error"):  # noqa: PT012
+            with pytest.raises(OSError, match="Input/output error"):  # noqa: PT012  after all others
                 for entry in entries:
                     found.append(entry.name)
         assert sorted(found) == sorted(names)
