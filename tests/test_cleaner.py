@@ -111,7 +111,6 @@ def test_cleaner_leaves_out_victims_that_it_may_have_no_room_to_finish(
 ) -> None:
     disk, contents, victims = holey_disk()
     live = {run: usage_of(disk).live_blocks(run) for run in victims}
-    monkeypatch.setattr("lfs.cleaner.STEP_BLOCKS", 0)
     monkeypatch.setattr(cleaner_of(disk), "_room_blocks", lambda: sum(live.values()) // 2)
     clean(disk, victims)
     emptied = [run for run in victims if not usage_of(disk).live_blocks(run)]
@@ -145,7 +144,6 @@ def test_first_victim_is_taken_even_if_it_may_not_be_finished(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     disk, contents, runs = holey_disk()
-    monkeypatch.setattr(cleaner_module, "STEP_BLOCKS", 1)
     monkeypatch.setattr(cleaner_module, "_moving_blocks", lambda blocks, windows: 1 << 30)
     clean(disk, runs[:2])
     assert not usage_of(disk).live_blocks(runs[0])
