@@ -28,6 +28,7 @@ from lfs.ondisk import (
     BLOCK_DATA,
     BLOCK_NODE,
     BLOCK_USAGE,
+    RUN_BYTES,
     Entry,
     Pointer,
     Summary,
@@ -45,6 +46,8 @@ _GAIN_SHARE = 256
 _IDLE_ROUNDS_MAX = 8
 _ROUND_GAINS = 8
 """A round moves at most as much as so many times what it is to gain."""
+_TAIL_SEGMENTS = 3
+"""So many are left beside what is moved, for the tails of the open runs."""
 _RETRY_LOG_WRITES = 256
 """After so many log writes there may be something to gain although nothing has died."""
 
@@ -72,6 +75,7 @@ class Cleaner:
         self._work: Iterator[Flush | None] | None = None
         self._touched_pages = False
         segments = volume.superblock.segment_count
+        self._tail_blocks = _TAIL_SEGMENTS * volume.superblock.segment_blocks
         self._gain_segments = max(_GAIN_SEGMENTS_MIN, segments // _GAIN_SHARE)
         self._exhausted: tuple[int, int, int] | None = None
         self.moved_blocks = 0
@@ -224,8 +228,13 @@ class Cleaner:
         What is pending and the tails of three runs must still have room beside them.
         """
         volume = self._volume
-        reserved_blocks = self._space.pending_blocks() + 3 * volume.superblock.segment_blocks
+        reserved_blocks = self._space.pending_blocks() + self._tail_blocks
         return (volume.usage.clean_blocks - reserved_blocks) * 7 // 8
+
+    def _have_room(self, blocks: int, windows: dict[tuple[int, int], int]) -> bool:
+        """Tell whether ``blocks`` blocks in ``windows`` may be moved now."""
+        taken_blocks = self._space.pending_blocks(blocks, len(windows), sum(windows.values()))
+        return taken_blocks + self._tail_blocks <= self._volume.usage.clean_blocks
 
     def _victims(self, policy: str, utilisation_max: float, gain_segments: int = 0) -> list[int]:
         """Choose victims whose live blocks fit into what is clean."""
@@ -254,13 +263,12 @@ class Cleaner:
         pieces: list[Piece] = []
         surveyed: list[int] = []
         blocks = 0
-        windows: set[tuple[int, int]] = set()
+        windows: dict[tuple[int, int], int] = {}
         for run in victims:
             found = self._survey(run)
             windows.update(self._windows_of(found))
             blocks += sum(count for *_, count in found)
-            may_fit = _moving_blocks(blocks, len(windows)) <= self._room_blocks()
-            if surveyed and not may_fit:
+            if surveyed and not self._have_room(blocks, windows):
                 break
             pieces += found
             surveyed.append(run)
@@ -271,7 +279,8 @@ class Cleaner:
             if number:
                 yield None
             # Requests that came between may have taken the room there was.
-            complete = sum(count for *_, count in batch) <= self._room_blocks()
+            windows = dict(self._windows_of(batch))
+            complete = self._have_room(sum(count for *_, count in batch), windows)
             if not complete:
                 break
             self._move(batch, now_ns)
@@ -297,12 +306,15 @@ class Cleaner:
         usage = self._volume.usage
         return usage.clean_blocks, usage.live_total
 
-    def _windows_of(self, pieces: list[Piece]) -> Iterator[tuple[int, int]]:
-        """Yield the windows that change when ``pieces`` are moved."""
+    def _windows_of(self, pieces: list[Piece]) -> Iterator[tuple[tuple[int, int], int]]:
+        """Yield the windows that change when ``pieces`` are moved, and how long they become."""
         size = self._volume.window_blocks
         for ino, first, _, count in pieces:
+            inode = self._inodes.find(ino)
             for index in range(first // size, (first + count - 1) // size + 1):
-                yield ino, index
+                window = self._inodes.window(inode, index) if inode else None
+                if window is not None:
+                    yield (ino, index), window.packed_bytes + RUN_BYTES
 
     def _avoid(self, run: int) -> None:
         """Clean ``run`` no more in this life of it."""
@@ -413,12 +425,3 @@ class Cleaner:
             if usage.last_sequence(usage.run_of(address)) >= since
         )
         return 2 * young > window.mapped
-
-
-def _moving_blocks(blocks: int, window_count: int) -> int:
-    """Return an upper bound of what moving ``blocks`` blocks writes, checkpoint included.
-
-    Each window that changes is a leaf for the checkpoint, and its bytes are counted
-    as growth until then (``SpaceRules.pending_blocks``).
-    """
-    return blocks + blocks // 16 + 2 * window_count

@@ -20,6 +20,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from dataclasses import dataclass, field
 from itertools import pairwise
+from math import inf
 from typing import cast
 
 from lfs.errors import DamageError
@@ -214,25 +215,38 @@ class Rebuild:
 
         Cuts are where an even share would end, counted from the first slot: what
         single nodes miss or exceed must not add up to a last one with next to nothing.
+        Where long items make that more nodes than it takes to fill one after the other,
+        they are filled so: then slots that fitted into so many nodes still do.
         """
         sizes = self._sizes(slots, level)
         total = sum(sizes)
         node_count = -(-total // self._capacity_bytes)
-        share = total / node_count if node_count else 0
-        nodes: Slots = []
-        start = used = position = 0
-        for index, size in enumerate(sizes):
-            full = used + size > self._capacity_bytes
-            if index > start and (full or position + size / 2 > share * (len(nodes) + 1)):
-                nodes.append(self._new(slots[start:index], level))
-                start, used = index, 0
-            used += size
-            position += size
-        if slots:
-            nodes.append(self._new(slots[start:], level))
-        return nodes
+        cuts = _cuts(sizes, self._capacity_bytes, total / node_count if node_count else 0)
+        if len(cuts) > node_count:
+            filled = _cuts(sizes, self._capacity_bytes)
+            cuts = filled if len(filled) < len(cuts) else cuts
+        return [self._new(slots[low:high], level) for low, high in pairwise([*cuts, len(sizes)])]
 
     def _new(self, slots: Slots, level: int) -> tuple[bytes, Content]:
         node = NewNode(level, [key for key, _ in slots], [content for _, content in slots])
         self._result.new_nodes.append(node)
         return node.keys[0], node
+
+
+def _cuts(sizes: list[int], capacity_bytes: int, share: float = inf) -> list[int]:
+    """Return where nodes begin that end at multiples of ``share``, or are full before."""
+    cuts: list[int] = []
+    used = position = 0
+    for index, size in enumerate(sizes):
+        is_full = used + size > capacity_bytes
+        if not index or is_full or position + size / 2 > share * len(cuts):
+            cuts.append(index)
+            used = 0
+        used += size
+        position += size
+    return cuts
+
+
+def fewest_nodes(sizes: list[int], capacity_bytes: int) -> int:
+    """Return how many nodes hold slots of these sizes, in order, when each is filled."""
+    return len(_cuts(sizes, capacity_bytes))

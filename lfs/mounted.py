@@ -34,6 +34,7 @@ from lfs.maintenance import Maintenance
 from lfs.moving import Mover
 from lfs.namespace import Namespace
 from lfs.ondisk import CHECKPOINT_REGION_COUNT, GENERATION_MAX, Checkpoint, Superblock
+from lfs.packing import Packer
 from lfs.recovery import Recovery, read_checkpoints, read_superblock, require_writable
 from lfs.removal import Removal
 from lfs.space import SpaceRules
@@ -107,6 +108,8 @@ class Mounted:
         self._needs_checkpoint = False
         self._space.make_room = self._make_room
         self._space.reclaim = self._reclaim
+        packer = Packer(volume, self._space, self._checkpointer)
+        self._space.pack = lambda: packer.pack(self._now_ns)
         self._space.touched_keys = self._checkpointer.touched_keys
         self._space.checkpoint = lambda: self._checkpointer.checkpoint(self._now_ns)
         self._committer.checkpoint = self._checkpointer.checkpoint

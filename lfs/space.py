@@ -40,6 +40,8 @@ _CRUDE_BLOCKS = 4
 _CHANGE_SHARE = 8
 _NODE_SURCHARGE = 4
 """A node counts for as much as a block and one in so many parts of it."""
+_COMPANION_SHARE = 16
+"""For so many blocks of data, one companion is moved with what the cleaner has anyway."""
 _LAST_SEGMENTS = 2
 """So many clean ones are left for one request and the last checkpoint."""
 CLEAN_SHARE_LOW = 8
@@ -64,12 +66,15 @@ class SpaceRules:
     def __init__(self, volume: Volume, inodes: InodeTable) -> None:
         """Watch over ``volume``.
 
-        ``make_room``, ``checkpoint`` and ``reclaim`` belong to parts above and are set by them.
+        ``make_room``, ``checkpoint``, ``pack`` and ``reclaim`` belong to parts above, which
+        set them.
         """
         self._volume = volume
         self._inodes = inodes
         self.make_room: Callable[[int], None] = lambda blocks: None
         self.checkpoint: Callable[[], None] = lambda: None
+        self.pack: Callable[[], bool] = lambda: False
+        """Makes nodes fewer; returns whether it could."""
         self.reclaim: Callable[[], bool] = lambda: False
         """Gives up some of what waits for that; returns whether there was any."""
         superblock = volume.superblock
@@ -110,8 +115,30 @@ class SpaceRules:
         """Return how many more blocks may be promised once ``leaving_blocks`` are gone."""
         usage = self._volume.usage
         used_blocks = usage.live_total + usage.lost_blocks - leaving_blocks
-        used_blocks += self._volume.imap.node_count // _NODE_SURCHARGE
-        return self.reservations.available(used_blocks, self.metadata_blocks, privileged)
+        used_blocks += self._surcharge_blocks
+        left = self.reservations.available(used_blocks, self.metadata_blocks, privileged)
+        # Data that brings companions takes room for them, too.
+        nodes, data = self._nodes_and_data()
+        alone = max(0, nodes * _COMPANION_SHARE // (_COMPANION_SHARE + 1) - data)
+        return left - 3 * min(alone, 4 * left // 7) // 4
+
+    def _nodes_and_data(self) -> tuple[int, int]:
+        """Return how many nodes and blocks of data there may be once all has been written."""
+        usage = self._volume.usage
+        nodes = self._volume.imap.node_count
+        data = usage.live_total - nodes - usage.page_count
+        return nodes + self.metadata_blocks, max(0, data) + self.reservations.dirty_blocks
+
+    @property
+    def _companion_blocks(self) -> int:
+        """Return the clean blocks that are kept for leaves that data takes along."""
+        nodes, data = self._nodes_and_data()
+        return 3 * min(data, max(0, nodes - data // _COMPANION_SHARE)) // 4
+
+    @property
+    def _surcharge_blocks(self) -> int:
+        """Return by how much nodes count for more than they take."""
+        return self._volume.imap.node_count // _NODE_SURCHARGE + self._companion_blocks
 
     def statistics(self) -> Space:
         """Return what ``statfs`` reports: what is given up in steps counts as free."""
@@ -132,8 +159,10 @@ class SpaceRules:
         """Note that blocks in hand, or moved, have been written."""
         self._in_hand_blocks = max(0, self._in_hand_blocks - blocks)
 
-    def _node_blocks(self) -> int:
+    def _node_blocks(self, window_count: int) -> int:
         """Return an upper bound of the nodes that a checkpoint would write now.
+
+        After a change of so many windows, that is.
 
         On each level a change rewrites the node on its way, and may cut it in two; what
         the changed items hold beyond that fills nodes of its own.  A branch has at least
@@ -141,6 +170,7 @@ class SpaceRules:
         """
         imap = self._volume.imap
         changes = len(imap.changes) + len(self._inodes.dirty) + len(self.touched_keys)
+        changes += window_count
         paths = imap.root_level + 2
         nodes = imap.node_count
         for _ in range(imap.root_level + 1):
@@ -148,16 +178,19 @@ class SpaceRules:
             nodes >>= 3
         return 2 * paths + self.metadata_blocks
 
-    def pending_blocks(self) -> int:
+    def pending_blocks(
+        self, moved_blocks: int = 0, window_count: int = 0, window_bytes: int = 0
+    ) -> int:
         """Return an upper bound of the clean blocks that a commit and a checkpoint take now.
 
-        ARCHITECTURE.md, "What writing takes", derives it.
+        With ``moved_blocks`` blocks to be moved, which belong to as many windows with as
+        many bytes.  ARCHITECTURE.md, "What writing takes", derives it.
         """
         volume = self._volume
         usage = volume.usage
-        records = volume.imap.unlogged_bytes + self._inodes.dirty_record_bytes()
-        data = self.reservations.dirty_blocks + self._in_hand_blocks
-        nodes = self._node_blocks()
+        records = volume.imap.unlogged_bytes + self._inodes.dirty_record_bytes() + window_bytes
+        data = self.reservations.dirty_blocks + self._in_hand_blocks + moved_blocks
+        nodes = self._node_blocks(window_count) + 2 * window_bytes // volume.block_bytes
         pages = min(usage.page_count, len(usage.dirty_pages) + 2 * (data + nodes) + 8)
         bound, log = self._bound, volume.log
         main = data + records // volume.block_bytes + 1
@@ -198,16 +231,19 @@ class SpaceRules:
             self._allowance_blocks -= blocks
             return
         self._allowance_blocks = 0
-        self._require(blocks, self._change_blocks)
+        self._require(blocks, self._change_blocks, self.pack)
         self._make_room(blocks)
 
     def _change_blocks(self) -> int:
         used_blocks = self._volume.usage.live_total + self._volume.usage.lost_blocks
+        used_blocks += self._surcharge_blocks
         pending_blocks = self.metadata_blocks + self.reservations.dirty_blocks
         limit_blocks = self.reservations.limit_blocks + self._change_limit_blocks
         return limit_blocks - used_blocks - pending_blocks
 
-    def _require(self, blocks: int, available: Callable[[], int]) -> None:
+    def _require(
+        self, blocks: int, available: Callable[[], int], pack: Callable[[], bool] | None = None
+    ) -> None:
         """Raise ENOSPC unless ``blocks`` are available, or are when pending work is done.
 
         Dirty data may replace other blocks, and the bound on pending metadata is
@@ -218,6 +254,8 @@ class SpaceRules:
         if available() < blocks:
             if self.reservations.dirty_blocks or self.metadata_blocks > 1:
                 self.checkpoint()
+            while pack and available() < blocks and pack():
+                pass
             if available() < blocks:
                 raise FilesystemError(errno.ENOSPC)
 
@@ -227,6 +265,11 @@ class SpaceRules:
             self.make_room(blocks)
             if not self._covered(blocks):
                 raise FilesystemError(errno.ENOSPC)
+
+    def can_rewrite(self, leaf_count: int) -> bool:
+        """Tell whether what is clean covers so many leaves beside what is pending."""
+        needed_blocks = self.pending_blocks(0, leaf_count) + self._last_blocks
+        return needed_blocks <= self._volume.usage.clean_blocks
 
     def cover(self) -> bool:
         """Make sure that what is pending can be written, before more comes to it.
@@ -239,7 +282,7 @@ class SpaceRules:
         usage = self._volume.usage
         room_blocks = usage.clean_blocks - self._kept_blocks
         unpromised_blocks = self._open_limit_blocks - usage.live_total - usage.lost_blocks
-        unpromised_blocks -= self._volume.imap.node_count // _NODE_SURCHARGE
+        unpromised_blocks -= self._surcharge_blocks
         if unpromised_blocks < room_blocks:
             room_blocks = unpromised_blocks
         spare_blocks = room_blocks - self._crude_blocks()
@@ -291,7 +334,8 @@ class SpaceRules:
         """
         volume = self._volume
         branch_blocks = 2 * volume.imap.node_count // self._branch_slots
-        return self._cleaner_blocks + volume.usage.breakup_blocks + 2 * branch_blocks
+        kept_blocks = self._cleaner_blocks + volume.usage.breakup_blocks + 2 * branch_blocks
+        return kept_blocks + self._companion_blocks
 
     @property
     def is_pressing(self) -> bool:

@@ -111,7 +111,8 @@ def test_cleaner_leaves_out_victims_that_it_may_have_no_room_to_finish(
 ) -> None:
     disk, contents, victims = holey_disk()
     live = {run: usage_of(disk).live_blocks(run) for run in victims}
-    monkeypatch.setattr(cleaner_of(disk), "_room_blocks", lambda: sum(live.values()) // 2)
+    most = sum(live.values()) // 2
+    monkeypatch.setattr(cleaner_of(disk), "_have_room", lambda blocks, windows: blocks <= most)
     clean(disk, victims)
     emptied = [run for run in victims if not usage_of(disk).live_blocks(run)]
     untouched = [run for run in victims if usage_of(disk).live_blocks(run) == live[run]]
@@ -128,7 +129,7 @@ def test_round_that_could_do_nothing_is_not_begun_again(monkeypatch: pytest.Monk
     monkeypatch.setattr(Cleaner, "_background_victims", lambda self: runs[:1])
     monkeypatch.setattr(cleaner_module, "CLEAN_SHARE_LOW", 0)
     with monkeypatch.context() as patch:
-        patch.setattr(Cleaner, "_room_blocks", lambda self: 0)
+        patch.setattr(Cleaner, "_have_room", lambda self, blocks, windows: False)
         steps = 0
         while cleaner.step(disk.now_ns).more:
             steps += 1
@@ -144,7 +145,9 @@ def test_first_victim_is_taken_even_if_it_may_not_be_finished(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     disk, contents, runs = holey_disk()
-    monkeypatch.setattr(cleaner_module, "_moving_blocks", lambda blocks, windows: 1 << 30)
+    live_blocks = usage_of(disk).live_blocks(runs[0])
+    monkeypatch.setattr("lfs.moving.STEP_BLOCKS", 8)
+    monkeypatch.setattr(Cleaner, "_have_room", lambda self, blocks, windows: blocks < live_blocks)
     clean(disk, runs[:2])
     assert not usage_of(disk).live_blocks(runs[0])
     assert usage_of(disk).live_blocks(runs[1])

@@ -52,6 +52,7 @@ LAYERS: list[tuple[str, tuple[str, ...]]] = [
             "lfs.moving",
             "lfs.removal",
             "lfs.cleaner",
+            "lfs.packing",
             "lfs.defragment",
             "lfs.maintenance",
         ),

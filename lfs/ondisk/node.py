@@ -101,6 +101,11 @@ class PackedLeaf:
         """Return all values, in the order of their keys."""
         return [self._raw[start:end] for start, end in pairwise(self._offsets)]
 
+    @property
+    def item_sizes(self) -> list[int]:
+        """Return how many bytes of a leaf each item takes, in the order of their keys."""
+        return [LEAF_SLOT_BYTES + end - start for start, end in pairwise(self._offsets)]
+
     def _decoded_keys(self, low: int, high: int) -> tuple[bytes, ...]:
         start = NODE_HEADER_BYTES + low * LEAF_SLOT_BYTES
         return _slots_of(high - low).unpack_from(self._raw, start)[::2]

@@ -423,7 +423,7 @@ def _metadata(patch: Patch) -> None:
 
 @_canary("reservation of commit and checkpoint")
 def _pending(patch: Patch) -> None:
-    patch(SpaceRules, "pending_blocks", lambda self: self.reservations.dirty_blocks)
+    patch(SpaceRules, "pending_blocks", lambda self, *moved: self.reservations.dirty_blocks)
 
 
 @_canary("slack that user data may not use")
