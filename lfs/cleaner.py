@@ -28,7 +28,6 @@ from lfs.ondisk import (
     BLOCK_DATA,
     BLOCK_NODE,
     BLOCK_USAGE,
-    RUN_BYTES,
     Entry,
     Pointer,
     Summary,
@@ -231,9 +230,9 @@ class Cleaner:
         reserved_blocks = self._space.pending_blocks() + self._tail_blocks
         return (volume.usage.clean_blocks - reserved_blocks) * 7 // 8
 
-    def _have_room(self, blocks: int, windows: dict[tuple[int, int], int]) -> bool:
+    def _have_room(self, blocks: int, windows: set[tuple[int, int]]) -> bool:
         """Tell whether ``blocks`` blocks in ``windows`` may be moved now."""
-        taken_blocks = self._space.pending_blocks(blocks, len(windows), sum(windows.values()))
+        taken_blocks = self._space.pending_blocks(blocks, len(windows))
         return taken_blocks + self._tail_blocks <= self._volume.usage.clean_blocks
 
     def _victims(self, policy: str, utilisation_max: float, gain_segments: int = 0) -> list[int]:
@@ -263,7 +262,7 @@ class Cleaner:
         pieces: list[Piece] = []
         surveyed: list[int] = []
         blocks = 0
-        windows: dict[tuple[int, int], int] = {}
+        windows: set[tuple[int, int]] = set()
         for run in victims:
             found = self._survey(run)
             windows.update(self._windows_of(found))
@@ -279,7 +278,7 @@ class Cleaner:
             if number:
                 yield None
             # Requests that came between may have taken the room there was.
-            windows = dict(self._windows_of(batch))
+            windows = set(self._windows_of(batch))
             complete = self._have_room(sum(count for *_, count in batch), windows)
             if not complete:
                 break
@@ -306,15 +305,12 @@ class Cleaner:
         usage = self._volume.usage
         return usage.clean_blocks, usage.live_total
 
-    def _windows_of(self, pieces: list[Piece]) -> Iterator[tuple[tuple[int, int], int]]:
-        """Yield the windows that change when ``pieces`` are moved, and how long they become."""
+    def _windows_of(self, pieces: list[Piece]) -> Iterator[tuple[int, int]]:
+        """Yield the windows that change when ``pieces`` are moved."""
         size = self._volume.window_blocks
         for ino, first, _, count in pieces:
-            inode = self._inodes.find(ino)
             for index in range(first // size, (first + count - 1) // size + 1):
-                window = self._inodes.window(inode, index) if inode else None
-                if window is not None:
-                    yield (ino, index), window.packed_bytes + RUN_BYTES
+                yield ino, index
 
     def _avoid(self, run: int) -> None:
         """Clean ``run`` no more in this life of it."""

@@ -21,7 +21,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator
 from itertools import islice
-from typing import Protocol
+from typing import Protocol, cast
 
 from lfs.errors import DamageError
 from lfs.key_order import KeyOrder
@@ -47,6 +47,9 @@ _PAST_ALL_KEYS = b"\xff" * (KEY_BYTES + 1)
 class Packable(Protocol):
     """A value that is kept decoded because it changes often."""
 
+    stored_bytes: int
+    """No more than the length that the value has in the tree."""
+
     @property
     def packed_bytes(self) -> int:
         """Return the length of what ``pack`` returns."""
@@ -70,6 +73,9 @@ class Imap:
         self._packable_bytes: dict[bytes, int] = {}
         self.changed_bytes = 0
         """About how many bytes of items the next checkpoint will write."""
+        self._growing: dict[bytes, int] = {}
+        self.growing_bytes = 0
+        """How many of them are of items that may be longer than what they replace."""
         self.unlogged_bytes = 0
         """Upper bound of the length of the records that the next commit will log."""
         self._unlogged: dict[bytes, None] = {}
@@ -95,8 +101,13 @@ class Imap:
         """Return the value that ``key`` had at the last checkpoint, or None."""
         return self._leaf(key)[2].get(key)
 
-    def put(self, key: bytes, value: bytes) -> None:
-        """Set ``key`` to ``value``; the next commit logs it."""
+    def put(self, key: bytes, value: bytes, may_grow: bool = True) -> None:
+        """Set ``key`` to ``value``; the next commit logs it.
+
+        Unless it ``may_grow``, the value is no longer than the one in the tree.
+        """
+        if may_grow or key in self._growing:
+            self._note_growth(key, len(value))
         size = len(value) + RECORD_OVERHEAD_BYTES
         self._unlogged[key] = None
         self.unlogged_bytes += size
@@ -149,11 +160,25 @@ class Imap:
         self.changes[key] = value
         if isinstance(value, bytes):
             size += len(value)
+            self._note_growth(key, len(value))
         elif value is not None:
-            self._packable_bytes[key] = value.packed_bytes
-            size += value.packed_bytes
+            packed_bytes = value.packed_bytes
+            self._packable_bytes[key] = packed_bytes
+            size += packed_bytes
+            if packed_bytes > value.stored_bytes or key in self._growing:
+                self._note_growth(key, packed_bytes)
         self.changed_bytes += size
         return size
+
+    @property
+    def growing_count(self) -> int:
+        """Return how many of the changed items may be longer than what they replace."""
+        return len(self._growing)
+
+    def _note_growth(self, key: bytes, value_bytes: int) -> None:
+        size = value_bytes + RECORD_OVERHEAD_BYTES
+        self.growing_bytes += size - self._growing.get(key, 0)
+        self._growing[key] = size
 
     def _changed_bytes_of(self, key: bytes, value: bytes | Packable) -> int:
         """Return what ``value`` was counted as in ``changed_bytes``; it is to be replaced."""
@@ -261,6 +286,10 @@ class Imap:
         self.root_level = root_level
         self.node_count = node_count
         self._near.clear()
+        for key, packed_bytes in self._packable_bytes.items():
+            cast("Packable", self.changes[key]).stored_bytes = packed_bytes
+        self._growing.clear()
+        self.growing_bytes = 0
         self.changes.clear()
         self._order.clear()
         self._packable_bytes.clear()

@@ -343,7 +343,9 @@ class InodeTable:
         """Put every dirty inode into the inode map."""
         imap = self._volume.imap
         for ino, inode in self.dirty.items():
-            imap.put(pack_key(ino, KIND_INODE, 0), pack_inode(inode.fields()))
+            key, value = pack_key(ino, KIND_INODE, 0), pack_inode(inode.fields())
+            # Only data in it makes an inode longer that was there at the checkpoint.
+            imap.put(key, value, len(value) > INODE_BYTES or key >= imap.fresh_key)
         self.dirty.clear()
         self.inline_bytes = 0
         self._evict_above = 2 * self.count_max
@@ -418,7 +420,9 @@ class InodeTable:
         key = window_key(inode.ino, index)
         if window.runs:
             self.cache.keep(inode.ino, inode.windows, index, window)
-            self._volume.imap.put(key, window.pack())
+            value = window.pack()
+            self._volume.imap.put(key, value, len(value) > window.stored_bytes)
+            window.stored_bytes = min(window.stored_bytes, len(value))
         else:
             self.cache.drop(inode.ino, inode.windows, index)
             self._volume.imap.delete(key)

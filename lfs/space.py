@@ -27,9 +27,10 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from lfs.alloc.reservation import Reservations
+from lfs.checksum import CHECKSUM_BYTES
 from lfs.errors import FilesystemError
 from lfs.inodes import InodeTable
-from lfs.ondisk import BRANCH_SLOT_BYTES, NODE_HEADER_BYTES
+from lfs.ondisk import BRANCH_SLOT_BYTES, NODE_HEADER_BYTES, RUN_BYTES
 from lfs.segments.usage import cleaner_segments, slack_segments
 from lfs.segments.write_bound import WriteBound
 from lfs.segments.writer import BULK_BLOCKS, HEAD_MAIN, HEAD_METADATA
@@ -40,8 +41,10 @@ _CRUDE_BLOCKS = 4
 _CHANGE_SHARE = 8
 _NODE_SURCHARGE = 4
 """A node counts for as much as a block and one in so many parts of it."""
-_COMPANION_SHARE = 16
-"""For so many blocks of data, one companion is moved with what the cleaner has anyway."""
+_SCATTERED_BYTES = 3 * (RUN_BYTES + CHECKSUM_BYTES) // 2
+"""What it takes to map a block that is an extent of its own, in leaves two thirds full."""
+_MOVED_UNCUT = 8
+"""One in so many windows has an extent more when its blocks have been moved."""
 _LAST_SEGMENTS = 2
 """So many clean ones are left for one request and the last checkpoint."""
 CLEAN_SHARE_LOW = 8
@@ -107,7 +110,7 @@ class SpaceRules:
         """Return an upper bound of the blocks that changed items will add to the map."""
         volume = self._volume
         inodes = self._inodes
-        pending = volume.imap.changed_bytes + len(inodes.dirty) * _INODE_ITEM_BYTES
+        pending = volume.imap.growing_bytes + len(inodes.dirty) * _INODE_ITEM_BYTES
         pending += inodes.inline_bytes
         return 2 * pending // volume.block_bytes
 
@@ -117,28 +120,55 @@ class SpaceRules:
         used_blocks = usage.live_total + usage.lost_blocks - leaving_blocks
         used_blocks += self._surcharge_blocks
         left = self.reservations.available(used_blocks, self.metadata_blocks, privileged)
-        # Data that brings companions takes room for them, too.
+        return self._without_surcharge(left)
+
+    def _without_surcharge(self, left: int) -> int:
+        """Return how many blocks of data ``left`` blocks are good for.
+
+        Each brings a companion until there is one for each node, and nodes once there
+        would be more of them if all data were scattered.
+        """
         nodes, data = self._nodes_and_data()
-        alone = max(0, nodes * _COMPANION_SHARE // (_COMPANION_SHARE + 1) - data)
-        return left - 3 * min(alone, 4 * left // 7) // 4
+        block_bytes = self._volume.block_bytes
+        scattered_cost = 1 + 2 * _SCATTERED_BYTES / block_bytes
+        blocks = 0
+        for end, cost in (
+            (nodes, 1.75),
+            (nodes * block_bytes // _SCATTERED_BYTES, 1.0),
+            (data + left, scattered_cost),
+        ):
+            taken = max(0, min(end - data - blocks, int(left / cost)))
+            blocks += taken
+            left -= int(taken * cost)
+        return blocks
 
     def _nodes_and_data(self) -> tuple[int, int]:
         """Return how many nodes and blocks of data there may be once all has been written."""
         usage = self._volume.usage
-        nodes = self._volume.imap.node_count
-        data = usage.live_total - nodes - usage.page_count
-        return nodes + self.metadata_blocks, max(0, data) + self.reservations.dirty_blocks
+        node_count = self._volume.imap.node_count
+        data = max(0, usage.live_total - node_count - usage.page_count)
+        return node_count + self.metadata_blocks, data + self.reservations.dirty_blocks
+
+    def _scattered_nodes(self, nodes: int, data: int) -> int:
+        """Return how many nodes there are at most when each block is an extent of its own.
+
+        Long overwriting makes it so, and must not take what the cleaner needs.
+        """
+        return max(nodes, data * _SCATTERED_BYTES // self._volume.block_bytes)
 
     @property
     def _companion_blocks(self) -> int:
         """Return the clean blocks that are kept for leaves that data takes along."""
         nodes, data = self._nodes_and_data()
-        return 3 * min(data, max(0, nodes - data // _COMPANION_SHARE)) // 4
+        return 3 * min(data, self._scattered_nodes(nodes, data)) // 4
 
     @property
     def _surcharge_blocks(self) -> int:
-        """Return by how much nodes count for more than they take."""
-        return self._volume.imap.node_count // _NODE_SURCHARGE + self._companion_blocks
+        """Return by how much nodes, as many as there may come to be, count for more."""
+        nodes, data = self._nodes_and_data()
+        scattered = self._scattered_nodes(nodes, data)
+        companion_blocks = 3 * min(data, scattered) // 4
+        return scattered - nodes + scattered // _NODE_SURCHARGE + companion_blocks
 
     def statistics(self) -> Space:
         """Return what ``statfs`` reports: what is given up in steps counts as free."""
@@ -164,33 +194,33 @@ class SpaceRules:
 
         After a change of so many windows, that is.
 
-        On each level a change rewrites the node on its way, and may cut it in two; what
-        the changed items hold beyond that fills nodes of its own.  A branch has at least
+        On each level a change rewrites the node on its way, and the one beside it where
+        that is nearly empty; but no node twice.  What an item grows by may cut one in two;
+        what such items hold beyond that fills nodes of its own.  A branch has at least
         eight children.
         """
         imap = self._volume.imap
-        changes = len(imap.changes) + len(self._inodes.dirty) + len(self.touched_keys)
-        changes += window_count
-        paths = imap.root_level + 2
+        dirty = len(self._inodes.dirty)
+        changes = len(imap.changes) + dirty + len(self.touched_keys) + window_count
+        growing = imap.growing_count + dirty + window_count // _MOVED_UNCUT
+        written = 2 * (imap.root_level + 2)
         nodes = imap.node_count
         for _ in range(imap.root_level + 1):
-            paths += min(changes, nodes)
+            written += min(2 * changes, nodes) + min(growing, nodes)
             nodes >>= 3
-        return 2 * paths + self.metadata_blocks
+        return written + self.metadata_blocks
 
-    def pending_blocks(
-        self, moved_blocks: int = 0, window_count: int = 0, window_bytes: int = 0
-    ) -> int:
+    def pending_blocks(self, moved_blocks: int = 0, window_count: int = 0) -> int:
         """Return an upper bound of the clean blocks that a commit and a checkpoint take now.
 
-        With ``moved_blocks`` blocks to be moved, which belong to as many windows with as
-        many bytes.  ARCHITECTURE.md, "What writing takes", derives it.
+        With ``moved_blocks`` blocks to be moved, which belong to ``window_count`` windows.
+        ARCHITECTURE.md, "What writing takes", derives it.
         """
         volume = self._volume
         usage = volume.usage
-        records = volume.imap.unlogged_bytes + self._inodes.dirty_record_bytes() + window_bytes
+        records = volume.imap.unlogged_bytes + self._inodes.dirty_record_bytes()
         data = self.reservations.dirty_blocks + self._in_hand_blocks + moved_blocks
-        nodes = self._node_blocks(window_count) + 2 * window_bytes // volume.block_bytes
+        nodes = self._node_blocks(window_count)
         pages = min(usage.page_count, len(usage.dirty_pages) + 2 * (data + nodes) + 8)
         bound, log = self._bound, volume.log
         main = data + records // volume.block_bytes + 1

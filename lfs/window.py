@@ -27,7 +27,7 @@ _RUN_MEMORY_BYTES = 108
 class Window:
     """Where the blocks of one window are: runs in file order, a checksum for each block."""
 
-    __slots__ = ("checksums", "mapped", "pinned_bytes", "runs")
+    __slots__ = ("checksums", "mapped", "pinned_bytes", "runs", "stored_bytes")
 
     def __init__(self, block_count: int) -> None:
         """Map nothing of ``block_count`` file blocks."""
@@ -36,6 +36,8 @@ class Window:
         self.mapped = 0
         self.pinned_bytes = 0
         """What it was counted as when it was pinned."""
+        self.stored_bytes = 0
+        """No more than the length that its item has in the tree."""
 
     @classmethod
     def unpack(cls, raw: bytes, block_count: int) -> Window:
@@ -50,6 +52,7 @@ class Window:
             )
             position += count
         window.mapped = position
+        window.stored_bytes = len(raw)
         return window
 
     @property

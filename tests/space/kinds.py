@@ -234,26 +234,43 @@ def many_dirty(run: Run) -> None:
             return
 
 
-def only_names(run: Run) -> None:
-    """Fill the disk with empty files that have attributes, then change them in any order.
+def little_data(run: Run) -> None:
+    """Fill the disk with small files that have long names and attributes, then change them.
 
-    Nodes are all there is to clean then, and each change is in another one.
+    Most of what there is to clean are nodes, or data that takes a node along for each
+    block; and each change is in another one.
     """
     name_bytes = run.choose.choice((10, 100, 250))
-    value_bytes = run.choose.choice(run.scale.names_value_bytes)
+    value_bytes = run.choose.choice(run.scale.metadata_value_bytes)
+    data_bytes = run.choose.choice((0, 0, 1, 1, 2, 3)) * run.layout.block_bytes
+    if not value_bytes + data_bytes:
+        name_bytes = 250
+    for _ in range(run.choose.choice((1, 1, 3))):
+        _fill_with_files(run, name_bytes, value_bytes, data_bytes)
+        run.sync()
+        changes = run.choose.sample((_modes, _renames, _replacements, _overwrites), 2)
+        if run.choose.random() < 0.3:
+            changes.append(_checkpoints)
+        inos = [*run.files]
+        for _ in range(run.choose.choice((1000, 4000))):
+            run.choose.choice(changes)(run, run.choose.choice(inos))
+        for ino in _some_files(run, len(inos) // 10):
+            run.delete(ino)
+
+
+def _fill_with_files(run: Run, name_bytes: int, value_bytes: int, data_bytes: int) -> None:
     while (ino := run.create(name_bytes)) is not None:
         value = run.data(value_bytes)
         if value and not run.grow(
             partial(run.filesystem.setxattr, ino, NAMES[0], value, run.now()), 2 * value_bytes
         ):
-            break
+            return
         if value:
             run.files[ino].attributes[NAMES[0]] = value
+        if data_bytes and not run.write(ino, 0, run.data(data_bytes)):
+            return
         if ino % 1000 == 0:
             run.filesystem.tick(run.now(), idle=False)
-    for change in run.choose.sample((_modes, _renames, _replacements), 2):
-        for ino in _some_files(run, run.choose.choice((1000, 4000))):
-            change(run, ino)
 
 
 def _modes(run: Run, ino: int) -> None:
@@ -274,10 +291,22 @@ def _replacements(run: Run, ino: int) -> None:
         run.keep(partial(run.filesystem.setxattr, ino, name, attributes[name], run.now()))
 
 
+def _overwrites(run: Run, ino: int) -> None:
+    block_bytes = run.layout.block_bytes
+    blocks = len(run.files[ino].content) // block_bytes
+    if blocks:
+        run.write(ino, run.choose.randrange(blocks) * block_bytes, run.data(block_bytes))
+
+
+def _checkpoints(run: Run, ino: int) -> None:
+    if ino % 50 == 0:
+        run.checkpoint()
+
+
 def go(run: Run) -> None:
     """Make the load that the run is for."""
-    if run.is_of_names:
-        only_names(run)
+    if run.is_of_metadata:
+        little_data(run)
     else:
         mixed(run)
 

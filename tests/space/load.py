@@ -50,10 +50,11 @@ class Scale:
     segments_most: int
     requests: int
     write_bytes_max: int
-    names_share: float
-    """How many of the runs are of names alone."""
-    names_block_bytes: tuple[int, ...]
-    names_value_bytes: tuple[int, ...]
+    metadata_share: float
+    """How many of the runs have more metadata than data."""
+    metadata_block_bytes: tuple[int, ...]
+    metadata_segments: tuple[int, ...]
+    metadata_value_bytes: tuple[int, ...]
     options: Callable[[random.Random], Options]
 
 
@@ -68,15 +69,26 @@ def _small_options(choose: random.Random) -> Options:
 
 SCALES = {
     # Of a few MiB, with limits that a few hundred requests reach.
-    "small": Scale(8 * MIB, 128, 100, 96 * KIB, 0.0015, (KIB,), (400, 1500), _small_options),
+    "small": Scale(
+        8 * MIB,
+        128,
+        100,
+        96 * KIB,
+        0.004,
+        (KIB, 2 * KIB),
+        (36, 50, 70),
+        (0, 400, 1500),
+        _small_options,
+    ),
     # What people have, with the limits that a mount has.
     "real": Scale(
         768 * MIB,
         4096,
         12_000,
         4 * MIB,
-        0.03,
-        (KIB, 2 * KIB, 4 * KIB),
+        0.1,
+        (KIB, 2 * KIB, 4 * KIB, 16 * KIB),
+        (40, 60, 120, 250, 600),
         (0, 100, 400, 1500),
         lambda choose: Options(),
     ),
@@ -110,15 +122,16 @@ class Run:
         self.choose = random.Random(run_id)
         self.is_crowded = self.choose.random() < _CROWDED_SHARE
         """Whether the disk is such that much dirty data in small files nearly fills it."""
-        self.is_of_names = self.choose.random() < self.scale.names_share
-        """Whether the disk is filled with next to nothing but metadata."""
+        self.is_of_metadata = self.choose.random() < self.scale.metadata_share
+        """Whether the disk is filled with small files that take much metadata."""
         if self.is_crowded:
             device_bytes = self.scale.device_bytes_max
             self.layout = _planned(self.choose, device_bytes, KIB, 64 * KIB)
             self.options = Options(dirty_bytes_max=3 * device_bytes // 8)
-        elif self.is_of_names:
-            block_bytes = self.choose.choice(self.scale.names_block_bytes)
-            device_bytes = 8 * block_bytes * KIB
+        elif self.is_of_metadata:
+            block_bytes = self.choose.choice(self.scale.metadata_block_bytes)
+            segments = self.choose.choice(self.scale.metadata_segments)
+            device_bytes = 2 * MIB + segments * 64 * block_bytes
             self.layout = _planned(self.choose, device_bytes, block_bytes, 64 * block_bytes)
             self.options = self.scale.options(self.choose)
         else:
