@@ -9,7 +9,8 @@ request follow from it.  What must hold, whatever the geometry and the load:
   what is on disk, renaming, changing attributes;
 - nothing ends in a volume that has failed: not write-out, commits, checkpoints,
   cleaning, nor a mount after a crash;
-- after a sync and a mount, all that was accepted is read back.
+- after a sync and a mount, all that was accepted is read back;
+- a checkpoint writes no more nodes than were reckoned with.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from lfs.device.memory import MemoryDevice
 from lfs.errors import FilesystemError
 from lfs.filesystem import Filesystem, Options
 from lfs.format import format_device
+from lfs.imap_rebuild import Rebuilt
 from lfs.ondisk import ROOT_INO, Superblock
 from mkfs.geometry import plan, smallest_device_bytes
 
@@ -162,6 +164,7 @@ class Run:
         filesystem = Filesystem.mount(device, self.now(), self.options, self.lines.append)
         if filesystem.read_only:
             raise BrokenError(f"the mount is read-only: {self.lines[-3:]}")
+        _watch_nodes(filesystem)
         return filesystem
 
     def remount(self) -> None:
@@ -332,6 +335,20 @@ class Run:
             0 <= other[3] - one[3] <= 1 for one, other in zip(found, expected, strict=True)
         ):
             raise BrokenError("the usage table found by a mount is not the one there was")
+
+
+def _watch_nodes(filesystem: Filesystem) -> None:
+    """Hold the nodes of each checkpoint against their bound."""
+    rebuilt = filesystem._checkpointer._rebuilt
+
+    def watched() -> Rebuilt:
+        bound = filesystem._space._node_blocks(0)
+        result = rebuilt()
+        if len(result.new_nodes) > bound:
+            raise BrokenError(f"a checkpoint writes {len(result.new_nodes)} nodes, not {bound}")
+        return result
+
+    filesystem._checkpointer._rebuilt = watched  # type: ignore[method-assign]
 
 
 def _difference(found: bytes, expected: bytearray) -> int:
