@@ -236,6 +236,35 @@ def test_files_of_one_block_with_much_metadata_are_deleted_from_a_full_disk() ->
     assert not check_device(device, data=True).problems
 
 
+@pytest.mark.parametrize(
+    ("block_bytes", "mib", "name_bytes", "count"), [(4096, 32, 12, 1000), (1024, 8, 100, 1500)]
+)
+def test_files_of_one_block_are_overwritten_on_a_full_disk(
+    block_bytes: int, mib: int, name_bytes: int, count: int
+) -> None:
+    device = MemoryDevice(mib * MIB)
+    format_small(device, block_bytes, SEGMENT_BLOCKS)
+    filesystem = mount(device, 0)
+    inos: list[int] = []
+
+    def fill() -> None:
+        for number in range(100_000):
+            name = (b"%d" % number).ljust(name_bytes, b"-")
+            ino = filesystem.create(ROOT_INO, name, REGULAR, 0, 0, number).ino
+            filesystem.write(ino, 0, bytes(block_bytes), number)
+            inos.append(ino)
+
+    assert error_of(fill) == errno.ENOSPC
+    filesystem.sync(10**9)
+    choose = random.Random(1)
+    # What a segment of data gives, the leaves that map it take.
+    for number in range(count):
+        value = bytes([number % 251]) * block_bytes
+        filesystem.write(choose.choice(inos), 0, value, 10**9 + number)
+    filesystem.unmount(2 * 10**9)
+    assert not check_device(device, data=True).problems
+
+
 def error_of(work: Callable[[], None]) -> int:
     with pytest.raises(FilesystemError) as refused:
         work()

@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterable
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lfs.checksum import checksum
@@ -249,6 +249,42 @@ def test_imap_cuts_items_into_leaves_of_even_fill() -> None:
     tree.rebuild()
     leaves = {tuple(tree.leaf(key_of(number))) for number in range(16)}
     assert sorted(map(len, leaves)) == [5, 5, 6]
+
+
+@given(st.lists(st.lists(st.integers(0, 100), min_size=1, max_size=6), min_size=1, max_size=9))
+@example([[60, 100], [100, 60], [100, 60]])
+def test_imap_slots_that_fitted_into_so_many_leaves_still_do(parts: list[list[int]]) -> None:
+    capacity_bytes = BLOCK_BYTES - NODE_HEADER_BYTES
+    leaves: list[list[int]] = []
+    for part in parts:
+        fitting = [size for size in part if size + LEAF_SLOT_BYTES <= capacity_bytes]
+        while sum(fitting) + LEAF_SLOT_BYTES * len(fitting) > capacity_bytes:
+            fitting.pop()
+        leaves.append(fitting)
+    sizes = [size for leaf in leaves for size in leaf]
+    tree = Tree()
+    for number, size in enumerate(sizes):
+        tree.imap.put(key_of(number), bytes(size))
+    tree.rebuild()
+    assert len({tuple(tree.leaf(key_of(number))) for number in range(len(sizes))}) <= len(leaves)
+
+
+def test_imap_knows_which_changes_may_make_it_grow() -> None:
+    tree, model = filled(range(50))
+    imap = tree.imap
+    key = key_of(7)
+    imap.put(key, bytes(len(model[key])), may_grow=False)
+    imap.delete(key_of(8))
+    assert (imap.growing_count, imap.growing_bytes) == (0, 0)
+    imap.put(key, bytes(50))
+    assert imap.growing_count == 1
+    assert imap.growing_bytes >= 50
+    # Once it may have grown, a shorter one counts as what it is.
+    imap.put(key, bytes(10), may_grow=False)
+    assert imap.growing_count == 1
+    assert 10 <= imap.growing_bytes < 50
+    tree.rebuild()
+    assert (imap.growing_count, imap.growing_bytes) == (0, 0)
 
 
 @pytest.mark.parametrize("number", [0, 15], ids=["first", "last"])
