@@ -73,9 +73,9 @@ class Imap:
         self._packable_bytes: dict[bytes, int] = {}
         self.changed_bytes = 0
         """About how many bytes of items the next checkpoint will write."""
-        self._growing: dict[bytes, int] = {}
-        self.growing_bytes = 0
-        """How many of them are of items that may be longer than what they replace."""
+        self._still: dict[bytes, int] = {}
+        """What of that is counted for items that are no longer than what they replace."""
+        self._still_bytes = 0
         self.unlogged_bytes = 0
         """Upper bound of the length of the records that the next commit will log."""
         self._unlogged: dict[bytes, None] = {}
@@ -106,8 +106,8 @@ class Imap:
 
         Unless it ``may_grow``, the value is no longer than the one in the tree.
         """
-        if may_grow or key in self._growing:
-            self._note_growth(key, len(value))
+        if self._still or not may_grow:
+            self._note_growth(key, len(value), may_grow)
         size = len(value) + RECORD_OVERHEAD_BYTES
         self._unlogged[key] = None
         self.unlogged_bytes += size
@@ -119,6 +119,7 @@ class Imap:
 
     def delete(self, key: bytes) -> None:
         """Remove ``key``, which need not exist; the next commit logs it."""
+        self._note_growth(key, 0, False)
         size = RECORD_OVERHEAD_BYTES
         self._unlogged[key] = None
         self.unlogged_bytes += size
@@ -157,28 +158,40 @@ class Imap:
         before = self.changes.get(key)
         if before is not None:
             size -= self._changed_bytes_of(key, before)
+        if value is None or isinstance(value, bytes):
+            value_bytes = len(value or b"")
+            self._note_growth(key, value_bytes, value is not None)
+        else:
+            self._packable_bytes[key] = value_bytes = value.packed_bytes
+            may_grow = value_bytes > value.stored_bytes
+            if self._still or not may_grow:
+                self._note_growth(key, value_bytes, may_grow)
         self.changes[key] = value
-        if isinstance(value, bytes):
-            size += len(value)
-            self._note_growth(key, len(value))
-        elif value is not None:
-            packed_bytes = value.packed_bytes
-            self._packable_bytes[key] = packed_bytes
-            size += packed_bytes
-            if packed_bytes > value.stored_bytes or key in self._growing:
-                self._note_growth(key, packed_bytes)
+        size += value_bytes
         self.changed_bytes += size
         return size
 
     @property
     def growing_count(self) -> int:
         """Return how many of the changed items may be longer than what they replace."""
-        return len(self._growing)
+        return len(self.changes) - len(self._still)
 
-    def _note_growth(self, key: bytes, value_bytes: int) -> None:
-        size = value_bytes + RECORD_OVERHEAD_BYTES
-        self.growing_bytes += size - self._growing.get(key, 0)
-        self._growing[key] = size
+    @property
+    def growing_bytes(self) -> int:
+        """Return how much of ``changed_bytes`` is theirs."""
+        return self.changed_bytes - self._still_bytes
+
+    def _note_growth(self, key: bytes, value_bytes: int, may_grow: bool) -> None:
+        """Note whether ``key`` grows by a change that is about to be made.
+
+        Once it may have grown, it counts so until the next checkpoint.
+        """
+        before = self._still.pop(key, None)
+        if before is not None:
+            self._still_bytes -= before
+        if not may_grow and (before is not None or key not in self.changes):
+            self._still[key] = size = value_bytes + RECORD_OVERHEAD_BYTES
+            self._still_bytes += size
 
     def _changed_bytes_of(self, key: bytes, value: bytes | Packable) -> int:
         """Return what ``value`` was counted as in ``changed_bytes``; it is to be replaced."""
@@ -288,8 +301,8 @@ class Imap:
         self._near.clear()
         for key, packed_bytes in self._packable_bytes.items():
             cast("Packable", self.changes[key]).stored_bytes = packed_bytes
-        self._growing.clear()
-        self.growing_bytes = 0
+        self._still.clear()
+        self._still_bytes = 0
         self.changes.clear()
         self._order.clear()
         self._packable_bytes.clear()

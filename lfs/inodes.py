@@ -426,6 +426,7 @@ class InodeTable:
         else:
             self.cache.drop(inode.ino, inode.windows, index)
             self._volume.imap.delete(key)
+            window.stored_bytes = 0
 
     def _remember(self, inode: Inode) -> None:
         self._inodes[inode.ino] = inode

@@ -83,6 +83,7 @@ class SpaceRules:
         superblock = volume.superblock
         segments = superblock.segment_count
         usable = max(0, segments - slack_segments(segments))
+        self._block_bytes = superblock.block_bytes
         self._bound = WriteBound(superblock.segment_blocks, superblock.block_bytes)
         # What the cleaner can put into a segment, of blocks that are all scattered.
         limit_blocks = usable * self._bound.full_blocks
@@ -100,6 +101,8 @@ class SpaceRules:
         self.touched_keys: Collection[bytes] = ()
         """Keys whose nodes the next checkpoint writes anew; set by the part above."""
         volume.log.spare_blocks = lambda: -self.shortage_blocks(0)
+        self._stored = 0, 0, self._working_blocks, 0
+        """Live blocks and nodes, what is kept for them, and how much more they count for."""
         self._allowance_blocks = 0
         """What may be accepted in this request without another look; negative for nothing."""
 
@@ -118,7 +121,7 @@ class SpaceRules:
         """Return how many more blocks may be promised once ``leaving_blocks`` are gone."""
         usage = self._volume.usage
         used_blocks = usage.live_total + usage.lost_blocks - leaving_blocks
-        used_blocks += self._surcharge_blocks
+        used_blocks += self._reserve(*self._nodes_and_data())[1]
         left = self.reservations.available(used_blocks, self.metadata_blocks, privileged)
         return self._without_surcharge(left)
 
@@ -129,7 +132,7 @@ class SpaceRules:
         would be more of them if all data were scattered.
         """
         nodes, data = self._nodes_and_data()
-        block_bytes = self._volume.block_bytes
+        block_bytes = self._block_bytes
         scattered_cost = 1 + 2 * _SCATTERED_BYTES / block_bytes
         blocks = 0
         for end, cost in (
@@ -149,26 +152,19 @@ class SpaceRules:
         data = max(0, usage.live_total - node_count - usage.page_count)
         return node_count + self.metadata_blocks, data + self.reservations.dirty_blocks
 
-    def _scattered_nodes(self, nodes: int, data: int) -> int:
-        """Return how many nodes there are at most when each block is an extent of its own.
+    def _reserve(self, nodes: int, data: int) -> tuple[int, int]:
+        """Return what is kept for companions, and by how much nodes count for more.
 
-        Long overwriting makes it so, and must not take what the cleaner needs.
+        Of so many nodes and blocks of data.  Nodes are as many as there may come to be,
+        because long overwriting must not take what the cleaner needs.
         """
-        return max(nodes, data * _SCATTERED_BYTES // self._volume.block_bytes)
-
-    @property
-    def _companion_blocks(self) -> int:
-        """Return the clean blocks that are kept for leaves that data takes along."""
-        nodes, data = self._nodes_and_data()
-        return 3 * min(data, self._scattered_nodes(nodes, data)) // 4
-
-    @property
-    def _surcharge_blocks(self) -> int:
-        """Return by how much nodes, as many as there may come to be, count for more."""
-        nodes, data = self._nodes_and_data()
-        scattered = self._scattered_nodes(nodes, data)
-        companion_blocks = 3 * min(data, scattered) // 4
-        return scattered - nodes + scattered // _NODE_SURCHARGE + companion_blocks
+        scattered_nodes = data * _SCATTERED_BYTES // self._block_bytes
+        most_nodes = scattered_nodes if scattered_nodes > nodes else nodes
+        companion_blocks = 3 * (data if data < most_nodes else most_nodes) // 4
+        return (
+            companion_blocks,
+            most_nodes - nodes + most_nodes // _NODE_SURCHARGE + companion_blocks,
+        )
 
     def statistics(self) -> Space:
         """Return what ``statfs`` reports: what is given up in steps counts as free."""
@@ -194,10 +190,10 @@ class SpaceRules:
 
         After a change of so many windows, that is.
 
-        On each level a change rewrites the node on its way, and the one beside it where
-        that is nearly empty; but no node twice.  What an item grows by may cut one in two;
-        what such items hold beyond that fills nodes of its own.  A branch has at least
-        eight children.
+        On each level a change rewrites the node on its way, and cuts it in two if it grows
+        or takes in the one beside it if it shrinks; but no node goes twice, and slots that
+        do not grow need no more nodes.  What growing items hold beyond that fills nodes of
+        its own.  A branch has at least eight children.
         """
         imap = self._volume.imap
         dirty = len(self._inodes.dirty)
@@ -206,7 +202,7 @@ class SpaceRules:
         written = 2 * (imap.root_level + 2)
         nodes = imap.node_count
         for _ in range(imap.root_level + 1):
-            written += min(2 * changes, nodes) + min(growing, nodes)
+            written += min(2 * changes, nodes + min(growing, nodes))
             nodes >>= 3
         return written + self.metadata_blocks
 
@@ -266,7 +262,7 @@ class SpaceRules:
 
     def _change_blocks(self) -> int:
         used_blocks = self._volume.usage.live_total + self._volume.usage.lost_blocks
-        used_blocks += self._surcharge_blocks
+        used_blocks += self._reserve(*self._nodes_and_data())[1]
         pending_blocks = self.metadata_blocks + self.reservations.dirty_blocks
         limit_blocks = self.reservations.limit_blocks + self._change_limit_blocks
         return limit_blocks - used_blocks - pending_blocks
@@ -310,9 +306,10 @@ class SpaceRules:
         written, and nothing that was accepted may be put at risk.
         """
         usage = self._volume.usage
-        room_blocks = usage.clean_blocks - self._kept_blocks
+        kept_blocks, surcharge_blocks = self._stored_reserve()
+        room_blocks = usage.clean_blocks - kept_blocks
         unpromised_blocks = self._open_limit_blocks - usage.live_total - usage.lost_blocks
-        unpromised_blocks -= self._surcharge_blocks
+        unpromised_blocks -= surcharge_blocks
         if unpromised_blocks < room_blocks:
             room_blocks = unpromised_blocks
         spare_blocks = room_blocks - self._crude_blocks()
@@ -338,15 +335,15 @@ class SpaceRules:
         pending_bytes = imap.changed_bytes + imap.unlogged_bytes + inodes.inline_bytes
         return (
             9 * (path_count + dirty_count) // 4
-            + 3 * (self.reservations.dirty_blocks + self._in_hand_blocks) // 2
-            + pending_bytes // 256
+            + 2 * (self.reservations.dirty_blocks + self._in_hand_blocks)
+            + pending_bytes // 192
             + self._fixed_blocks
         )
 
     def _covered(self, blocks: int) -> bool:
         """Tell whether what is clean covers what is pending and ``blocks`` more."""
         crude_blocks = self._crude_blocks() + _CRUDE_BLOCKS * blocks
-        if crude_blocks + self._kept_blocks < self._volume.usage.clean_blocks:
+        if crude_blocks + self._stored_reserve()[0] < self._volume.usage.clean_blocks:
             return True
         return self.shortage_blocks(blocks) <= 0
 
@@ -355,17 +352,34 @@ class SpaceRules:
         """Tell whether what is pending can be written as things are."""
         return self._covered(0)
 
+    def _stored_reserve(self) -> tuple[int, int]:
+        """Return ``_kept_blocks``, and what counts as used, for what is stored now.
+
+        What is pending adds to that is in the crude bound.
+        """
+        usage, nodes = self._volume.usage, self._volume.imap.node_count
+        live_blocks = usage.live_total
+        if live_blocks != self._stored[0] or nodes != self._stored[1]:
+            companion_blocks, surcharge_blocks = self._reserve(nodes, live_blocks - nodes)
+            kept_blocks = self._working_blocks + companion_blocks
+            self._stored = live_blocks, nodes, kept_blocks, surcharge_blocks
+        return self._stored[2] + usage.breakup_blocks, self._stored[3]
+
     @property
     def _kept_blocks(self) -> int:
-        """Return the clean blocks that the cleaner needs to empty any run.
+        """Return the clean blocks that the cleaner needs to empty any run."""
+        breakup_blocks = self._volume.usage.breakup_blocks
+        return self._working_blocks + breakup_blocks + self._reserve(*self._nodes_and_data())[0]
+
+    @property
+    def _working_blocks(self) -> int:
+        """Return those of them that are neither for companions nor for large runs.
 
         Nodes that move may take all branches along, half full as these may be, and what
         they replace is needed until the next checkpoint but one.
         """
-        volume = self._volume
-        branch_blocks = 2 * volume.imap.node_count // self._branch_slots
-        kept_blocks = self._cleaner_blocks + volume.usage.breakup_blocks + 2 * branch_blocks
-        return kept_blocks + self._companion_blocks
+        branch_blocks = 2 * self._volume.imap.node_count // self._branch_slots
+        return self._cleaner_blocks + 2 * branch_blocks
 
     @property
     def is_pressing(self) -> bool:

@@ -94,7 +94,7 @@ sizes = st.one_of(st.integers(0, 10_000), st.integers(0, 1 << 26))
     changed_bytes=sizes,
     unlogged_bytes=sizes,
     inline_bytes=sizes,
-    live_blocks=counts,
+    data_blocks=counts,
 )
 @example(1024, 0, 0, 0, 0, 0, 0, 0, 1 << 20, 0)
 @example(1024, 0, 0, 0, 0, 0, 0, 0, 0, 3800)
@@ -108,7 +108,7 @@ def test_crude_bound_is_a_bound_whatever_is_pending(
     changed_bytes: int,
     unlogged_bytes: int,
     inline_bytes: int,
-    live_blocks: int,
+    data_blocks: int,
 ) -> None:
     space = _spaces(block_bytes)
     volume, inodes = space._volume, space._inodes
@@ -118,7 +118,7 @@ def test_crude_bound_is_a_bound_whatever_is_pending(
     inodes.inline_bytes = inline_bytes
     volume.imap.node_count, volume.imap.root_level = nodes, level
     volume.imap.changed_bytes, volume.imap.unlogged_bytes = changed_bytes, unlogged_bytes
-    volume.usage.live_total = live_blocks
+    volume.usage.live_total = nodes + data_blocks
     space.reservations = Reservations(limit_blocks=4000, privileged_blocks=100)
     space.reservations.reserve(dirty_blocks)
     space._open_limit_blocks = 3900
