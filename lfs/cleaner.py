@@ -17,24 +17,17 @@ anew what is live.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 from lfs.checkpoint import Checkpointer
 from lfs.commit import Committer
 from lfs.errors import DamageError, FilesystemError
 from lfs.inodes import Inode, InodeTable
 from lfs.moving import Failure, Mover, Piece, batches
-from lfs.ondisk import (
-    BLOCK_DATA,
-    BLOCK_NODE,
-    BLOCK_USAGE,
-    Entry,
-    Pointer,
-    Summary,
-)
 from lfs.segments.policy import choose_victims
 from lfs.segments.writer import HEAD_COLD, HEAD_MAIN
 from lfs.space import CLEAN_SHARE_LOW, SpaceRules
+from lfs.survey import Found, Surveyor
 from lfs.turns import Flush, Turn
 from lfs.volume import Volume
 
@@ -45,8 +38,8 @@ _GAIN_SHARE = 256
 _IDLE_ROUNDS_MAX = 8
 _ROUND_GAINS = 8
 """A round moves at most as much as so many times what it is to gain."""
-_TAIL_SEGMENTS = 3
-"""So many are left beside what is moved, for the tails of the open runs."""
+_TAIL_SEGMENTS = 1
+"""So many are left beside what is moved and pending."""
 _RETRY_LOG_WRITES = 256
 """After so many log writes there may be something to gain although nothing has died."""
 
@@ -68,6 +61,7 @@ class Cleaner:
         self._inodes = inodes
         self._space = space
         self._mover = mover
+        self._surveyor = Surveyor(volume, inodes)
         self._committer = committer
         self._checkpointer = checkpointer
         self._avoided: dict[int, int] = {}
@@ -148,8 +142,12 @@ class Cleaner:
         usage = self._volume.usage
         runs = usage.large_runs.difference(self._volume.log.open_runs())
         live = [(usage.live_blocks(run), run) for run in runs if usage.live_blocks(run)]
-        room_blocks = self._room_blocks()
-        return [run for blocks, run in sorted(live)[:1] if blocks + blocks // 8 <= room_blocks]
+        room_blocks = usage.clean_blocks - self._tail_blocks
+        return [
+            run
+            for blocks, run in sorted(live)[:1]
+            if self._space.pending_blocks(blocks) <= room_blocks
+        ]
 
     def _finish(self, work: Iterator[Flush | None]) -> None:
         """Do the rest of a round at once."""
@@ -221,22 +219,20 @@ class Cleaner:
 
     # -------------------------------------------------------------------- a round
 
-    def _room_blocks(self) -> int:
-        """Return how many blocks may be moved now.
+    def _have_room(self, found: Found, more: Found) -> bool:
+        """Tell whether what was found can be moved now, together with ``more``.
 
-        What is pending and the tails of three runs must still have room beside them.
+        The nodes of ``found`` are pending already.
         """
-        volume = self._volume
-        reserved_blocks = self._space.pending_blocks() + self._tail_blocks
-        return (volume.usage.clean_blocks - reserved_blocks) * 7 // 8
-
-    def _have_room(self, blocks: int, windows: set[tuple[int, int]]) -> bool:
-        """Tell whether ``blocks`` blocks in ``windows`` may be moved now."""
-        taken_blocks = self._space.pending_blocks(blocks, len(windows))
-        return taken_blocks + self._tail_blocks <= self._volume.usage.clean_blocks
+        pending_blocks = self._space.pending_blocks(
+            found.block_count + more.block_count,
+            len(found.windows | more.windows),
+            len(more.keys),
+        )
+        return pending_blocks + self._tail_blocks <= self._volume.usage.clean_blocks
 
     def _victims(self, policy: str, utilisation_max: float, gain_segments: int = 0) -> list[int]:
-        """Choose victims whose live blocks fit into what is clean."""
+        """Choose victims by what is to be gained."""
         volume = self._volume
         gain_blocks = (gain_segments or self._gain_segments) * volume.superblock.segment_blocks
         return choose_victims(
@@ -244,7 +240,7 @@ class Cleaner:
             policy,
             volume.log.next_sequence,
             {*self._avoided_runs(), *volume.log.open_runs(), *volume.usage.given_up},
-            min(self._room_blocks(), _ROUND_GAINS * gain_blocks),
+            _ROUND_GAINS * gain_blocks,
             utilisation_max,
             gain_blocks,
         )
@@ -254,63 +250,71 @@ class Cleaner:
 
         It ends with all of it durable.
 
-        Those that come last are left out when there may be no room for all: pieces are
-        moved in file order, so a round that stops halfway empties hardly any victim.
-        The first never is: then nothing would be done, over and over.
+        As many are moved together as there is room for.  Once that is durable, what they
+        leave is room for more, without a checkpoint, which costs as much for one as for
+        many.  A victim that has no room by itself is left out.
         """
         moved_before = self.moved_blocks
-        pieces: list[Piece] = []
-        surveyed: list[int] = []
-        blocks = 0
-        windows: set[tuple[int, int]] = set()
+        moved_runs: dict[int, int] = {}
+        together = Found()
         for run in victims:
             found = self._survey(run)
-            windows.update(self._windows_of(found))
-            blocks += sum(count for *_, count in found)
-            if surveyed and not self._have_room(blocks, windows):
-                break
-            pieces += found
-            surveyed.append(run)
+            if found is None:
+                continue
+            if not self._have_room(together, found):
+                moved_runs |= yield from self._move_together(together, now_ns)
+                together = Found()
+                if not self._have_room(together, found):
+                    continue
+            together.add(found)
+            self._checkpointer.touched_keys.update(found.keys)
+            self._volume.usage.dirty_pages.update(found.pages)
+            self._touched_pages |= bool(found.pages)
             yield None
-        pieces.sort()
-        complete = True
-        for number, batch in enumerate(batches(pieces)):
-            if number:
-                yield None
-            # Requests that came between may have taken the room there was.
-            windows = set(self._windows_of(batch))
-            complete = self._have_room(sum(count for *_, count in batch), windows)
-            if not complete:
-                break
-            self._move(batch, now_ns)
+        moved_runs |= yield from self._move_together(together, now_ns)
         is_fruitless = self.moved_blocks == moved_before
         if self._checkpointer.touched_keys or self._touched_pages:
             is_fruitless = self._touched_pages = False
             yield from self._checkpointer.steps(now_ns)
-        else:
-            flush = Flush(self._committer.commit(now_ns))
-            yield flush
-            self._volume.await_flush(flush)
+        self._note_moved(moved_runs)
+        self._fruitless_state = self._state() if is_fruitless else None
+
+    def _move_together(
+        self, found: Found, now_ns: int
+    ) -> Generator[Flush | None, None, dict[int, int]]:
+        """Move what was found and commit it; returns the runs that have been done with.
+
+        Pieces are moved in file order, so stopping halfway would empty hardly any run.
+        """
+        complete = True
+        for number, pieces in enumerate(batches(sorted(found.pieces))):
+            if number:
+                yield None
+            # Requests that came between may have taken the room there was.
+            batch = Found(pieces=pieces, windows={*self._surveyor.windows_of(pieces)})
+            complete = self._have_room(Found(), batch)
+            if not complete:
+                break
+            self._move(pieces, now_ns)
+        flush = Flush(self._committer.commit(now_ns))
+        yield flush
+        self._volume.await_flush(flush)
+        return found.runs if complete else {}
+
+    def _note_moved(self, runs: dict[int, int]) -> None:
+        """Count the runs that have become empty, and clean the others no more."""
         usage = self._volume.usage
-        for run in surveyed:
-            if not usage.live_blocks(run):
+        for run, sequence in runs.items():
+            if not usage.live_blocks(run) or usage.last_sequence(run) != sequence:
                 self.cleaned_runs += 1
-            elif complete and not self._inodes.cuts.count:
+            elif not self._inodes.cuts.count:
                 # What was cut off is not moved, and soon gone.
                 self._avoid(run)
-        self._fruitless_state = self._state() if is_fruitless else None
 
     def _state(self) -> tuple[int, int]:
         """Return what a round depends on: while it is the same, so would be the next."""
         usage = self._volume.usage
         return usage.clean_blocks, usage.live_total
-
-    def _windows_of(self, pieces: list[Piece]) -> Iterator[tuple[int, int]]:
-        """Yield the windows that change when ``pieces`` are moved."""
-        size = self._volume.window_blocks
-        for ino, first, _, count in pieces:
-            for index in range(first // size, (first + count - 1) // size + 1):
-                yield ino, index
 
     def _avoid(self, run: int) -> None:
         """Clean ``run`` no more in this life of it."""
@@ -321,71 +325,16 @@ class Cleaner:
         usage = self._volume.usage
         return [run for run, last in self._avoided.items() if usage.last_sequence(run) == last]
 
-    def _survey(self, run: int) -> list[Piece]:
-        """Find the live blocks of a run; nodes and usage pages are marked for rewriting."""
-        usage = self._volume.usage
-        pieces: list[Piece] = []
+    def _survey(self, run: int) -> Found | None:
+        """Find what lives in ``run``; None when that can't be told."""
         try:
-            for summary in self._volume.reader.walk_run(
-                usage.address_of(run), usage.last_sequence(run)
-            ):
-                self._survey_summary(summary, pieces)
+            return self._surveyor.survey(run)
         except (DamageError, FilesystemError) as error:
-            self._volume.report(f"cleaner: leaving the run at {usage.address_of(run)}: {error}")
+            self._volume.report(
+                f"cleaner: leaving the run at {self._volume.usage.address_of(run)}: {error}"
+            )
             self._avoid(run)
-        return pieces
-
-    def _survey_summary(self, summary: Summary, pieces: list[Piece]) -> None:
-        address = summary.payload_address
-        for entry in summary.entries:
-            count = len(entry.checksums)
-            if entry.kind == BLOCK_DATA:
-                pieces += self._live_data(entry, address)
-            elif entry.kind == BLOCK_NODE:
-                self._touch_nodes(entry, address)
-            elif entry.kind == BLOCK_USAGE:
-                self._touch_page(entry.key, address)
-            address += count
-
-    def _live_data(self, entry: Entry, address: int) -> Iterator[Piece]:
-        """Yield the parts of ``entry`` that its owner still maps to ``address``."""
-        inode = self._inodes.find(entry.owner)
-        if inode is None:
-            return
-        size = self._volume.window_blocks
-        end = entry.key + len(entry.checksums)
-        position = entry.key
-        while position < end:
-            index, offset = divmod(position, size)
-            stop = min(size, offset + end - position)
-            window = self._inodes.window(inode, index)
-            if window is not None:
-                base = address + position - entry.key - offset
-                for first, count, at in window.runs:
-                    low, high = max(first, offset), min(first + count, stop)
-                    if low < high and at - first == base:
-                        yield entry.owner, index * size + low, at + low - first, high - low
-            position += stop - offset
-
-    def _touch_nodes(self, entry: Entry, address: int) -> None:
-        """Let the next checkpoint rewrite the nodes at ``address`` that are in use."""
-        imap = self._volume.imap
-        for offset, value in enumerate(entry.checksums):
-            pointer = Pointer(address + offset, value)
-            try:
-                node = imap.nodes.load(pointer)
-            except (DamageError, FilesystemError):
-                continue
-            # A packed leaf decodes its keys each time.
-            keys = node.keys
-            if keys and imap.leads_to(keys[0], node.level, pointer):
-                self._checkpointer.touched_keys.add(keys[0])
-
-    def _touch_page(self, index: int, address: int) -> None:
-        pages = self._volume.usage_pages
-        if index < len(pages) and pages[index].address == address:
-            self._volume.usage.dirty_pages.add(index)
-            self._touched_pages = True
+            return None
 
     # --------------------------------------------------------------------- moving
 

@@ -312,7 +312,7 @@ class Namespace:
             self._add_whiteout(parent, place, name, uid, gid, now_ns)
         else:
             if target is None:
-                self._space.admit_change(1)
+                self._space.admit_change(1, is_longer=len(new_name) > len(name))
             self._directories.move(place, new_place, moved.ino, moved.mode >> 12, new_name)
         self._moved_in(moved, new_parent, target, now_ns)
         self._changed(parent, now_ns, entries=-1, subdirectories=-int(is_directory))

@@ -26,6 +26,8 @@ from lfs.volume import Volume
 
 _GAIN_BLOCKS = 64
 """So many blocks are gained with one checkpoint, where there are as many to gain."""
+_GROWN_SHARE = 16
+"""The map is looked through again when it has grown by one node in so many."""
 _GAIN_SHARE = 8
 """Leaves are packed where at least one in so many goes away."""
 
@@ -39,17 +41,19 @@ class Packer:
         self._space = space
         self._checkpointer = checkpointer
         self._cursor = b""
-        self._packed_count = -1
-        """The nodes there were when nothing was found to pack."""
+        self._packed_count = 0
+        """The nodes there were when nothing was found to pack, or fewer since."""
 
     def pack(self, now_ns: int) -> bool:
         """Pack a part of the map and write a checkpoint; returns whether nodes became fewer.
 
+        It is looked through no more until it has grown, once nothing was found to gain.
         Raises as ``Checkpointer.checkpoint``.
         """
         imap = self._volume.imap
         before_count = imap.node_count
-        if before_count == self._packed_count:
+        self._packed_count = min(self._packed_count, before_count)
+        if before_count <= self._packed_count + self._packed_count // _GROWN_SHARE:
             return False
         keys = self._keys_to_pack()
         if keys:

@@ -185,10 +185,10 @@ class SpaceRules:
         """Note that blocks in hand, or moved, have been written."""
         self._in_hand_blocks = max(0, self._in_hand_blocks - blocks)
 
-    def _node_blocks(self, window_count: int) -> int:
+    def _node_blocks(self, window_count: int = 0, touched_count: int = 0) -> int:
         """Return an upper bound of the nodes that a checkpoint would write now.
 
-        After a change of so many windows, that is.
+        After the blocks of so many windows have moved and more keys have been touched.
 
         On each level a change rewrites the node on its way, and cuts it in two if it grows
         or takes in the one beside it if it shrinks; but no node goes twice, and slots that
@@ -197,7 +197,8 @@ class SpaceRules:
         """
         imap = self._volume.imap
         dirty = len(self._inodes.dirty)
-        changes = len(imap.changes) + dirty + len(self.touched_keys) + window_count
+        changes = len(imap.changes) + dirty + len(self.touched_keys)
+        changes += window_count + touched_count
         growing = imap.growing_count + dirty + window_count // _MOVED_UNCUT
         written = 2 * (imap.root_level + 2)
         nodes = imap.node_count
@@ -206,24 +207,32 @@ class SpaceRules:
             nodes >>= 3
         return written + self.metadata_blocks
 
-    def pending_blocks(self, moved_blocks: int = 0, window_count: int = 0) -> int:
+    def pending_blocks(
+        self, moved_blocks: int = 0, window_count: int = 0, touched_count: int = 0
+    ) -> int:
         """Return an upper bound of the clean blocks that a commit and a checkpoint take now.
 
-        With ``moved_blocks`` blocks to be moved, which belong to ``window_count`` windows.
-        ARCHITECTURE.md, "What writing takes", derives it.
+        With ``moved_blocks`` blocks to be moved, which belong to ``window_count`` windows,
+        and ``touched_count`` nodes to be written anew.  ARCHITECTURE.md, "What writing
+        takes", derives it.
         """
         volume = self._volume
         usage = volume.usage
         records = volume.imap.unlogged_bytes + self._inodes.dirty_record_bytes()
-        data = self.reservations.dirty_blocks + self._in_hand_blocks + moved_blocks
-        nodes = self._node_blocks(window_count)
-        pages = min(usage.page_count, len(usage.dirty_pages) + 2 * (data + nodes) + 8)
+        data = self.reservations.dirty_blocks + self._in_hand_blocks
+        nodes = self._node_blocks(window_count, touched_count)
+        mapped = data + moved_blocks + nodes
+        pages = min(usage.page_count, len(usage.dirty_pages) + 2 * mapped + 8)
         bound, log = self._bound, volume.log
         main = data + records // volume.block_bytes + 1
         main_blocks = bound.clean_blocks(main, log.room_blocks(HEAD_MAIN))
         metadata_blocks = bound.clean_blocks(nodes + pages, log.room_blocks(HEAD_METADATA))
-        more_heads = bool(main_blocks and metadata_blocks) + (data >= BULK_BLOCKS)
-        return main_blocks + metadata_blocks + more_heads * volume.superblock.segment_blocks
+        # What moves goes to the cold head or to the main one, and neither may have room.
+        moved_blocks = bound.clean_blocks(moved_blocks, 0) if moved_blocks else 0
+        heads = bool(main_blocks or moved_blocks) + bool(metadata_blocks) + bool(moved_blocks)
+        more_heads = max(0, heads - 1) + (data >= BULK_BLOCKS)
+        clean_blocks = main_blocks + metadata_blocks + moved_blocks
+        return clean_blocks + more_heads * volume.superblock.segment_blocks
 
     # ----------------------------------------------------------------- admission
 
@@ -246,18 +255,22 @@ class SpaceRules:
                 self._require(needed, lambda: self.available_blocks(privileged))
         self._make_room(blocks)
 
-    def admit_change(self, blocks: int) -> None:
-        """Accept a request that replaces something by what is hardly larger, such as a name.
+    def admit_change(self, blocks: int, is_longer: bool = False) -> None:
+        """Accept a request that replaces something, such as a name, by something else.
 
-        It takes nothing but a few bytes now and then, for which there is a part of the
-        slack; so it goes on where nothing else does.  Raises FilesystemError(ENOSPC) when
-        that part is used up, too.
+        Unless that ``is_longer`` it takes nothing in the end, and is accepted as long as
+        there is a way to make room.  What is longer takes a few bytes, for which there is
+        a part of the slack; raises FilesystemError(ENOSPC) when that is used up.
         """
         if blocks < self._allowance_blocks:
             self._allowance_blocks -= blocks
             return
         self._allowance_blocks = 0
-        self._require(blocks, self._change_blocks, self.pack)
+        if is_longer:
+            self._require(blocks, self._change_blocks, self.pack)
+        elif self._change_blocks() < blocks:
+            # Another place for what is as long may make the map larger, for a while.
+            self.pack()
         self._make_room(blocks)
 
     def _change_blocks(self) -> int:
@@ -289,6 +302,8 @@ class SpaceRules:
         """Let what is clean cover ``blocks`` more; raises ENOSPC when that can't be."""
         if not self._covered(blocks):
             self.make_room(blocks)
+            if not self._covered(blocks) and self.pack():
+                self.make_room(blocks)
             if not self._covered(blocks):
                 raise FilesystemError(errno.ENOSPC)
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from lfs import cleaner as cleaner_module
+from lfs.checkpoint import Checkpointer
 from lfs.cleaner import Cleaner
 from lfs.errors import DamageError
 from lfs.ondisk import BLOCK_NODE, BLOCK_USAGE, SUMMARY_CLEANER
 from lfs.segments.policy import POLICIES
 from lfs.segments.usage import UsageTable
 from lfs.segments.writer import HEAD_COLD, HEAD_MAIN
+from lfs.survey import Found
+from lfs.turns import Flush
 from lfs.volume import Options, Volume
 from tests.disks import BLOCK_BYTES, Disk, data, flip_byte, problems
 
@@ -106,20 +110,44 @@ def test_cleaner_marks_what_it_writes() -> None:
     assert sum(one.payload_blocks for one in moved) == cleaner_of(disk).moved_blocks
 
 
-def test_cleaner_leaves_out_victims_that_it_may_have_no_room_to_finish(
+def room_for(most: int) -> Callable[[Found, Found], bool]:
+    """Return what tells whether there is room for so many blocks at once."""
+    return lambda found, more: found.block_count + more.block_count <= most
+
+
+def test_cleaner_leaves_out_victims_that_have_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    disk, contents, victims = holey_disk()
+    live = {run: cleaner_of(disk)._surveyor.survey(run).block_count for run in victims}
+    most = max(live.values()) - 1
+    monkeypatch.setattr(cleaner_of(disk), "_have_room", room_for(most))
+    clean(disk, victims)
+    left_out = {run for run in victims if live[run] > most}
+    assert left_out
+    assert {run for run in victims if usage_of(disk).live_blocks(run)} >= left_out
+    assert cleaner_of(disk).moved_blocks == sum(live.values()) - sum(live[run] for run in left_out)
+    check_contents(disk, contents)
+
+
+def test_victims_that_have_no_room_together_are_moved_one_after_the_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     disk, contents, victims = holey_disk()
-    live = {run: usage_of(disk).live_blocks(run) for run in victims}
-    most = sum(live.values()) // 2
-    monkeypatch.setattr(cleaner_of(disk), "_have_room", lambda blocks, windows: blocks <= most)
+    live = [cleaner_of(disk)._surveyor.survey(run).block_count for run in victims]
+    monkeypatch.setattr(cleaner_of(disk), "_have_room", room_for(max(live)))
+    checkpoints: list[int] = []
+    steps = Checkpointer.steps
+
+    def counted(self: Checkpointer, *given: Any) -> Iterator[Flush]:
+        checkpoints.append(1)
+        return steps(self, *given)
+
+    monkeypatch.setattr(Checkpointer, "steps", counted)
     clean(disk, victims)
-    emptied = [run for run in victims if not usage_of(disk).live_blocks(run)]
-    untouched = [run for run in victims if usage_of(disk).live_blocks(run) == live[run]]
-    assert emptied
-    assert untouched
-    # No block is moved in vain.
-    assert len(emptied) + len(untouched) >= len(victims) - 1
+    assert cleaner_of(disk).moved_blocks == sum(live)
+    assert cleaner_of(disk).cleaned_runs == len(victims)
+    assert len(checkpoints) <= 1
+    # Those that were used again meanwhile are not the runs that they were.
+    assert cleaner_of(disk)._avoided_runs() == []
     check_contents(disk, contents)
 
 
@@ -129,7 +157,7 @@ def test_round_that_could_do_nothing_is_not_begun_again(monkeypatch: pytest.Monk
     monkeypatch.setattr(Cleaner, "_background_victims", lambda self: runs[:1])
     monkeypatch.setattr(cleaner_module, "CLEAN_SHARE_LOW", 0)
     with monkeypatch.context() as patch:
-        patch.setattr(Cleaner, "_have_room", lambda self, blocks, windows: False)
+        patch.setattr(Cleaner, "_have_room", lambda self, found, more: False)
         steps = 0
         while cleaner.step(disk.now_ns).more:
             steps += 1
@@ -139,19 +167,6 @@ def test_round_that_could_do_nothing_is_not_begun_again(monkeypatch: pytest.Monk
     disk.truncate(next(iter(contents)), 0)
     disk.sync()
     assert cleaner.step(disk.now_ns)
-
-
-def test_first_victim_is_taken_even_if_it_may_not_be_finished(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    disk, contents, runs = holey_disk()
-    live_blocks = usage_of(disk).live_blocks(runs[0])
-    monkeypatch.setattr("lfs.moving.STEP_BLOCKS", 8)
-    monkeypatch.setattr(Cleaner, "_have_room", lambda self, blocks, windows: blocks < live_blocks)
-    clean(disk, runs[:2])
-    assert not usage_of(disk).live_blocks(runs[0])
-    assert usage_of(disk).live_blocks(runs[1])
-    check_contents(disk, contents)
 
 
 def test_cleaner_keeps_what_is_hot_out_of_the_cold_run() -> None:

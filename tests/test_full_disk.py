@@ -265,6 +265,45 @@ def test_files_of_one_block_are_overwritten_on_a_full_disk(
     assert not check_device(device, data=True).problems
 
 
+@pytest.mark.parametrize(("block_bytes", "mib", "count"), [(4096, 32, 2500), (1024, 12, 4000)])
+def test_large_file_is_overwritten_at_random_on_a_full_disk(
+    block_bytes: int, mib: int, count: int
+) -> None:
+    device = MemoryDevice(mib * MIB)
+    format_small(device, block_bytes, SEGMENT_BLOCKS)
+    filesystem = mount(device, 0)
+    large = filesystem.create(ROOT_INO, b"large", REGULAR, 0, 0, 1).ino
+    blocks = filesystem.statfs().available_blocks * 9 // 10
+    for first in range(0, blocks, 16):
+        filesystem.write(large, first * block_bytes, bytes(16 * block_bytes), 2)
+    names: list[bytes] = []
+
+    def fill() -> None:
+        for number in range(100_000):
+            names.append(b"%d" % number)
+            ino = filesystem.create(ROOT_INO, names[-1], REGULAR, 0, 0, number).ino
+            filesystem.write(ino, 0, bytes(block_bytes), number)
+
+    assert error_of(fill) == errno.ENOSPC
+    filesystem.sync(10**9)
+    choose = random.Random(1)
+    # Each block comes to be an extent of its own, and mapping it takes ever more nodes.
+    for number in range(count):
+        value = bytes([number % 251]) * block_bytes
+        offset = choose.randrange(blocks) * block_bytes
+        filesystem.write(large, offset, value, 10**9 + number)
+        if number % 10 == 0:
+            old = choose.randrange(len(names) - 1)
+            new = names[old][:-1] + bytes([97 + number % 26])
+            if new not in names:
+                filesystem.rename(ROOT_INO, names[old], ROOT_INO, new, 10**9)
+                names[old] = new
+    # Nothing was damaged, so the cleaner has no reason to leave any run alone.
+    assert filesystem._cleaner._avoided_runs() == []
+    filesystem.unmount(2 * 10**9)
+    assert not check_device(device, data=True).problems
+
+
 def error_of(work: Callable[[], None]) -> int:
     with pytest.raises(FilesystemError) as refused:
         work()

@@ -51,6 +51,7 @@ LAYERS: list[tuple[str, tuple[str, ...]]] = [
             "lfs.superblocks",
             "lfs.moving",
             "lfs.removal",
+            "lfs.survey",
             "lfs.cleaner",
             "lfs.packing",
             "lfs.defragment",

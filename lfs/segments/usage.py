@@ -54,6 +54,9 @@ _SLACK_SEGMENTS_MIN = 16
 _SLACK_SHARE = 20
 _RUN_BYTES_MAX = 128 << 20
 _LARGE_RUN_SHARE = 16
+_TAIL_SEGMENTS = 3.3
+_MOVING_COST = 1.85
+"""Moving a block takes so many, its leaf included but for what is kept for companions."""
 _CLEAN_SEGMENTS = re.compile(re.escape(bytes([SEGMENT_CLEAN])) + b"+")
 
 
@@ -74,10 +77,12 @@ def cleaner_segments(segment_count: int) -> int:
 def _order_max(segment_count: int, segment_bytes: int) -> int:
     """Return the order of the largest run: the cleaner must be able to move it whole.
 
-    It has its own segments for that, less the tails of three open runs.
+    It has its own segments for that, less the tails of the open runs.  Beside each block
+    goes a part of a summary and, if each is in another window, as many leaves as are not
+    kept for companions anyway.
     """
-    room_segments = (cleaner_segments(segment_count) - 3) * 7 // 8
-    by_room = room_segments.bit_length() - 1
+    room_segments = int((cleaner_segments(segment_count) - _TAIL_SEGMENTS) / _MOVING_COST)
+    by_room = max(1, room_segments).bit_length() - 1
     by_size = (_RUN_BYTES_MAX // segment_bytes).bit_length() - 1
     return max(0, min(by_room, by_size))
 

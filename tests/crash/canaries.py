@@ -449,4 +449,4 @@ def _cover(patch: Patch) -> None:
 
 @_canary("room for what is pending while the cleaner moves")
 def _room(patch: Patch) -> None:
-    patch(Cleaner, "_room_blocks", lambda self: self._volume.usage.clean_blocks)
+    patch(Cleaner, "_have_room", lambda self, found, more: True)
