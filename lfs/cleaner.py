@@ -255,10 +255,12 @@ class Cleaner:
         many.  A victim that has no room by itself is left out.
         """
         moved_before = self.moved_blocks
+        usage = self._volume.usage
         moved_runs: dict[int, int] = {}
         together = Found()
-        for run in victims:
-            found = self._survey(run)
+        for run, sequence in [(run, usage.last_sequence(run)) for run in victims]:
+            # It may have been emptied and used again since it was chosen.
+            found = self._survey(run) if usage.last_sequence(run) == sequence else None
             if found is None:
                 continue
             if not self._have_room(together, found):
@@ -268,7 +270,7 @@ class Cleaner:
                     continue
             together.add(found)
             self._checkpointer.touched_keys.update(found.keys)
-            self._volume.usage.dirty_pages.update(found.pages)
+            usage.dirty_pages.update(found.pages)
             self._touched_pages |= bool(found.pages)
             yield None
         moved_runs |= yield from self._move_together(together, now_ns)
