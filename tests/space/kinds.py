@@ -258,6 +258,26 @@ def little_data(run: Run) -> None:
             run.delete(ino)
 
 
+def worn_file(run: Run) -> None:
+    """Fill the disk with a large file and small ones, and overwrite the large one at random.
+
+    In the end each block of it is an extent of its own, and every segment as full as any.
+    """
+    space = run.filesystem.statfs()
+    share = run.choose.choice((0.5, 0.9, 0.97))
+    _one_file(run, int(space.available_blocks * share))
+    large = next(iter(run.files), None)
+    _fill_with_files(run, run.choose.choice((10, 200)), 0, run.layout.block_bytes)
+    run.sync()
+    inos = [*run.files]
+    for number in range(run.choose.choice((2000, 6000))):
+        ino = run.choose.choice(inos)
+        if ino == large or number % 10:
+            _overwrites(run, large or ino)
+        else:
+            run.choose.choice((_modes, _renames, _overwrites))(run, ino)
+
+
 def _fill_with_files(run: Run, name_bytes: int, value_bytes: int, data_bytes: int) -> None:
     while (ino := run.create(name_bytes)) is not None:
         value = run.data(value_bytes)
@@ -306,7 +326,7 @@ def _checkpoints(run: Run, ino: int) -> None:
 def go(run: Run) -> None:
     """Make the load that the run is for."""
     if run.is_of_metadata:
-        little_data(run)
+        run.choose.choice((little_data, worn_file))(run)
     else:
         mixed(run)
 

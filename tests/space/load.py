@@ -53,7 +53,7 @@ class Scale:
     requests: int
     write_bytes_max: int
     metadata_share: float
-    """How many of the runs have more metadata than data."""
+    """How many of the runs have data that is hard to move."""
     metadata_block_bytes: tuple[int, ...]
     metadata_segments: tuple[int, ...]
     metadata_value_bytes: tuple[int, ...]
@@ -76,7 +76,7 @@ SCALES = {
         128,
         100,
         96 * KIB,
-        0.004,
+        0.006,
         (KIB, 2 * KIB),
         (36, 50, 70),
         (0, 400, 1500),
@@ -125,7 +125,7 @@ class Run:
         self.is_crowded = self.choose.random() < _CROWDED_SHARE
         """Whether the disk is such that much dirty data in small files nearly fills it."""
         self.is_of_metadata = self.choose.random() < self.scale.metadata_share
-        """Whether the disk is filled with small files that take much metadata."""
+        """Whether the disk is filled with data that takes much metadata along."""
         if self.is_crowded:
             device_bytes = self.scale.device_bytes_max
             self.layout = _planned(self.choose, device_bytes, KIB, 64 * KIB)
