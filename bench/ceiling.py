@@ -333,7 +333,7 @@ def attach(
     if len(opened) == 1:
         descriptor = opened.pop()
         waiter = RequestWaiter(descriptor, on_turn=processors.turn)
-        install(waiter, lambda: Negotiation.begun(descriptor))
+        install(waiter, lambda: Negotiation.begun(descriptor, SLOT_BYTES))
     return processors
 
 

@@ -26,7 +26,7 @@ from lfs.inodes import Inode, InodeTable
 from lfs.moving import Failure, Mover, Piece, batches
 from lfs.segments.policy import choose_victims
 from lfs.segments.writer import HEAD_COLD, HEAD_MAIN
-from lfs.space import CLEAN_SHARE_LOW, SpaceRules
+from lfs.space import CLEAN_SHARE_LOW, Moving, SpaceRules
 from lfs.survey import Found, Surveyor
 from lfs.turns import Flush, Turn
 from lfs.volume import Volume
@@ -64,7 +64,6 @@ class Cleaner:
         self._surveyor = Surveyor(volume, inodes)
         self._committer = committer
         self._checkpointer = checkpointer
-        self._avoided: dict[int, int] = {}
         self._work: Iterator[Flush | None] | None = None
         self._touched_pages = False
         segments = volume.superblock.segment_count
@@ -146,7 +145,7 @@ class Cleaner:
         return [
             run
             for blocks, run in sorted(live)[:1]
-            if self._space.pending_blocks(blocks) <= room_blocks
+            if self._space.pending_blocks(Moving(blocks)) <= room_blocks
         ]
 
     def _finish(self, work: Iterator[Flush | None]) -> None:
@@ -224,10 +223,15 @@ class Cleaner:
 
         The nodes of ``found`` are pending already.
         """
+        windows = found.windows | more.windows
         pending_blocks = self._space.pending_blocks(
-            found.block_count + more.block_count,
-            len(found.windows | more.windows),
-            len(more.keys),
+            Moving(
+                found.block_count + more.block_count,
+                len({ino for ino, _ in windows}),
+                len(windows),
+                len(found.divisible | more.divisible),
+                len(more.keys),
+            )
         )
         return pending_blocks + self._tail_blocks <= self._volume.usage.clean_blocks
 
@@ -239,7 +243,7 @@ class Cleaner:
             volume.usage,
             policy,
             volume.log.next_sequence,
-            {*self._avoided_runs(), *volume.log.open_runs(), *volume.usage.given_up},
+            {*volume.log.open_runs(), *volume.usage.given_up, *volume.usage.stuck},
             _ROUND_GAINS * gain_blocks,
             utilisation_max,
             gain_blocks,
@@ -293,7 +297,8 @@ class Cleaner:
             if number:
                 yield None
             # Requests that came between may have taken the room there was.
-            batch = Found(pieces=pieces, windows={*self._surveyor.windows_of(pieces)})
+            batch = Found()
+            self._surveyor.add_pieces(batch, pieces)
             complete = self._have_room(Found(), batch)
             if not complete:
                 break
@@ -311,32 +316,29 @@ class Cleaner:
                 self.cleaned_runs += 1
             elif not self._inodes.cuts.count:
                 # What was cut off is not moved, and soon gone.
-                self._avoid(run)
+                usage.note_stuck(run)
 
     def _state(self) -> tuple[int, int]:
         """Return what a round depends on: while it is the same, so would be the next."""
         usage = self._volume.usage
         return usage.clean_blocks, usage.live_total
 
-    def _avoid(self, run: int) -> None:
-        """Clean ``run`` no more in this life of it."""
-        self._avoided[run] = self._volume.usage.last_sequence(run)
-        self._volume.usage.pin(run)
-
-    def _avoided_runs(self) -> list[int]:
-        usage = self._volume.usage
-        return [run for run, last in self._avoided.items() if usage.last_sequence(run) == last]
-
     def _survey(self, run: int) -> Found | None:
-        """Find what lives in ``run``; None when that can't be told."""
+        """Find what lives in ``run``; None when that can't be told, or not all be moved.
+
+        Where an owner can't be read, nothing of it lives here if all that lives is known.
+        """
+        usage = self._volume.usage
         try:
-            return self._surveyor.survey(run)
+            found = self._surveyor.survey(run)
+            if not found.failures or found.live_count >= usage.live_blocks(run):
+                return found
+            failure = found.failures[0]
         except (DamageError, FilesystemError) as error:
-            self._volume.report(
-                f"cleaner: leaving the run at {self._volume.usage.address_of(run)}: {error}"
-            )
-            self._avoid(run)
-            return None
+            failure = error
+        self._volume.report(f"cleaner: leaving the run at {usage.address_of(run)}: {failure}")
+        usage.note_stuck(run)
+        return None
 
     # --------------------------------------------------------------------- moving
 

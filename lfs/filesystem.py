@@ -324,6 +324,7 @@ class Filesystem(Mounted):
     ) -> int:
         """Write ``data``; returns its length.  ENOSPC comes here or never.
 
+        What is overwritten has room on a full disk, too, up to ``write_bytes_max``.
         Without ``stamp`` the times stay: the caller sets those of each file himself.
         """
         if not (type(data) is bytes and type(offset) is int and offset >= 0):
@@ -414,6 +415,11 @@ class Filesystem(Mounted):
         return self._attributes.names(self._inodes.get(ino))
 
     # ------------------------------------------------------------- space, durability
+
+    @property
+    def write_bytes_max(self) -> int:
+        """Return how much one request may write and be sure of room where it overwrites."""
+        return self._space.write_bytes_max
 
     def statfs(self) -> Space:
         """Return total, free and available blocks, and the number of inodes."""

@@ -25,12 +25,19 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from lfs.alloc.reservation import Reservations
 from lfs.checksum import CHECKSUM_BYTES
 from lfs.errors import FilesystemError
 from lfs.inodes import InodeTable
-from lfs.ondisk import BRANCH_SLOT_BYTES, NODE_HEADER_BYTES, RUN_BYTES
+from lfs.ondisk import (
+    BRANCH_SLOT_BYTES,
+    INODE_BYTES,
+    NODE_HEADER_BYTES,
+    RECORD_OVERHEAD_BYTES,
+    RUN_BYTES,
+)
 from lfs.segments.usage import cleaner_segments, slack_segments
 from lfs.segments.write_bound import WriteBound
 from lfs.segments.writer import BULK_BLOCKS, HEAD_MAIN, HEAD_METADATA
@@ -43,8 +50,6 @@ _NODE_SURCHARGE = 4
 """A node counts for as much as a block and one in so many parts of it."""
 _SCATTERED_BYTES = 3 * (RUN_BYTES + CHECKSUM_BYTES) // 2
 """What it takes to map a block that is an extent of its own, in leaves two thirds full."""
-_MOVED_UNCUT = 8
-"""One in so many windows has an extent more when its blocks have been moved."""
 _LAST_SEGMENTS = 2
 """So many clean ones are left for one request and the last checkpoint."""
 CLEAN_SHARE_LOW = 8
@@ -61,6 +66,20 @@ class Space:
     available_blocks: int
     """``free_blocks`` less the share kept for root."""
     inode_count: int
+
+
+class Moving(NamedTuple):
+    """What is about to be moved, in numbers."""
+
+    blocks: int = 0
+    inodes: int = 0
+    windows: int = 0
+    divisible_windows: int = 0
+    """Those that may have more extents then."""
+    nodes: int = 0
+
+
+_NOTHING = Moving()
 
 
 class SpaceRules:
@@ -84,6 +103,10 @@ class SpaceRules:
         segments = superblock.segment_count
         usable = max(0, segments - slack_segments(segments))
         self._block_bytes = superblock.block_bytes
+        spare_segments = slack_segments(segments) - cleaner_segments(segments)
+        spare_bytes = spare_segments * superblock.segment_blocks * superblock.block_bytes
+        self.write_bytes_max = 1 << (spare_bytes // 2).bit_length() - 1
+        """So much can be made ready to be taken at once on a full disk: a power of two."""
         self._bound = WriteBound(superblock.segment_blocks, superblock.block_bytes)
         # What the cleaner can put into a segment, of blocks that are all scattered.
         limit_blocks = usable * self._bound.full_blocks
@@ -185,10 +208,8 @@ class SpaceRules:
         """Note that blocks in hand, or moved, have been written."""
         self._in_hand_blocks = max(0, self._in_hand_blocks - blocks)
 
-    def _node_blocks(self, window_count: int = 0, touched_count: int = 0) -> int:
-        """Return an upper bound of the nodes that a checkpoint would write now.
-
-        After the blocks of so many windows have moved and more keys have been touched.
+    def _node_blocks(self, moving: Moving = _NOTHING) -> int:
+        """Return an upper bound of the nodes that a checkpoint would write after ``moving``.
 
         On each level a change rewrites the node on its way, and cuts it in two if it grows
         or takes in the one beside it if it shrinks; but no node goes twice, and slots that
@@ -198,8 +219,8 @@ class SpaceRules:
         imap = self._volume.imap
         dirty = len(self._inodes.dirty)
         changes = len(imap.changes) + dirty + len(self.touched_keys)
-        changes += window_count + touched_count
-        growing = imap.growing_count + dirty + window_count // _MOVED_UNCUT
+        changes += moving.inodes + moving.windows + moving.nodes
+        growing = imap.growing_count + dirty + moving.divisible_windows
         written = 2 * (imap.root_level + 2)
         nodes = imap.node_count
         for _ in range(imap.root_level + 1):
@@ -207,28 +228,25 @@ class SpaceRules:
             nodes >>= 3
         return written + self.metadata_blocks
 
-    def pending_blocks(
-        self, moved_blocks: int = 0, window_count: int = 0, touched_count: int = 0
-    ) -> int:
+    def pending_blocks(self, moving: Moving = _NOTHING) -> int:
         """Return an upper bound of the clean blocks that a commit and a checkpoint take now.
 
-        With ``moved_blocks`` blocks to be moved, which belong to ``window_count`` windows,
-        and ``touched_count`` nodes to be written anew.  ARCHITECTURE.md, "What writing
-        takes", derives it.
+        What is ``moving`` included.  ARCHITECTURE.md, "What writing takes", derives it.
         """
         volume = self._volume
         usage = volume.usage
         records = volume.imap.unlogged_bytes + self._inodes.dirty_record_bytes()
+        records += moving.inodes * (INODE_BYTES + RECORD_OVERHEAD_BYTES)
         data = self.reservations.dirty_blocks + self._in_hand_blocks
-        nodes = self._node_blocks(window_count, touched_count)
-        mapped = data + moved_blocks + nodes
+        nodes = self._node_blocks(moving)
+        mapped = data + moving.blocks + nodes
         pages = min(usage.page_count, len(usage.dirty_pages) + 2 * mapped + 8)
         bound, log = self._bound, volume.log
         main = data + records // volume.block_bytes + 1
         main_blocks = bound.clean_blocks(main, log.room_blocks(HEAD_MAIN))
         metadata_blocks = bound.clean_blocks(nodes + pages, log.room_blocks(HEAD_METADATA))
         # What moves goes to the cold head or to the main one, and neither may have room.
-        moved_blocks = bound.clean_blocks(moved_blocks, 0) if moved_blocks else 0
+        moved_blocks = bound.clean_blocks(moving.blocks, 0) if moving.blocks else 0
         heads = bool(main_blocks or moved_blocks) + bool(metadata_blocks) + bool(moved_blocks)
         more_heads = max(0, heads - 1) + (data >= BULK_BLOCKS)
         clean_blocks = main_blocks + metadata_blocks + moved_blocks
@@ -250,8 +268,8 @@ class SpaceRules:
             return
         self._allowance_blocks = 0
         if self.available_blocks(privileged) < blocks:
-            needed = growth() if growth else blocks
-            if needed:
+            needed = growth or (lambda: blocks)
+            if needed():
                 self._require(needed, lambda: self.available_blocks(privileged))
         self._make_room(blocks)
 
@@ -267,7 +285,7 @@ class SpaceRules:
             return
         self._allowance_blocks = 0
         if is_longer:
-            self._require(blocks, self._change_blocks, self.pack)
+            self._require(lambda: blocks, self._change_blocks, self.pack)
         elif self._change_blocks() < blocks:
             # Another place for what is as long may make the map larger, for a while.
             self.pack()
@@ -281,18 +299,24 @@ class SpaceRules:
         return limit_blocks - used_blocks - pending_blocks
 
     def _require(
-        self, blocks: int, available: Callable[[], int], pack: Callable[[], bool] | None = None
+        self,
+        needed: Callable[[], int],
+        available: Callable[[], int],
+        pack: Callable[[], bool] | None = None,
     ) -> None:
-        """Raise ENOSPC unless ``blocks`` are available, or are when pending work is done.
+        """Raise ENOSPC unless as much is available as is needed, or is when work is done.
 
         Dirty data may replace other blocks, and the bound on pending metadata is
-        generous: a checkpoint shows what they come to.
+        generous: a checkpoint shows what they come to.  What was dirty may be all that
+        is to be replaced.
         """
+        blocks = needed()
         while available() < blocks and self.reclaim():
             pass
         if available() < blocks:
             if self.reservations.dirty_blocks or self.metadata_blocks > 1:
                 self.checkpoint()
+                blocks = needed()
             while pack and available() < blocks and pack():
                 pass
             if available() < blocks:
@@ -309,7 +333,7 @@ class SpaceRules:
 
     def can_rewrite(self, leaf_count: int) -> bool:
         """Tell whether what is clean covers so many leaves beside what is pending."""
-        needed_blocks = self.pending_blocks(0, leaf_count) + self._last_blocks
+        needed_blocks = self.pending_blocks(Moving(nodes=leaf_count)) + self._last_blocks
         return needed_blocks <= self._volume.usage.clean_blocks
 
     def cover(self) -> bool:

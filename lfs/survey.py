@@ -21,10 +21,19 @@ class Found:
     pieces: list[Piece] = field(default_factory=list)
     windows: set[tuple[int, int]] = field(default_factory=set)
     """Inode number and index of those that change when the pieces are moved."""
+    divisible: set[tuple[int, int]] = field(default_factory=set)
+    """Those of them that may have more extents then, because a piece is cut in two."""
     keys: set[bytes] = field(default_factory=set)
     """Keys that lead to the nodes."""
     pages: set[int] = field(default_factory=set)
     """Usage pages."""
+    failures: list[Exception] = field(default_factory=list)
+    """Why some owners can't be read."""
+
+    @property
+    def live_count(self) -> int:
+        """Return how many blocks are known to live."""
+        return self.block_count + len(self.keys) + len(self.pages)
 
     @property
     def block_count(self) -> int:
@@ -36,6 +45,7 @@ class Found:
         self.runs |= other.runs
         self.pieces += other.pieces
         self.windows |= other.windows
+        self.divisible |= other.divisible
         self.keys |= other.keys
         self.pages |= other.pages
 
@@ -49,28 +59,36 @@ class Surveyor:
         self._inodes = inodes
 
     def survey(self, run: int) -> Found:
-        """Find what lives in ``run``; raises DamageError or DeviceError when it can't be told."""
+        """Find what lives in ``run``, as far as the owners can be read.
+
+        Raises DamageError or DeviceError when the run can't be.
+        """
         usage = self._volume.usage
         address, sequence = usage.address_of(run), usage.last_sequence(run)
         found = Found({run: sequence})
         for summary in self._volume.reader.walk_run(address, sequence):
             self._survey_summary(summary, found)
-        found.windows.update(self.windows_of(found.pieces))
         return found
 
-    def windows_of(self, pieces: list[Piece]) -> Iterator[tuple[int, int]]:
-        """Yield the windows that change when ``pieces`` are moved."""
+    def add_pieces(self, found: Found, pieces: list[Piece]) -> None:
+        """Add ``pieces`` to what was found, and the windows that change with them."""
         size = self._volume.window_blocks
+        found.pieces += pieces
         for ino, first, _, count in pieces:
             for index in range(first // size, (first + count - 1) // size + 1):
-                yield ino, index
+                found.windows.add((ino, index))
+                if count > 1:
+                    found.divisible.add((ino, index))
 
     def _survey_summary(self, summary: Summary, found: Found) -> None:
         address = summary.payload_address
         for entry in summary.entries:
             count = len(entry.checksums)
             if entry.kind == BLOCK_DATA:
-                found.pieces += self._live_data(entry, address)
+                try:
+                    self.add_pieces(found, [*self._live_data(entry, address)])
+                except (DamageError, FilesystemError) as error:
+                    found.failures.append(error)
             elif entry.kind == BLOCK_NODE:
                 found.keys.update(self._live_nodes(entry, address))
             elif entry.kind == BLOCK_USAGE and self._is_live_page(entry.key, address):

@@ -299,9 +299,52 @@ def test_large_file_is_overwritten_at_random_on_a_full_disk(
                 filesystem.rename(ROOT_INO, names[old], ROOT_INO, new, 10**9)
                 names[old] = new
     # Nothing was damaged, so the cleaner has no reason to leave any run alone.
-    assert filesystem._cleaner._avoided_runs() == []
+    assert not filesystem._volume.usage.stuck
     filesystem.unmount(2 * 10**9)
     assert not check_device(device, data=True).problems
+
+
+def filled_with_one_file(device: MemoryDevice) -> tuple[Filesystem, int]:
+    """Return a filesystem that a file has filled, and its number."""
+    filesystem = mount(device, 0)
+    ino = filesystem.create(ROOT_INO, b"large", REGULAR, 0, 0, 1).ino
+    block_bytes = filesystem.statfs().block_bytes
+
+    def fill() -> None:
+        for first in range(0, 10**9, 4 * block_bytes):
+            filesystem.write(ino, first, bytes(4 * block_bytes), 2)
+
+    assert error_of(fill) == errno.ENOSPC
+    filesystem.sync(10**9)
+    return filesystem, ino
+
+
+@pytest.mark.parametrize("segments", [32, 60, 128, 200, 400])
+def test_as_much_is_overwritten_at_once_as_is_promised(segments: int) -> None:
+    device = MemoryDevice((segments * SEGMENT_BLOCKS + 400) * 1024)
+    format_small(device, 1024, SEGMENT_BLOCKS)
+    filesystem, ino = filled_with_one_file(device)
+    write_bytes = filesystem.write_bytes_max
+    assert write_bytes >= 128 << 10
+    choose = random.Random(1)
+    for number in range(40):
+        offset = choose.randrange(filesystem.getattr(ino).size - write_bytes) // 1024 * 1024
+        filesystem.write(ino, offset, bytes([number]) * write_bytes, 10**9 + number)
+
+
+def test_what_is_partly_stored_and_partly_dirty_is_overwritten() -> None:
+    device = MemoryDevice(8 * MIB)
+    format_small(device, 4096, SEGMENT_BLOCKS)
+    filesystem, ino = filled_with_one_file(device)
+    size = filesystem.getattr(ino).size - 8 * 4096
+    filesystem.setattr(ino, 10**9, size=size)
+    filesystem.checkpoint(10**9)
+    position = size
+    while filesystem.statfs().available_blocks:
+        filesystem.write(ino, position, b"d" * 4096, 10**9)
+        position += 4096
+    assert position > size
+    filesystem.write(ino, size - 4 * 4096, b"f" * (position - size + 4 * 4096), 10**9)
 
 
 def error_of(work: Callable[[], None]) -> int:

@@ -24,6 +24,9 @@ ask for attributes, nor drop the pages of a file, because it has written to it.
 ``ASYNC_DIO`` is taken out: after an asynchronous direct write the kernel would not
 drop what its cache holds of the old contents.
 
+Writes come in requests no longer than a full disk can be made ready to take
+(``Filesystem.write_bytes_max``); on all but the smallest that is libfuse's 1 MiB.
+
 Where pyfuse3's waiting can't be replaced (``lfs.fuse.loop``), none of this happens;
 the filesystem works all the same, but for default lists and with more requests.
 """
@@ -55,21 +58,34 @@ _REPLY_ERROR = struct.Struct("<4xi")
 # A header of 16 bytes, and the same three.
 _REPLY_FLAGS_AT = 28
 _FLAGS = struct.Struct("<I")
+# After the flags come two numbers of 16 bits.
+_REPLY_WRITE_BYTES_AT = 36
+_WRITE_BYTES = struct.Struct("<I")
 
 
 class Negotiation:
     """The exchange of FUSE_INIT on a descriptor of /dev/fuse that libfuse owns."""
 
-    def __init__(self, descriptor: int, kernel: int, ours: socket.socket, offered: int) -> None:
+    def __init__(
+        self,
+        descriptor: int,
+        kernel: int,
+        ours: socket.socket,
+        offered: int,
+        write_bytes_max: int,
+    ) -> None:
         """Use ``begun``."""
         self._descriptor = descriptor
         self._kernel = kernel
         self._ours = ours
         self._offered = offered
+        self._write_bytes_max = write_bytes_max
 
     @classmethod
-    def begun(cls, descriptor: int) -> Self | None:
+    def begun(cls, descriptor: int, write_bytes_max: int) -> Self | None:
         """Put the first request where libfuse will read it.
+
+        A request shall write ``write_bytes_max`` bytes at most.
 
         Returns None, with everything as before, when the connection has ended already.
         """
@@ -85,7 +101,9 @@ class Negotiation:
         with theirs:
             ours.send(request)
             os.dup2(theirs.fileno(), descriptor, inheritable=False)
-        return cls(descriptor, kernel, ours, _REQUEST_FLAGS.unpack_from(request)[0])
+        return cls(
+            descriptor, kernel, ours, _REQUEST_FLAGS.unpack_from(request)[0], write_bytes_max
+        )
 
     def conclude(self) -> None:
         """Pass libfuse's reply on and give it back its descriptor; it has replied by now."""
@@ -94,6 +112,9 @@ class Negotiation:
             flags = _FLAGS.unpack_from(reply, _REPLY_FLAGS_AT)[0]
             flags = (flags | _WANTED & self._offered) & ~_UNWANTED
             _FLAGS.pack_into(reply, _REPLY_FLAGS_AT, flags)
+            write_bytes = _WRITE_BYTES.unpack_from(reply, _REPLY_WRITE_BYTES_AT)[0]
+            write_bytes = min(write_bytes, self._write_bytes_max)
+            _WRITE_BYTES.pack_into(reply, _REPLY_WRITE_BYTES_AT, write_bytes)
         # Unmounted meanwhile: libfuse will find out by itself.
         with suppress(OSError):
             os.write(self._kernel, reply)

@@ -262,7 +262,8 @@ class Session:
             self._waiter = loop.RequestWaiter(
                 descriptor, lambda: self._committer.flushing, on_turn=self._latency.turn
             )
-            loop.install(self._waiter, lambda: Negotiation.begun(descriptor))
+            write_bytes_max = self._filesystem.write_bytes_max
+            loop.install(self._waiter, lambda: Negotiation.begun(descriptor, write_bytes_max))
 
     async def run(self, ready: Callable[[], None]) -> None:
         """Serve until unmounted."""

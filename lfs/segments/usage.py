@@ -131,6 +131,8 @@ class UsageTable:
         self.is_lost = False
         self.given_up: set[int] = set()
         """Runs in use where a write failed."""
+        self.stuck: set[int] = set()
+        """Runs in use with something that can't be read, and so can't be moved."""
         self._unwritable: set[int] = set()
         self.on_damage: Callable[[DamageError], None] = _raise
         """Told once the table is found to be wrong: what is clean can't be trusted then."""
@@ -451,6 +453,7 @@ class UsageTable:
             self._metadata_until[segment] = 0
             self.dirty_pages.add(segment // self.per_page)
         self.given_up.discard(run)
+        self.stuck.discard(run)
         self.pin(run)
         if self._unwritable.isdisjoint(range(run, run + (1 << order))):
             self.buddy.free(run, order)
@@ -473,6 +476,11 @@ class UsageTable:
         if self._live[run] == 0:
             self._note_empty(run)
 
+    def note_stuck(self, run: int) -> None:
+        """Note that something in a run can't be moved: it is cleaned no more."""
+        self.stuck.add(run)
+        self.pin(run)
+
     def withhold(self, is_usable: Callable[[int], bool]) -> None:
         """Take the clean segments that are not usable out of use, until the next mount."""
         for found in _CLEAN_SEGMENTS.finditer(self._state):
@@ -484,10 +492,11 @@ class UsageTable:
     @property
     def lost_blocks(self) -> int:
         """Return the blocks without live ones that errors have taken out of use."""
-        if not self._unwritable and not self.given_up:
+        if not (self._unwritable or self.given_up or self.stuck):
             return 0
         withheld = sum(1 for segment in self._unwritable if self._first[segment] < 0)
-        in_use = sum(self.run_blocks(run) - self._live[run] for run in self.given_up)
+        runs = self.given_up | self.stuck
+        in_use = sum(self.run_blocks(run) - self._live[run] for run in runs)
         return withheld * self.segment_blocks + in_use
 
     # ------------------------------------------------------------------------ reuse

@@ -26,9 +26,11 @@ def request(offered: int) -> bytes:
     return struct.pack("<IIQQIIIHH", 40 + len(body), 26, 2, 0, 0, 0, 0, 0, 0) + body
 
 
-def reply(flags: int, error: int = 0) -> bytes:
+def reply(flags: int, error: int = 0, write_bytes: int = 1 << 20) -> bytes:
     """Return what libfuse replies."""
-    body = struct.pack("<IIIIHHIIHH8I", 7, 31, 131072, flags, 0, 0, 1 << 20, 1, 256, 0, *[0] * 8)
+    body = struct.pack(
+        "<IIIIHHIIHH8I", 7, 31, 131072, flags, 0, 0, write_bytes, 1, 256, 0, *[0] * 8
+    )
     return struct.pack("<IiQ", 16 + len(body), error, 2) + (b"" if error else body)
 
 
@@ -52,10 +54,12 @@ def connection() -> Iterator[Connection]:
     made.close()
 
 
-def negotiated(connection: Connection, offered: int, libfuse_flags: int) -> int:
+def negotiated(
+    connection: Connection, offered: int, libfuse_flags: int, write_bytes: int = 1 << 20
+) -> int:
     """Return the flags that the kernel gets."""
     connection.kernel.send(request(offered))
-    negotiation = Negotiation.begun(connection.descriptor)
+    negotiation = Negotiation.begun(connection.descriptor, write_bytes)
     assert negotiation is not None
     assert os.read(connection.descriptor, 1 << 20) == request(offered)
     os.write(connection.descriptor, reply(libfuse_flags))
@@ -63,7 +67,7 @@ def negotiated(connection: Connection, offered: int, libfuse_flags: int) -> int:
     got = connection.kernel.recv(1 << 20)
     flags: int = struct.unpack_from("<I", got, 28)[0]
     # Nothing else has changed.
-    assert got == reply(flags)
+    assert got == reply(flags, write_bytes=min(write_bytes, 1 << 20))
     return flags
 
 
@@ -74,6 +78,13 @@ def test_flags_are_added_and_taken_out(connection: Connection) -> None:
 
 def test_what_the_kernel_does_not_offer_is_not_asked_for(connection: Connection) -> None:
     assert negotiated(connection, POSIX_ACL | DONT_MASK, POSIX_ACL) == POSIX_ACL | DONT_MASK
+
+
+@pytest.mark.parametrize("write_bytes", [1 << 17, 1 << 20, 1 << 24])
+def test_requests_write_no_more_than_a_full_disk_can_take(
+    connection: Connection, write_bytes: int
+) -> None:
+    negotiated(connection, EVERYTHING, 0, write_bytes)
 
 
 def test_afterwards_nothing_stands_between(connection: Connection) -> None:
@@ -89,7 +100,7 @@ def test_afterwards_nothing_stands_between(connection: Connection) -> None:
 
 def test_refusal_is_passed_on_as_it_is(connection: Connection) -> None:
     connection.kernel.send(request(EVERYTHING))
-    negotiation = Negotiation.begun(connection.descriptor)
+    negotiation = Negotiation.begun(connection.descriptor, 1 << 20)
     assert negotiation is not None
     os.read(connection.descriptor, 1 << 20)
     os.write(connection.descriptor, reply(0, error=-71))
@@ -103,6 +114,6 @@ def test_connection_that_has_ended_stays_as_it_is() -> None:
         descriptor = os.open("/dev/fuse", os.O_RDWR)
     except OSError:
         pytest.skip("there is no /dev/fuse")
-    assert Negotiation.begun(descriptor) is None
+    assert Negotiation.begun(descriptor, 1 << 20) is None
     assert os.readlink(f"/proc/self/fd/{descriptor}") == "/dev/fuse"
     os.close(descriptor)

@@ -245,14 +245,14 @@ def little_data(run: Run) -> None:
     data_bytes = run.choose.choice((0, 0, 1, 1, 2, 3)) * run.layout.block_bytes
     if not value_bytes + data_bytes:
         name_bytes = 250
-    for _ in range(run.choose.choice((1, 1, 3))):
+    for _ in range(run.choose.choice((1, 1, 2))):
         _fill_with_files(run, name_bytes, value_bytes, data_bytes)
         run.sync()
         changes = run.choose.sample((_modes, _renames, _replacements, _overwrites), 2)
         if run.choose.random() < 0.3:
             changes.append(_checkpoints)
         inos = [*run.files]
-        for _ in range(run.choose.choice((1000, 4000))):
+        for _ in range(run.choose.choice(run.scale.metadata_changes)):
             run.choose.choice(changes)(run, run.choose.choice(inos))
         for ino in _some_files(run, len(inos) // 10):
             run.delete(ino)
@@ -270,7 +270,7 @@ def worn_file(run: Run) -> None:
     _fill_with_files(run, run.choose.choice((10, 200)), 0, run.layout.block_bytes)
     run.sync()
     inos = [*run.files]
-    for number in range(run.choose.choice((2000, 6000))):
+    for number in range(2 * run.choose.choice(run.scale.metadata_changes)):
         ino = run.choose.choice(inos)
         if ino == large or number % 10:
             _overwrites(run, large or ino)

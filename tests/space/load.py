@@ -56,6 +56,7 @@ class Scale:
     """How many of the runs have data that is hard to move."""
     metadata_block_bytes: tuple[int, ...]
     metadata_segments: tuple[int, ...]
+    metadata_changes: tuple[int, ...]
     metadata_value_bytes: tuple[int, ...]
     options: Callable[[random.Random], Options]
 
@@ -79,7 +80,8 @@ SCALES = {
         0.004,
         (KIB,),
         (60, 180),
-        (0, 400, 1500),
+        (200, 800),
+        (400, 1500),
         _small_options,
     ),
     # What people have, with the limits that a mount has.
@@ -91,6 +93,7 @@ SCALES = {
         0.1,
         (KIB, 2 * KIB, 4 * KIB, 16 * KIB),
         (40, 60, 120, 250, 600),
+        (1000, 4000, 12_000),
         (0, 100, 400, 1500),
         lambda choose: Options(),
     ),
@@ -342,7 +345,7 @@ def _watch_nodes(filesystem: Filesystem) -> None:
     rebuilt = filesystem._checkpointer._rebuilt
 
     def watched() -> Rebuilt:
-        bound = filesystem._space._node_blocks(0)
+        bound = filesystem._space._node_blocks()
         result = rebuilt()
         if len(result.new_nodes) > bound:
             raise BrokenError(f"a checkpoint writes {len(result.new_nodes)} nodes, not {bound}")
