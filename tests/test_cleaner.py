@@ -12,6 +12,7 @@ from lfs import cleaner as cleaner_module
 from lfs.checkpoint import Checkpointer
 from lfs.cleaner import Cleaner
 from lfs.errors import DamageError
+from lfs.inodes import Inode, InodeTable
 from lfs.ondisk import BLOCK_NODE, BLOCK_USAGE, SUMMARY_CLEANER
 from lfs.segments.policy import POLICIES
 from lfs.segments.usage import UsageTable
@@ -266,6 +267,47 @@ def test_cleaner_leaves_a_run_whose_summaries_are_damaged() -> None:
     clean(disk, [run])
     assert usage_of(disk).live_blocks(run) > 0
     assert any("leaving the run" in line for line in disk.lines)
+    check_contents(disk, contents)
+
+
+@pytest.mark.parametrize("has_live", [False, True])
+def test_owner_that_can_not_be_read_keeps_a_run_only_while_it_lives_there(
+    has_live: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk, contents, victims = holey_disk()
+    run = victims[1]
+    owners = {piece[0] for piece in cleaner_of(disk)._surveyor.survey(run).pieces}
+    bad = min(owners)
+    if not has_live:
+        disk.write(bad, 0, contents[bad])
+        disk.sync()
+    find = InodeTable.find
+
+    def failing(self: InodeTable, ino: int) -> Inode | None:
+        if ino == bad:
+            raise DamageError("a leaf can't be read")
+        return find(self, ino)
+
+    lost_blocks = usage_of(disk).lost_blocks
+    with monkeypatch.context() as patch:
+        patch.setattr(InodeTable, "find", failing)
+        clean(disk, [run])
+    live_blocks = usage_of(disk).live_blocks(run)
+    if has_live:
+        # All that lived there still does: moving the rest would gain nothing.
+        assert live_blocks > len(contents[bad]) // BLOCK_BYTES
+        assert usage_of(disk).stuck == {run}
+        assert usage_of(disk).lost_blocks == lost_blocks + SEGMENT_BLOCKS - live_blocks
+        assert run not in cleaner_of(disk)._victims("greedy", 0.999)
+        for ino in owners:
+            disk.filesystem.setattr(ino, disk.now_ns, size=0)
+            contents[ino] = b""
+        disk.checkpoint()
+        disk.checkpoint()
+        disk.sync()
+    assert not usage_of(disk).live_blocks(run)
+    assert not usage_of(disk).stuck
+    assert usage_of(disk).lost_blocks == lost_blocks
     check_contents(disk, contents)
 
 
