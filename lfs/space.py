@@ -46,8 +46,10 @@ from lfs.volume import Volume
 _INODE_ITEM_BYTES = 256
 _CRUDE_BLOCKS = 4
 _CHANGE_SHARE = 8
-_NODE_SURCHARGE = 4
-"""A node counts for as much as a block and one in so many parts of it."""
+_NODE_SURCHARGE = 0.25
+"""A node counts for so much more than a block."""
+_COMPANION = 0.75
+"""So much is kept for a node that data takes along, and counts as used."""
 _SCATTERED_BYTES = 3 * (RUN_BYTES + CHECKSUM_BYTES) // 2
 """What it takes to map a block that is an extent of its own, in leaves two thirds full."""
 _LAST_SEGMENTS = 2
@@ -103,6 +105,9 @@ class SpaceRules:
         segments = superblock.segment_count
         usable = max(0, segments - slack_segments(segments))
         self._block_bytes = superblock.block_bytes
+        nodes_for_block = _SCATTERED_BYTES / superblock.block_bytes
+        self._scattered_cost = 1 + nodes_for_block * (1 + _NODE_SURCHARGE + _COMPANION)
+        """What a block of data counts for when each is an extent of its own."""
         spare_segments = slack_segments(segments) - cleaner_segments(segments)
         spare_bytes = spare_segments * superblock.segment_blocks * superblock.block_bytes
         self.write_bytes_max = 1 << (spare_bytes // 2).bit_length() - 1
@@ -155,13 +160,11 @@ class SpaceRules:
         would be more of them if all data were scattered.
         """
         nodes, data = self._nodes_and_data()
-        block_bytes = self._block_bytes
-        scattered_cost = 1 + 2 * _SCATTERED_BYTES / block_bytes
         blocks = 0
         for end, cost in (
-            (nodes, 1.75),
-            (nodes * block_bytes // _SCATTERED_BYTES, 1.0),
-            (data + left, scattered_cost),
+            (nodes, 1 + _COMPANION),
+            (nodes * self._block_bytes // _SCATTERED_BYTES, 1.0),
+            (data + left, self._scattered_cost),
         ):
             taken = max(0, min(end - data - blocks, int(left / cost)))
             blocks += taken
@@ -183,18 +186,20 @@ class SpaceRules:
         """
         scattered_nodes = data * _SCATTERED_BYTES // self._block_bytes
         most_nodes = scattered_nodes if scattered_nodes > nodes else nodes
-        companion_blocks = 3 * (data if data < most_nodes else most_nodes) // 4
-        return (
-            companion_blocks,
-            most_nodes - nodes + most_nodes // _NODE_SURCHARGE + companion_blocks,
-        )
+        companion_blocks = int(_COMPANION * (data if data < most_nodes else most_nodes))
+        more_blocks = most_nodes - nodes + int(_NODE_SURCHARGE * most_nodes)
+        return companion_blocks, more_blocks + companion_blocks
 
     def statistics(self) -> Space:
-        """Return what ``statfs`` reports: what is given up in steps counts as free."""
+        """Return what ``statfs`` reports: what is given up in steps counts as free.
+
+        An empty disk is all free: in total there is what data alone can fill.
+        """
         leaving_blocks = self._inodes.leaving_blocks
+        total_blocks = self.reservations.limit_blocks - self._volume.usage.lost_blocks
         return Space(
             self._volume.block_bytes,
-            max(0, self.reservations.limit_blocks - self._volume.usage.lost_blocks),
+            max(0, int(total_blocks / self._scattered_cost)),
             self.available_blocks(True, leaving_blocks),
             self.available_blocks(False, leaving_blocks),
             self._volume.inode_count - len(self._inodes.leaving),
