@@ -36,9 +36,11 @@ _UTILISATION_WORTH = 0.85
 _GAIN_SEGMENTS_MIN = 4
 _GAIN_SHARE = 256
 _IDLE_ROUNDS_MAX = 8
+_LARGE_ROUNDS = 2
+"""So many rounds try a large run first: one that has no room after all must not be all."""
 _ROUND_GAINS = 8
 """A round moves at most as much as so many times what it is to gain."""
-_TAIL_SEGMENTS = 1
+_MARGIN_SEGMENTS = 1
 """So many are left beside what is moved and pending."""
 _RETRY_LOG_WRITES = 256
 """After so many log writes there may be something to gain although nothing has died."""
@@ -67,7 +69,7 @@ class Cleaner:
         self._work: Iterator[Flush | None] | None = None
         self._touched_pages = False
         segments = volume.superblock.segment_count
-        self._tail_blocks = _TAIL_SEGMENTS * volume.superblock.segment_blocks
+        self._margin_blocks = _MARGIN_SEGMENTS * volume.superblock.segment_blocks
         self._gain_segments = max(_GAIN_SEGMENTS_MIN, segments // _GAIN_SHARE)
         self._exhausted: tuple[int, int, int] | None = None
         self.moved_blocks = 0
@@ -102,7 +104,8 @@ class Cleaner:
         while idle_rounds < self._patience(blocks):
             gain_segments = self._gain_segments << idle_rounds
             victims = [] if idle_rounds else self._victims(volume.options.cleaner_policy, 0.999)
-            victims = victims or self._large_victim()
+            if idle_rounds < _LARGE_ROUNDS:
+                victims = victims or self._large_victim()
             victims = victims or self._victims("greedy", 0.999, gain_segments)
             if not victims:
                 break
@@ -141,7 +144,7 @@ class Cleaner:
         usage = self._volume.usage
         runs = usage.large_runs.difference(self._volume.log.open_runs())
         live = [(usage.live_blocks(run), run) for run in runs if usage.live_blocks(run)]
-        room_blocks = usage.clean_blocks - self._tail_blocks
+        room_blocks = usage.clean_blocks - self._margin_blocks
         return [
             run
             for blocks, run in sorted(live)[:1]
@@ -218,6 +221,16 @@ class Cleaner:
 
     # -------------------------------------------------------------------- a round
 
+    def _immovable_runs(self) -> Iterator[int]:
+        """Yield the runs that have something that can't be moved, as far as is known.
+
+        Where something has died since, it may have been that.
+        """
+        usage = self._volume.usage
+        for run, live_blocks in usage.immovable.items():
+            if usage.live_blocks(run) >= live_blocks:
+                yield run
+
     def _have_room(self, found: Found, more: Found) -> bool:
         """Tell whether what was found can be moved now, together with ``more``.
 
@@ -233,7 +246,7 @@ class Cleaner:
                 len(more.keys),
             )
         )
-        return pending_blocks + self._tail_blocks <= self._volume.usage.clean_blocks
+        return pending_blocks + self._margin_blocks <= self._volume.usage.clean_blocks
 
     def _victims(self, policy: str, utilisation_max: float, gain_segments: int = 0) -> list[int]:
         """Choose victims by what is to be gained."""
@@ -243,7 +256,7 @@ class Cleaner:
             volume.usage,
             policy,
             volume.log.next_sequence,
-            {*volume.log.open_runs(), *volume.usage.given_up, *volume.usage.stuck},
+            {*volume.log.open_runs(), *volume.usage.given_up, *self._immovable_runs()},
             _ROUND_GAINS * gain_blocks,
             utilisation_max,
             gain_blocks,
@@ -292,6 +305,8 @@ class Cleaner:
 
         Pieces are moved in file order, so stopping halfway would empty hardly any run.
         """
+        if not found.pieces:
+            return found.runs
         complete = True
         for number, pieces in enumerate(batches(sorted(found.pieces))):
             if number:
@@ -316,7 +331,7 @@ class Cleaner:
                 self.cleaned_runs += 1
             elif not self._inodes.cuts.count:
                 # What was cut off is not moved, and soon gone.
-                usage.note_stuck(run)
+                usage.note_immovable(run)
 
     def _state(self) -> tuple[int, int]:
         """Return what a round depends on: while it is the same, so would be the next."""
@@ -332,12 +347,13 @@ class Cleaner:
         try:
             found = self._surveyor.survey(run)
             if not found.failures or found.live_count >= usage.live_blocks(run):
+                usage.immovable.pop(run, None)
                 return found
             failure = found.failures[0]
         except (DamageError, FilesystemError) as error:
             failure = error
         self._volume.report(f"cleaner: leaving the run at {usage.address_of(run)}: {failure}")
-        usage.note_stuck(run)
+        usage.note_immovable(run)
         return None
 
     # --------------------------------------------------------------------- moving

@@ -144,6 +144,8 @@ class Imap:
         """Keep ``value`` packed, if that is what ``key`` was changed to: it takes less memory."""
         if self.changes.get(key) is value:
             packed = value.pack()
+            # Should it be used on, and the tree have this by then.
+            value.stored_bytes = min(value.stored_bytes, len(packed))
             self.changed_bytes += len(packed) - self._packable_bytes.pop(key)
             self.changes[key] = packed
 

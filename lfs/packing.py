@@ -1,4 +1,4 @@
-"""Packing: fills the leaves of the inode map that changes have left part empty.
+"""Packing leaves: filling those of the inode map that changes have left part empty.
 
 Theory.  A leaf is cut in two when it is full, and joined to another when it is nearly
 empty.  Keys that come and go at random, as those of names do, leave leaves about two
@@ -59,10 +59,7 @@ class Packer:
         if keys:
             self._checkpointer.touched_keys.update(keys)
             self._checkpointer.checkpoint(now_ns)
-        if imap.node_count < before_count:
-            return True
-        self._packed_count = imap.node_count
-        return False
+        return imap.node_count < before_count
 
     def _keys_to_pack(self) -> list[bytes]:
         """Return the first keys of leaves to be packed, as many as there is room to rewrite."""
@@ -84,7 +81,8 @@ class Packer:
                     return keys
             self._cursor = b""
             if keys:
-                break
+                return keys
+        self._packed_count = self._volume.imap.node_count
         return keys
 
     def _branches(self, pointer: Pointer, level: int, start: bytes) -> Iterator[Branch]:

@@ -3,8 +3,9 @@
 Theory.  Three numbers, in blocks (ARCHITECTURE.md, "Space").  *Used* is what
 lives on disk plus what accepted requests will add; it may not pass the *limit*,
 all segments but the slack.  Because the slack stays free, the cleaner can turn
-dead blocks into clean segments at any time; nodes, which take their ancestors along
-when they move, count for more than they take.  *Clean* is what can be written
+dead blocks into clean segments at any time.  Nodes count for more than they take,
+because they take their ancestors along when they move, and because data takes them
+along: as many are kept clean as may have to move with it, its *companions*.  *Clean* is what can be written
 right now; it must cover all that the next commit and the next checkpoint may
 have to write, and the cleaner's working room.  When it does not, room is made
 before the request is accepted, so that write-out never finds the disk full.
@@ -191,7 +192,7 @@ class SpaceRules:
         return companion_blocks, more_blocks + companion_blocks
 
     def statistics(self) -> Space:
-        """Return what ``statfs`` reports: what is given up in steps counts as free.
+        """Return what ``statfs`` reports: data given up in steps counts as free.
 
         An empty disk is all free: in total there is what data alone can fill.
         """

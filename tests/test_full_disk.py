@@ -299,7 +299,7 @@ def test_large_file_is_overwritten_at_random_on_a_full_disk(
                 filesystem.rename(ROOT_INO, names[old], ROOT_INO, new, 10**9)
                 names[old] = new
     # Nothing was damaged, so the cleaner has no reason to leave any run alone.
-    assert not filesystem._volume.usage.stuck
+    assert not filesystem._volume.usage.immovable
     filesystem.unmount(2 * 10**9)
     assert not check_device(device, data=True).problems
 

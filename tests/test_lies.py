@@ -205,8 +205,8 @@ def _agrees(found: dict[bytes, FileState | None], state: TreeState) -> bool:
     )
 
 
-WRITE_COUNT = 54
-READ_COUNT = 130
+WRITE_COUNT = 72
+READ_COUNT = 142
 FLUSH_COUNT = 24
 ONE_WRITE = [
     f"seed {number}; {lie} on write nth {number}"

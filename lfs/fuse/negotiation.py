@@ -28,7 +28,8 @@ Writes come in requests no longer than a full disk can be made ready to take
 (``Filesystem.write_bytes_max``); on all but the smallest that is libfuse's 1 MiB.
 
 Where pyfuse3's waiting can't be replaced (``lfs.fuse.loop``), none of this happens;
-the filesystem works all the same, but for default lists and with more requests.
+the filesystem works all the same, but for default lists, with more requests, and with
+larger ones than the smallest disks can take when they are full.
 """
 
 from __future__ import annotations

@@ -131,8 +131,8 @@ class UsageTable:
         self.is_lost = False
         self.given_up: set[int] = set()
         """Runs in use where a write failed."""
-        self.stuck: set[int] = set()
-        """Runs in use with something that can't be read, and so can't be moved."""
+        self.immovable: dict[int, int] = {}
+        """Runs in use with something that can't be moved, and how much lived in them then."""
         self._unwritable: set[int] = set()
         self.on_damage: Callable[[DamageError], None] = _raise
         """Told once the table is found to be wrong: what is clean can't be trusted then."""
@@ -453,7 +453,7 @@ class UsageTable:
             self._metadata_until[segment] = 0
             self.dirty_pages.add(segment // self.per_page)
         self.given_up.discard(run)
-        self.stuck.discard(run)
+        self.immovable.pop(run, None)
         self.pin(run)
         if self._unwritable.isdisjoint(range(run, run + (1 << order))):
             self.buddy.free(run, order)
@@ -476,9 +476,9 @@ class UsageTable:
         if self._live[run] == 0:
             self._note_empty(run)
 
-    def note_stuck(self, run: int) -> None:
-        """Note that something in a run can't be moved: it is cleaned no more."""
-        self.stuck.add(run)
+    def note_immovable(self, run: int) -> None:
+        """Note that something in a run can't be moved: no use to clean it while that lives."""
+        self.immovable[run] = self._live[run]
         self.pin(run)
 
     def withhold(self, is_usable: Callable[[int], bool]) -> None:
@@ -492,10 +492,10 @@ class UsageTable:
     @property
     def lost_blocks(self) -> int:
         """Return the blocks without live ones that errors have taken out of use."""
-        if not (self._unwritable or self.given_up or self.stuck):
+        if not (self._unwritable or self.given_up or self.immovable):
             return 0
         withheld = sum(1 for segment in self._unwritable if self._first[segment] < 0)
-        runs = self.given_up | self.stuck
+        runs = self.given_up.union(self.immovable)
         in_use = sum(self.run_blocks(run) - self._live[run] for run in runs)
         return withheld * self.segment_blocks + in_use
 

@@ -42,6 +42,7 @@ CAUGHT_BY = {
     "reservation of dirty data": Task("full-4", 250),
     "reservation of changed metadata": Task("crowd-0", 8),
     "slack that user data may not use": Task("clean-0", 250),
+    "slack beyond the segments that only the cleaner may use": Task("full-1", 8),
     "segments that only the cleaner may use": Task("clean-0", 250),
     "making room before a request": Task("clean-0", 250),
     "room for what is pending while the cleaner moves": Task("crowd-1", 8),
@@ -58,9 +59,6 @@ REDUNDANT = {
     # A log write whose previous_checksum is right comes after the one that has this
     # checksum, sequence number included: another number needs a collision in 32 bits.
     "sequence in the chain": [Task("seq2-127519"), Task("reuse-5", 250)],
-    # What the cleaner keeps for itself is enough to go on; the rest of the slack buys
-    # victims with little to move.
-    "slack beyond the segments that only the cleaner may use": [Task("full-1", 8)],
 }
 
 

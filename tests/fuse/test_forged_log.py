@@ -46,7 +46,7 @@ def _forge(file: Path, device: BlockDevice) -> list[int]:
             break
         layouts.append(found)
         shift = found[0] - layouts[-2][0] if chunk else CHUNK_BLOCKS
-        guess = [address + shift for address in found]
+        guess = [max(1, address + shift) for address in found]
     os.close(descriptor)
     return placed
 
