@@ -5,10 +5,11 @@ lives on disk plus what accepted requests will add; it may not pass the *limit*,
 all segments but the slack.  Because the slack stays free, the cleaner can turn
 dead blocks into clean segments at any time.  Nodes count for more than they take,
 because they take their ancestors along when they move, and because data takes them
-along: as many are kept clean as may have to move with it, its *companions*.  *Clean* is what can be written
-right now; it must cover all that the next commit and the next checkpoint may
-have to write, and the cleaner's working room.  When it does not, room is made
-before the request is accepted, so that write-out never finds the disk full.
+along: as many are kept clean as may have to move with it, its *companions*.
+*Clean* is what can be written right now; it must cover all that the next commit
+and the next checkpoint may have to write, and the cleaner's working room.  When it
+does not, room is made before the request is accepted, so that write-out never
+finds the disk full.
 
 Both are bounds on numbers that cost something to know.  So each request begins
 with a cruder bound, on both at once, that costs next to nothing: while much of the
