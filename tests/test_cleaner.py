@@ -310,6 +310,19 @@ def test_owner_that_can_not_be_read_keeps_a_run_only_while_it_lives_there(
     check_contents(disk, contents)
 
 
+def test_run_that_could_not_be_moved_is_like_others_once_it_is_clean() -> None:
+    disk, contents, victims = holey_disk()
+    run = victims[1]
+    usage_of(disk).note_immovable(run)
+    for ino in contents:
+        disk.truncate(ino, 0)
+    disk.checkpoint()
+    disk.checkpoint()
+    assert run not in usage_of(disk).runs()
+    assert not usage_of(disk).immovable
+    assert not usage_of(disk).lost_blocks
+
+
 @pytest.mark.parametrize("kind", [BLOCK_NODE, BLOCK_USAGE])
 def test_cleaner_moves_metadata(kind: int) -> None:
     # Several usage pages, and data enough that some of them have no need to change again.

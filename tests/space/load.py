@@ -351,6 +351,7 @@ def _watch_nodes(filesystem: Filesystem) -> None:
             raise BrokenError(f"a checkpoint writes {len(result.new_nodes)} nodes, not {bound}")
         return result
 
+    # Of this mount only: others may be there at the same time.
     filesystem._checkpointer._rebuilt = watched  # type: ignore[method-assign]
 
 
