@@ -234,7 +234,7 @@ class Cleaner:
     def _have_room(self, found: Found, more: Found) -> bool:
         """Tell whether what was found can be moved now, together with ``more``.
 
-        The nodes of ``found`` are pending already.
+        The nodes and usage pages of ``found`` are pending already.
         """
         windows = found.windows | more.windows
         pending_blocks = self._space.pending_blocks(
@@ -244,6 +244,7 @@ class Cleaner:
                 len(windows),
                 len(found.divisible | more.divisible),
                 len(more.keys),
+                len(more.pages),
             )
         )
         return pending_blocks + self._margin_blocks <= self._volume.usage.clean_blocks

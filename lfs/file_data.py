@@ -16,7 +16,7 @@ from lfs.errors import FilesystemError
 from lfs.inodes import Inode, InodeTable
 from lfs.ondisk import FILE_BYTES_MAX, VERSION_MAX
 from lfs.removal import Removal
-from lfs.space import SpaceRules
+from lfs.space import Demand, SpaceRules
 from lfs.spans import Span, bytes_of, cut_around, put_blocks
 from lfs.volume import Volume
 from lfs.write_out import WriteOut
@@ -186,17 +186,16 @@ class FileData:
     def _write_blocks(self, inode: Inode, offset: int, data: bytes, privileged: bool) -> None:
         block_bytes = self._volume.block_bytes
         first, end = offset // block_bytes, -(-(offset + len(data)) // block_bytes)
-        new = end - first
-        if new == 1:
-            new -= first in inode.dirty_blocks
-        elif inode.dirty_blocks:
-            new -= inode.dirty_extents.count_in(first, new)
         converting = inode.inline is not None
-        if new or converting:
+        blocks = _clean_count(inode, first, end) + converting
+        if blocks:
             self._space.admit(
-                new + converting,
+                blocks,
                 privileged,
-                lambda: self._unmapped(inode, first, end) + converting,
+                lambda: Demand(
+                    _clean_count(inode, first, end) + converting,
+                    self._unmapped(inode, first, end) + converting,
+                ),
             )
         size = self._volume.window_blocks
         index, last = first // size, (end - 1) // size
@@ -411,6 +410,14 @@ class FileData:
                         continue
                 joined.append((block, address, count))
         return joined
+
+
+def _clean_count(inode: Inode, first: int, end: int) -> int:
+    """Count the blocks from ``first`` to ``end`` that are not dirty."""
+    count = end - first
+    if count == 1:
+        return first not in inode.dirty_blocks
+    return count - inode.dirty_extents.count_in(first, count)
 
 
 def _overlay(block: bytearray, start: int, part: bytes) -> None:

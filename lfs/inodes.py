@@ -222,6 +222,8 @@ class InodeTable:
         self._evict_above = 2 * self.count_max
         self.pinned_bytes = 0
         """About what the windows of dirty blocks take."""
+        self.pinned_count = 0
+        """How many of these there are."""
         self.inline_bytes = 0
         """Upper bound of the inline content in dirty inodes."""
 
@@ -374,6 +376,7 @@ class InodeTable:
             inode.pinned[index] = window
             window.pinned_bytes = window.memory_bytes
             self.pinned_bytes += window.pinned_bytes
+            self.pinned_count += 1
         return window
 
     def unpin_window(self, inode: Inode, index: int) -> None:
@@ -387,6 +390,7 @@ class InodeTable:
         window = inode.pinned.pop(index, None)
         if window is not None:
             self.pinned_bytes -= window.pinned_bytes
+            self.pinned_count -= 1
 
     def drop_window(self, inode: Inode, index: int) -> None:
         """Forget window ``index`` of ``inode``, which is given up."""

@@ -39,6 +39,7 @@ from lfs.ondisk import (
     NODE_HEADER_BYTES,
     RECORD_OVERHEAD_BYTES,
     RUN_BYTES,
+    WINDOW_HEADER_BYTES,
 )
 from lfs.segments.usage import cleaner_segments, slack_segments
 from lfs.segments.write_bound import WriteBound
@@ -54,6 +55,8 @@ _COMPANION = 0.75
 """So much is kept for a node that data takes along, and counts as used."""
 _SCATTERED_BYTES = 3 * (RUN_BYTES + CHECKSUM_BYTES) // 2
 """What it takes to map a block that is an extent of its own, in leaves two thirds full."""
+_MAPPED_BYTES = RECORD_OVERHEAD_BYTES + WINDOW_HEADER_BYTES + 2 * RUN_BYTES + CHECKSUM_BYTES
+"""What a dirty block adds to the map at most: to a window of its own, or amid a run."""
 _LAST_SEGMENTS = 2
 """So many clean ones are left for one request and the last checkpoint."""
 CLEAN_SHARE_LOW = 8
@@ -72,6 +75,15 @@ class Space:
     inode_count: int
 
 
+class Demand(NamedTuple):
+    """What a request takes, in blocks."""
+
+    blocks: int
+    """What it makes dirty that is not."""
+    new_blocks: int
+    """What takes no other's place."""
+
+
 class Moving(NamedTuple):
     """What is about to be moved, in numbers."""
 
@@ -81,6 +93,7 @@ class Moving(NamedTuple):
     divisible_windows: int = 0
     """Those that may have more extents then."""
     nodes: int = 0
+    usage_pages: int = 0
 
 
 _NOTHING = Moving()
@@ -215,8 +228,16 @@ class SpaceRules:
         """Note that blocks in hand, or moved, have been written."""
         self._in_hand_blocks = max(0, self._in_hand_blocks - blocks)
 
+    @property
+    def _dirty_window_count(self) -> int:
+        """Return how many windows dirty data may change, or make, in different places.
+
+        The windows of a file that had none lie side by side.
+        """
+        return self._inodes.pinned_count + len(self._inodes.with_dirty_blocks)
+
     def _node_blocks(self, moving: Moving = _NOTHING) -> int:
-        """Return an upper bound of the nodes that a checkpoint would write after ``moving``.
+        """Return an upper bound of the nodes that a commit and a checkpoint write after ``moving``.
 
         On each level a change rewrites the node on its way, and cuts it in two if it grows
         or takes in the one beside it if it shrinks; but no node goes twice, and slots that
@@ -224,11 +245,12 @@ class SpaceRules:
         its own.  A branch has at least eight children.
         """
         imap = self._volume.imap
-        dirty = len(self._inodes.dirty)
+        dirty = len(self._inodes.dirty) + self._dirty_window_count
         changes = len(imap.changes) + dirty + len(self.touched_keys)
         changes += moving.inodes + moving.windows + moving.nodes
         growing = imap.growing_count + dirty + moving.divisible_windows
-        written = 2 * (imap.root_level + 2)
+        mapped = self.reservations.dirty_blocks + self._in_hand_blocks
+        written = 2 * (imap.root_level + 2) + 2 * _MAPPED_BYTES * mapped // self._block_bytes
         nodes = imap.node_count
         for _ in range(imap.root_level + 1):
             written += min(2 * changes, nodes + min(growing, nodes))
@@ -247,7 +269,8 @@ class SpaceRules:
         data = self.reservations.dirty_blocks + self._in_hand_blocks
         nodes = self._node_blocks(moving)
         mapped = data + moving.blocks + nodes
-        pages = min(usage.page_count, len(usage.dirty_pages) + 2 * mapped + 8)
+        pages = len(usage.dirty_pages) + moving.usage_pages + 2 * mapped + 8
+        pages = min(usage.page_count, pages)
         bound, log = self._bound, volume.log
         main = data + records // volume.block_bytes + 1
         main_blocks = bound.clean_blocks(main, log.room_blocks(HEAD_MAIN))
@@ -262,23 +285,25 @@ class SpaceRules:
     # ----------------------------------------------------------------- admission
 
     def admit(
-        self, blocks: int, privileged: bool = False, growth: Callable[[], int] | None = None
+        self,
+        blocks: int,
+        privileged: bool = False,
+        anew: Callable[[], Demand] | None = None,
     ) -> None:
         """Accept a request that will write ``blocks`` blocks.
 
-        ``growth`` tells, when it comes to that, how many of them do not replace
-        others: a full filesystem can still be overwritten.  Raises
-        FilesystemError(ENOSPC) when the request can't be promised.
+        ``anew`` tells, when it comes to that, what it takes as things are then: a full
+        filesystem can still be overwritten.  Raises FilesystemError(ENOSPC) when the
+        request can't be promised.
         """
         if blocks < self._allowance_blocks:
             self._allowance_blocks -= blocks
             return
         self._allowance_blocks = 0
-        if self.available_blocks(privileged) < blocks:
-            needed = growth or (lambda: blocks)
-            if needed():
-                self._require(needed, lambda: self.available_blocks(privileged))
-        self._make_room(blocks)
+        demand = anew or (lambda: Demand(blocks, blocks))
+        if self.available_blocks(privileged) < blocks and demand().new_blocks:
+            self._require(lambda: demand().new_blocks, lambda: self.available_blocks(privileged))
+        self._make_room(lambda: demand().blocks)
 
     def admit_change(self, blocks: int, is_longer: bool = False) -> None:
         """Accept a request that replaces something, such as a name, by something else.
@@ -296,7 +321,7 @@ class SpaceRules:
         elif self._change_blocks() < blocks:
             # Another place for what is as long may make the map larger, for a while.
             self.pack()
-        self._make_room(blocks)
+        self._make_room(lambda: blocks)
 
     def _change_blocks(self) -> int:
         used_blocks = self._volume.usage.live_total + self._volume.usage.lost_blocks
@@ -329,14 +354,18 @@ class SpaceRules:
             if available() < blocks:
                 raise FilesystemError(errno.ENOSPC)
 
-    def _make_room(self, blocks: int) -> None:
-        """Let what is clean cover ``blocks`` more; raises ENOSPC when that can't be."""
-        if not self._covered(blocks):
-            self.make_room(blocks)
-            if not self._covered(blocks) and self.pack():
-                self.make_room(blocks)
-            if not self._covered(blocks):
+    def _make_room(self, needed: Callable[[], int]) -> None:
+        """Let what is clean cover what is needed; raises ENOSPC when that can't be.
+
+        Making room writes what is dirty.  What would only have changed it takes blocks of
+        its own then.
+        """
+        tried_blocks = -1
+        while not self._covered(blocks := needed()):
+            if blocks <= tried_blocks and not self.pack():
                 raise FilesystemError(errno.ENOSPC)
+            self.make_room(blocks)
+            tried_blocks = blocks
 
     def can_rewrite(self, leaf_count: int) -> bool:
         """Tell whether what is clean covers so many leaves beside what is pending."""
@@ -372,7 +401,7 @@ class SpaceRules:
         """
         imap = self._volume.imap
         inodes = self._inodes
-        dirty_count = len(inodes.dirty)
+        dirty_count = len(inodes.dirty) + self._dirty_window_count
         path_count = (len(imap.changes) + dirty_count + len(self.touched_keys)) * (
             imap.root_level + 1
         )

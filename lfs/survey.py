@@ -25,6 +25,8 @@ class Found:
     """Those of them that may have more extents then, because a piece is cut in two."""
     keys: set[bytes] = field(default_factory=set)
     """Keys that lead to the nodes."""
+    node_count: int = 0
+    """How many nodes those are: one key may lead to some of several levels."""
     pages: set[int] = field(default_factory=set)
     """Usage pages."""
     failures: list[Exception] = field(default_factory=list)
@@ -33,7 +35,7 @@ class Found:
     @property
     def live_count(self) -> int:
         """Return how many blocks are known to live."""
-        return self.block_count + len(self.keys) + len(self.pages)
+        return self.block_count + self.node_count + len(self.pages)
 
     @property
     def block_count(self) -> int:
@@ -47,6 +49,7 @@ class Found:
         self.windows |= other.windows
         self.divisible |= other.divisible
         self.keys |= other.keys
+        self.node_count += other.node_count
         self.pages |= other.pages
 
 
@@ -90,7 +93,9 @@ class Surveyor:
                 except (DamageError, FilesystemError) as error:
                     found.failures.append(error)
             elif entry.kind == BLOCK_NODE:
-                found.keys.update(self._live_nodes(entry, address))
+                keys = [*self._live_nodes(entry, address)]
+                found.keys.update(keys)
+                found.node_count += len(keys)
             elif entry.kind == BLOCK_USAGE and self._is_live_page(entry.key, address):
                 found.pages.add(entry.key)
             address += count

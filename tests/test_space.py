@@ -95,9 +95,13 @@ sizes = st.one_of(st.integers(0, 10_000), st.integers(0, 1 << 26))
     unlogged_bytes=sizes,
     inline_bytes=sizes,
     data_blocks=counts,
+    touched=counts,
+    pinned=counts,
+    files=counts,
+    still=counts,
 )
-@example(1024, 0, 0, 0, 0, 0, 0, 0, 1 << 20, 0)
-@example(1024, 0, 0, 0, 0, 0, 0, 0, 0, 3800)
+@example(1024, 0, 0, 0, 0, 0, 0, 0, 1 << 20, 0, 0, 0, 0, 0)
+@example(1024, 0, 0, 0, 0, 0, 0, 0, 0, 3800, 0, 0, 0, 0)
 def test_crude_bound_is_a_bound_whatever_is_pending(
     block_bytes: int,
     changed: int,
@@ -109,6 +113,10 @@ def test_crude_bound_is_a_bound_whatever_is_pending(
     unlogged_bytes: int,
     inline_bytes: int,
     data_blocks: int,
+    touched: int,
+    pinned: int,
+    files: int,
+    still: int,
 ) -> None:
     space = _spaces(block_bytes)
     volume, inodes = space._volume, space._inodes
@@ -116,6 +124,10 @@ def test_crude_bound_is_a_bound_whatever_is_pending(
     volume.imap.changes = dict.fromkeys(_NUMBERS[:changed])  # type: ignore[arg-type]
     inodes.dirty = dict.fromkeys(_NUMBERS[:dirty])  # type: ignore[assignment]
     inodes.inline_bytes = inline_bytes
+    inodes.pinned_count = pinned
+    inodes.with_dirty_blocks = dict.fromkeys(_NUMBERS[:files])  # type: ignore[assignment]
+    space.touched_keys = _NUMBERS[:touched]  # type: ignore[assignment]
+    volume.imap._still = dict.fromkeys(_NUMBERS[: min(still, changed)], 0)  # type: ignore[arg-type]
     volume.imap.node_count, volume.imap.root_level = nodes, level
     volume.imap.changed_bytes, volume.imap.unlogged_bytes = changed_bytes, unlogged_bytes
     volume.usage.live_total = nodes + data_blocks

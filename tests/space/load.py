@@ -341,17 +341,24 @@ class Run:
 
 
 def _watch_nodes(filesystem: Filesystem) -> None:
-    """Hold the nodes of each checkpoint against their bound."""
+    """Hold the nodes of each checkpoint against the bound there was before its commit."""
     rebuilt = filesystem._checkpointer._rebuilt
+    log = filesystem._committer.log
+    bound = 0
+
+    def logged(now_ns: int, flags: int = 0) -> None:
+        nonlocal bound
+        bound = filesystem._space._node_blocks()
+        log(now_ns, flags)
 
     def watched() -> Rebuilt:
-        bound = filesystem._space._node_blocks()
         result = rebuilt()
         if len(result.new_nodes) > bound:
             raise BrokenError(f"a checkpoint writes {len(result.new_nodes)} nodes, not {bound}")
         return result
 
     # Of this mount only: others may be there at the same time.
+    filesystem._committer.log = logged  # type: ignore[method-assign]
     filesystem._checkpointer._rebuilt = watched  # type: ignore[method-assign]
 
 
