@@ -14,6 +14,7 @@ from lfs.filesystem import Filesystem
 from lfs.imap import Imap
 from lfs.ondisk import ROOT_INO, Branch, PackedLeaf, Pointer
 from lfs.packing import Packer
+from lfs.space import SpaceRules
 from tests.volumes import format_small, mount
 
 REGULAR = stat.S_IFREG | 0o644
@@ -115,6 +116,20 @@ def test_packing_passes_over_what_cannot_be_read(monkeypatch: pytest.MonkeyPatch
     assert pack_all(filesystem) > 0
     assert any(bad.values())
     assert {entry.name for entry in filesystem.readdir(ROOT_INO)} == {*names}
+
+
+def test_packing_takes_no_more_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    filesystem = with_names(MemoryDevice(8 << 20))
+    rename_at_random(filesystem, [name_of(number) for number in range(COUNT)], COUNT)
+    packer = packer_of(filesystem)
+    monkeypatch.setattr(SpaceRules, "can_rewrite", lambda self, leaf_count: False)
+    number = filesystem._volume.checkpoint_number
+    assert not packer.pack(10**10)
+    assert filesystem._volume.checkpoint_number == number
+    assert not filesystem._checkpointer.touched_keys
+    # It was for want of room that nothing was found: with room, there is as much to gain.
+    monkeypatch.undo()
+    assert packer.pack(10**10)
 
 
 def test_full_disk_of_names_is_renamed_for_ever() -> None:

@@ -15,8 +15,9 @@ from lfs.alloc.reservation import Reservations
 from lfs.device.memory import MemoryDevice
 from lfs.errors import FilesystemError
 from lfs.filesystem import Filesystem
-from lfs.ondisk import ROOT_INO
-from lfs.space import SpaceRules
+from lfs.imap import Imap
+from lfs.ondisk import ROOT_INO, Branch, Pointer
+from lfs.space import Demand, SpaceRules
 from tests.volumes import format_small, mount
 
 _NUMBERS = range(100_000)
@@ -137,6 +138,21 @@ def test_crude_bound_is_a_bound_whatever_is_pending(
     hold(space)
 
 
+def nodes_of(imap: Imap) -> set[int]:
+    """Return where the nodes of the tree are."""
+    found: set[int] = set()
+
+    def add(pointer: Pointer, level: int) -> None:
+        found.add(pointer.address)
+        node = imap.load(pointer, level)
+        if isinstance(node, Branch):
+            for child in node.children:
+                add(child, level - 1)
+
+    add(imap.root, imap.root_level)
+    return found
+
+
 @cache
 def _spaces(block_bytes: int) -> SpaceRules:
     device = MemoryDevice(16 << 20)
@@ -174,3 +190,41 @@ def test_allowance_is_spent_by_what_is_asked_in_one_request(
     space.cover()
     space.admit(most)
     assert looks == [50, 1]
+
+
+def test_windows_of_dirty_data_are_reckoned_with_before_they_are_mapped() -> None:
+    device = MemoryDevice(64 << 20)
+    format_small(device, 1024, 64)
+    filesystem = mount(device, 0)
+    window_bytes = filesystem._volume.window_blocks * 1024
+    ino = filesystem.create(ROOT_INO, b"a", REGULAR, 0, 0, 1).ino
+    filesystem.write(ino, 0, bytes(300 * window_bytes), 1)
+    filesystem.checkpoint(1)
+    before_count = filesystem._volume.imap.node_count
+    assert before_count > 50
+    for number in range(300):
+        filesystem.write(ino, number * window_bytes, b"x" * 1024, 2)
+    space, imap = filesystem._space, filesystem._volume.imap
+    bound = space._node_blocks()
+    pending_blocks = space.pending_blocks()
+    assert space._inodes.pinned_count == 300
+    addresses = nodes_of(imap)
+    clean_blocks = filesystem._volume.usage.clean_blocks
+    filesystem.checkpoint(3)
+    written = len(nodes_of(imap) - addresses)
+    assert before_count <= written <= bound
+    # Whole segments leave what is clean.
+    assert clean_blocks - filesystem._volume.usage.clean_blocks < pending_blocks + 64
+    assert space._inodes.pinned_count == 0
+
+
+def test_what_is_needed_is_asked_again_once_room_was_made() -> None:
+    device = MemoryDevice(16 << 20)
+    format_small(device, 4096, 64)
+    space: SpaceRules = mount(device, 0)._space
+    demands = iter([Demand(1, 0), Demand(100_000, 0), Demand(100_000, 0)])
+    rooms: list[int] = []
+    space.make_room = rooms.append
+    space._covered = lambda blocks: blocks < 1 or len(rooms) > 1  # type: ignore[method-assign]
+    space.admit(1, anew=lambda: next(demands))
+    assert rooms == [1, 100_000]
