@@ -38,11 +38,16 @@ def cleaner_of(disk: Disk) -> Cleaner:
     return disk.filesystem._cleaner
 
 
-def closed_runs(disk: Disk) -> list[int]:
-    """Return the runs with live blocks that are not being written."""
+def runs_in_use(disk: Disk) -> list[int]:
+    """Return the runs with live blocks."""
     usage = usage_of(disk)
+    return [run for run in usage.runs() if usage.live_blocks(run)]
+
+
+def closed_runs(disk: Disk) -> list[int]:
+    """Return those that are not being written."""
     opened = volume_of(disk).log.open_runs()
-    return [run for run in usage.runs() if usage.live_blocks(run) and run not in opened]
+    return [run for run in runs_in_use(disk) if run not in opened]
 
 
 def run_blocks(disk: Disk, run: int) -> range:
@@ -91,6 +96,19 @@ def test_cleaner_leaves_contents_and_gains_the_victims() -> None:
     disk.mount()
     check_contents(disk, contents)
     assert problems(disk.medium) == []
+
+
+def test_survey_finds_all_that_lives() -> None:
+    disk, _, _ = holey_disk()
+    disk.filesystem.checkpoint(disk.now_ns)
+    surveyor = cleaner_of(disk)._surveyor
+    live = {run: surveyor.survey(run).live_count for run in runs_in_use(disk)}
+    assert live == {run: usage_of(disk).live_blocks(run) for run in live}
+    # The root and the leaf at its left begin with the same key.
+    found = Found()
+    for run in live:
+        found.add(surveyor.survey(run))
+    assert found.node_count == volume_of(disk).imap.node_count > len(found.keys)
 
 
 def test_cleaner_moves_only_what_lives() -> None:
