@@ -1,0 +1,1 @@
+"""The whole filesystem, held by what it did before."""

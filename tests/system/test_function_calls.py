@@ -1,0 +1,150 @@
+"""How many functions of the core each operation calls: no more than when this was written.
+
+The same on every machine, so what gets slower by a layer more, or a copy more, is seen
+at once.  Numbers are means of many operations, with what they bring about now and then:
+write-out, commits, evictions.  Whoever makes an operation cheaper lowers its number.
+"""
+
+from __future__ import annotations
+
+import stat
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+import pytest
+
+import lfs
+from lfs.filesystem import Filesystem
+from lfs.ondisk import ROOT_INO
+from tests.disks import BLOCK_BYTES, Disk, data
+
+MIB = 1 << 20
+REGULAR = stat.S_IFREG | 0o644
+CORE = str(Path(lfs.__file__).parent)
+COUNT = 400
+SPARE_SHARE = 50
+"""A mean may be larger by one in so many, or a version of Python would matter."""
+
+CALLS = {
+    "create": 47.06,
+    "mkdir": 49.05,
+    "lookup": 16.46,
+    "getattr": 3.00,
+    "chmod": 29.00,
+    "truncate": 76.02,
+    "setxattr": 37.50,
+    "read": 20.00,
+    "read_large": 26.20,
+    "append": 33.15,
+    "overwrite": 33.19,
+    "write_large": 75.99,
+    "write_and_sync": 137.27,
+    "rename": 73.47,
+    "unlink": 104.47,
+    "readdir": 16.72,
+    "checkpoint": 42.58,
+}
+"""What an operation of ``Bench`` calls."""
+
+
+class Bench:
+    """A filesystem with files to do something with."""
+
+    def __init__(self) -> None:
+        self.disk = Disk(128 * MIB, 64)
+        self.filesystem: Filesystem = self.disk.filesystem
+        self.inos = [self.disk.make_file(self.name(number)) for number in range(COUNT)]
+        for ino in self.inos:
+            self.disk.write(ino, 0, data(ino, 5000))
+        self.large = self.disk.make_file(b"large", data(1, 8 * MIB))
+        self.directory = self.filesystem.mkdir(ROOT_INO, b"d", 0o755, 0, 0, 1).ino
+        self.disk.checkpoint()
+        self.now_ns = 1
+
+    @staticmethod
+    def name(number: int) -> bytes:
+        return b"file %d" % number
+
+    def create(self, number: int) -> None:
+        self.filesystem.create(self.directory, b"new %d" % number, REGULAR, 0, 0, self.now_ns)
+
+    def mkdir(self, number: int) -> None:
+        self.filesystem.mkdir(self.directory, b"new %d" % number, 0o755, 0, 0, self.now_ns)
+
+    def lookup(self, number: int) -> None:
+        self.filesystem.lookup(ROOT_INO, self.name(number))
+
+    def getattr(self, number: int) -> None:
+        self.filesystem.getattr(self.inos[number])
+
+    def chmod(self, number: int) -> None:
+        self.filesystem.setattr(self.inos[number], self.now_ns, mode=0o600)
+
+    def truncate(self, number: int) -> None:
+        self.filesystem.setattr(self.inos[number], self.now_ns, size=4500)
+
+    def setxattr(self, number: int) -> None:
+        self.filesystem.setxattr(self.inos[number], b"user.a", b"value", self.now_ns)
+
+    def read(self, number: int) -> None:
+        self.filesystem.read(self.large, number * BLOCK_BYTES, BLOCK_BYTES, self.now_ns)
+
+    def read_large(self, number: int) -> None:
+        self.filesystem.read(self.large, number % 64 * MIB // 8, MIB // 8, self.now_ns)
+
+    def append(self, number: int) -> None:
+        self.disk.write(self.large, 8 * MIB + number * BLOCK_BYTES, data(1, BLOCK_BYTES))
+
+    def overwrite(self, number: int) -> None:
+        self.disk.write(self.large, number * 7 % 2048 * BLOCK_BYTES, data(1, BLOCK_BYTES))
+
+    def write_large(self, number: int) -> None:
+        self.disk.write(self.large, number % 64 * MIB // 8, data(number % 7, MIB // 8))
+
+    def write_and_sync(self, number: int) -> None:
+        self.disk.write(self.inos[number], 0, data(1, BLOCK_BYTES))
+        self.disk.sync()
+
+    def rename(self, number: int) -> None:
+        old = self.name(number)
+        self.filesystem.rename(ROOT_INO, old, self.directory, old, self.now_ns)
+
+    def unlink(self, number: int) -> None:
+        self.filesystem.unlink(ROOT_INO, self.name(number), self.now_ns)
+        self.filesystem.forget(self.inos[number])
+
+    def readdir(self, number: int) -> None:
+        if number % 100 == 0:
+            list(self.filesystem.readdir(ROOT_INO))
+
+    def checkpoint(self, number: int) -> None:
+        if number % 100 == 0:
+            for ino in self.inos[number : number + 100]:
+                self.filesystem.setattr(ino, self.now_ns, mode=0o600)
+            self.disk.checkpoint()
+
+
+def calls_of(work: Callable[[int], None]) -> float:
+    """Return how many functions of the core one call of ``work`` calls, on average."""
+    count = 0
+
+    def note(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal count
+        if event == "call" and frame.f_code.co_filename.startswith(CORE):
+            count += 1
+
+    sys.setprofile(note)
+    try:
+        for number in range(COUNT):
+            work(number)
+    finally:
+        sys.setprofile(None)
+    return count / COUNT
+
+
+@pytest.mark.parametrize("operation", CALLS)
+def test_operation_calls_no_more_functions(operation: str) -> None:
+    calls = calls_of(getattr(Bench(), operation))
+    assert calls <= CALLS[operation] * (1 + 1 / SPARE_SHARE), f"{operation}: {calls:.2f}"
