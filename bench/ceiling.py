@@ -22,14 +22,14 @@ from dataclasses import dataclass, field
 import pyfuse3
 import trio
 
-from lfs.fuse import latency
-from lfs.fuse.kernel import connect, read_ahead
-from lfs.fuse.loop import TASK_COUNT_MAX, RequestWaiter, fuse_descriptors, install
-from lfs.fuse.memory import keep_freed_memory
-from lfs.fuse.negotiation import Negotiation
-from lfs.fuse.options import parse_options
 from lfs.fuse.replies import VALID_SECONDS, missing_entry
-from lfs.fuse.session import READ_AHEAD_KIB
+from lfs.kernel import latency
+from lfs.kernel.connection import connect, read_ahead
+from lfs.kernel.loop import TASK_COUNT_MAX, RequestWaiter, fuse_descriptors, install
+from lfs.kernel.memory import keep_freed_memory
+from lfs.kernel.negotiation import Negotiation
+from lfs.mount.options import parse_options
+from lfs.mount.session import READ_AHEAD_KIB
 
 SLOT_BYTES = 1 << 20
 _SECTOR_BYTES = 512

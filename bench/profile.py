@@ -108,7 +108,7 @@ def parse_samples(text: str) -> list[tuple[list[Frame], int]]:
 def layer_of(frames: Sequence[Frame]) -> str:
     """Return which layer the innermost of ``frames`` works for."""
     path = frames[-1].path
-    if path.endswith(("trio/_core/_io_epoll.py", "lfs/fuse/loop.py")):
+    if path.endswith(("trio/_core/_io_epoll.py", "lfs/kernel/loop.py")):
         return WAITING
     if path.endswith("_pyfuse3.py"):
         return RECEIVING

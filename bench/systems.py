@@ -253,7 +253,7 @@ class Lfs(FuseSystem):
 
     name = "lfs"
     kind = "lfs"
-    module = "lfs.fuse.session"
+    module = "lfs.mount.session"
     programs = ("fusermount3",)
     mount_options = ""
 
@@ -266,7 +266,7 @@ class Lfs(FuseSystem):
         """Run mount.lfs in the foreground, so that its process is known."""
         options = ["-o", self.mount_options] if self.mount_options else []
         self.run_daemon(
-            our_tool("lfs.fuse.mount", "-f", self.medium, self.place, *options), ": mounted\n"
+            our_tool("lfs.mount.main", "-f", self.medium, self.place, *options), ": mounted\n"
         )
 
     def crash(self) -> None:

@@ -12,8 +12,8 @@ import os
 from collections.abc import Callable, Iterable
 
 from faultdisk import offline
-from faultdisk.control import Answer, ask
-from faultdisk.plans import draw_seed, read_plan, read_survival
+from faultdisk.serving.control import Answer, ask
+from faultdisk.serving.plans import draw_seed, read_plan, read_survival
 from faultdisk.tables import state_lines, statistics_lines
 
 CONTROL_SUFFIX = ".faultdisk"

@@ -14,8 +14,8 @@ from faultdisk.commands import COMMANDS, Prepare
 from faultdisk.serve import serve
 from lfs.command import entries
 from lfs.command.parser import Parser
-from lfs.errors import FilesystemError, UsageError
-from lfs.fuse.mountpoint import MountError
+from lfs.common.errors import FilesystemError, UsageError
+from lfs.kernel.mountpoint import MountError
 
 _COMMANDS: dict[str, tuple[Prepare, str]] = {
     "serve": (serve, "serve a disk that fails as a plan says"),

@@ -7,14 +7,14 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 
-from faultdisk.serving import LOCK_WAIT_SECONDS
+from faultdisk.serving.served import LOCK_WAIT_SECONDS
 from lfs.command.notes import noting
+from lfs.common.errors import UsageError
+from lfs.device.exclusion.identity import share_bytes
 from lfs.device.file import FileDevice
 from lfs.device.file_limit import lift_file_limit
-from lfs.device.identity import share_bytes
 from lfs.device.recording import Discard, Event, Mark, Write
 from lfs.device.write_log import read_events, read_size_bytes, replay_log
-from lfs.errors import UsageError
 
 
 def _row(number: int, event: Event) -> list[str]:

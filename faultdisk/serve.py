@@ -16,13 +16,13 @@ from collections.abc import Callable, Iterator
 
 from faultdisk.commands import CONTROL_SUFFIX, Run, add_seed
 from faultdisk.nbd.server import NbdServer, listen, tcp_address
-from faultdisk.plans import read_plan
-from faultdisk.serving import Served, Service, serving
+from faultdisk.serving.plans import read_plan
+from faultdisk.serving.served import Served, Service, serving
 from lfs.command.start import Unwinding
-from lfs.errors import UsageError
-from lfs.fuse.daemon import run_in_background
-from lfs.fuse.logs import configure_logging, finish_logging
-from lfs.fuse.mountpoint import MountError, prepare_mount_point
+from lfs.common.errors import UsageError
+from lfs.kernel.daemon import run_in_background
+from lfs.kernel.logs import configure_logging, finish_logging
+from lfs.kernel.mountpoint import MountError, prepare_mount_point
 
 SUBTYPE = "faultdisk"
 _DISK_NAME = "disk"
@@ -147,7 +147,7 @@ def _fuse_door(options: argparse.Namespace) -> tuple[str, list[str], Open]:
     def open_door(served: Served, ready: Ready, ending: Ending) -> None:
         # Imported here, in the process that serves: pyfuse3 and trio start threads,
         # which do not survive a fork.
-        from lfs.fuse.disk import DiskSession
+        from faultdisk.fuse.disk import DiskSession
 
         def announce() -> None:
             print(f"disk: {os.path.join(mount_point, _DISK_NAME)}")

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fsck.data import DataVerifier
-from fsck.image import Image
-from fsck.inodes import InodeChecker
+from fsck.items.data import DataVerifier
+from fsck.items.inodes import InodeChecker
+from fsck.items.names import Names
+from fsck.items.paths import find_paths
 from fsck.log import Log, probe_log, read_log, runs_with_log
-from fsck.names import Names
-from fsck.overlay import merged
-from fsck.paths import find_paths
-from fsck.report import Report
-from fsck.space import Extents, check_overlaps, check_places, check_usage
+from fsck.reading.image import Image
+from fsck.reading.overlay import merged
+from fsck.reading.report import Report
+from fsck.reading.space import Extents, check_overlaps, check_places, check_usage
+from fsck.reading.tree import TreeWalk
 from fsck.structure import read_checkpoint, read_superblock, read_usage
 from fsck.summaries import check_summaries
-from fsck.tree import TreeWalk
 from lfs.device.base import BlockDevice
 from lfs.ondisk import Checkpoint
 

@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from fsck.image import Image, Run, RunTable
-from fsck.overlay import Overlay
-from fsck.report import Report
-from fsck.space import IN_MOUNTED, Extents, Owner
-from lfs.errors import DamageError, DeviceError
+from fsck.reading.image import Image, Run, RunTable
+from fsck.reading.overlay import Overlay
+from fsck.reading.report import Report
+from fsck.reading.space import IN_MOUNTED, Extents, Owner
+from lfs.common.errors import DamageError, DeviceError
 from lfs.ondisk import (
     SUMMARY_COMMIT,
     SUMMARY_JUMP,

@@ -20,7 +20,7 @@ from lfs.command.notes import noting
 from lfs.command.parser import Parser
 
 if TYPE_CHECKING:
-    from fsck.report import Report
+    from fsck.reading.report import Report
 
 EXIT_CLEAN = 0
 EXIT_PROBLEMS = 4
@@ -148,7 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
-        from lfs.errors import FilesystemError, FormatError, UsageError
+        from lfs.common.errors import FilesystemError, FormatError, UsageError
 
         if options.target is None:
             parser.error("which image or device?")

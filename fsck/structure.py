@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fsck.image import Image, Run, RunTable
-from fsck.report import Report
-from fsck.space import Extents, Owner
+from fsck.reading.image import Image, Run, RunTable
+from fsck.reading.report import Report
+from fsck.reading.space import Extents, Owner
+from lfs.common.errors import DamageError, DeviceError, FormatError
 from lfs.device.base import BlockDevice
-from lfs.errors import DamageError, DeviceError, FormatError
 from lfs.ondisk import (
     CHECKPOINT_MAGIC,
     CHECKPOINT_REGION_BYTES,

@@ -15,12 +15,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fsck.image import Image, Run, RunTable
 from fsck.log import geometry_error
-from fsck.report import Report
-from fsck.space import IN_MOUNTED, Extent, Owner, SortedExtents
-from lfs.checksum import checksum
-from lfs.errors import DamageError, DeviceError
+from fsck.reading.image import Image, Run, RunTable
+from fsck.reading.report import Report
+from fsck.reading.space import IN_MOUNTED, Extent, Owner, SortedExtents
+from lfs.common.checksum import checksum
+from lfs.common.errors import DamageError, DeviceError
 from lfs.ondisk import Summary
 
 

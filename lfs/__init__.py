@@ -8,4 +8,6 @@ imports go, FORMAT.md specifies the disk.  ``lfs.filesystem`` is the whole of it
 without FUSE.
 """
 
-__version__ = "0.1.0"
+from lfs.common.version import __version__
+
+__all__ = ["__version__"]

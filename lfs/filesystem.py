@@ -17,8 +17,12 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import NoReturn
 
-from lfs import acl
-from lfs.arguments import (
+from lfs.alloc.delayed.admission import Space
+from lfs.common.errors import DamageError, FilesystemError
+from lfs.common.turns import Flush, Turn
+from lfs.files import acl
+from lfs.files.directory import DirectoryEntry
+from lfs.inodes.arguments import (
     OFFSET_MAX,
     check_bytes,
     check_changes,
@@ -26,14 +30,10 @@ from lfs.arguments import (
     check_owner,
     check_time,
 )
-from lfs.directory import DirectoryEntry
-from lfs.errors import DamageError, FilesystemError
-from lfs.inodes import S_IFDIR, S_IFLNK, S_IFMT, Inode
-from lfs.mounted import Mounted
+from lfs.inodes.table import S_IFDIR, S_IFLNK, S_IFMT, Inode
+from lfs.inodes.volume import SECOND_NS, Options
+from lfs.mounting import Mounted
 from lfs.ondisk import ROOT_INO, SYMLINK_BYTES_MAX, TIME_NS_MAX, TIME_NS_MIN
-from lfs.space import Space
-from lfs.turns import Flush, Turn
-from lfs.volume import SECOND_NS, Options
 
 __all__ = ["Filesystem", "Inode", "Options", "Space"]
 

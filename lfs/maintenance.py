@@ -7,15 +7,15 @@ mount slow.
 
 from __future__ import annotations
 
-from lfs.checkpoint import Checkpointer
-from lfs.cleaner import Cleaner
-from lfs.commit import Committer
-from lfs.defragment import Defragmenter
-from lfs.inodes import InodeTable
-from lfs.removal import Removal
-from lfs.space import SpaceRules
-from lfs.turns import Turn
-from lfs.volume import Volume
+from lfs.alloc.delayed.admission import SpaceRules
+from lfs.commit.checkpoint import Checkpointer
+from lfs.commit.commit import Committer
+from lfs.common.turns import Turn
+from lfs.files.removal import Removal
+from lfs.inodes.table import InodeTable
+from lfs.inodes.volume import Volume
+from lfs.segments.cleaning.cleaner import Cleaner
+from lfs.segments.cleaning.defragment import Defragmenter
 
 _CHANGES_IDLE = 8192
 _CHANGES_SOFT = 32768

@@ -11,7 +11,8 @@ All functions are pure.
 
 from __future__ import annotations
 
-from lfs.errors import UsageError
+from lfs.common.errors import UsageError
+from lfs.common.sizes import format_size
 from lfs.ondisk import (
     BLOCK_BYTES_MAX,
     BLOCK_BYTES_MIN,
@@ -25,7 +26,6 @@ from lfs.ondisk import (
     backup_superblock_offset_bytes,
     usage_per_page,
 )
-from lfs.sizes import format_size
 
 KIB = 1 << 10
 MIB = 1 << 20

@@ -19,18 +19,18 @@ from lfs.command import entries
 from lfs.command.notes import noting
 from lfs.command.parser import Parser
 from lfs.command.start import Uninterrupted, Unwinding
+from lfs.common.errors import FilesystemError, FormatError, UsageError
+from lfs.common.sizes import HELP, format_size, parse_size
 from lfs.device.base import BlockDevice
 from lfs.device.file import FileDevice
 from lfs.device.file_limit import lift_file_limit
-from lfs.errors import FilesystemError, FormatError, UsageError
-from lfs.format import format_device
+from lfs.make import format_device
 from lfs.ondisk import (
     FILESYSTEM_ID_BYTES,
     FORMAT_VERSION,
     Superblock,
     backup_superblock_offset_bytes,
 )
-from lfs.sizes import HELP, format_size, parse_size
 from mkfs.geometry import RESERVED_PERCENT_MAX, plan
 from mkfs.signatures import HEAD_BYTES, TAIL_BYTES, find_contents, wipe_signatures
 from mkfs.target import create_image, final_size_bytes, refuse_swap, resize_image

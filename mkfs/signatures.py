@@ -13,9 +13,9 @@ import errno
 import os
 from typing import NamedTuple
 
+from lfs.common.errors import DamageError
 from lfs.device.base import BlockDevice
 from lfs.device.file import FileDevice
-from lfs.errors import DamageError
 from lfs.ondisk import (
     SUPERBLOCK_ALIGN_BYTES,
     SUPERBLOCK_MAGIC,

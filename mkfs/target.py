@@ -10,11 +10,11 @@ import contextlib
 import os
 from pathlib import Path
 
+from lfs.common.errors import UsageError
+from lfs.common.sizes import format_size
+from lfs.device.exclusion.mount_table import unescaped
 from lfs.device.file import FileDevice
 from lfs.device.file_limit import file_limit_bytes
-from lfs.device.mount_table import unescaped
-from lfs.errors import UsageError
-from lfs.sizes import format_size
 
 
 def refuse_swap(path: Path, swaps: Path = Path("/proc/swaps")) -> None:

@@ -12,8 +12,8 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import NamedTuple
 
+from lfs.common.errors import FilesystemError
 from lfs.device.file import FileDevice
-from lfs.errors import FilesystemError
 from lfs.filesystem import Filesystem
 from lfs.ondisk import ROOT_INO
 

@@ -1,6 +1,6 @@
 """Access control lists, written down the way acl(5) does, and what must become of them.
 
-An independent account of ``lfs.acl``: a list is a dictionary from the name of an
+An independent account of ``lfs.files.acl``: a list is a dictionary from the name of an
 entry to its letters' worth of permissions, and the rules are those of POSIX
 1003.1e, class by class.
 """

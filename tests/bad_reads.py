@@ -11,8 +11,8 @@ import errno
 from collections.abc import Sequence
 from typing import Any
 
+from lfs.common.errors import DeviceError
 from lfs.device.base import BlockDevice, Buffer
-from lfs.errors import DeviceError
 from lfs.filesystem import Filesystem
 from tests.state import tree_state
 

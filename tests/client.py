@@ -13,7 +13,7 @@ import random
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
-from lfs.errors import FilesystemError
+from lfs.common.errors import FilesystemError
 from lfs.ondisk import ROOT_INO
 from tests.state import Attributes, FileState, Tree, file_state
 

@@ -6,12 +6,12 @@ import stat
 from dataclasses import replace
 
 from fsck.check import check_device
+from lfs.commit.recovery import read_checkpoints, read_superblock
 from lfs.device.base import BlockDevice
 from lfs.device.memory import MemoryDevice
 from lfs.device.recording import RecordingDevice, Write
 from lfs.filesystem import Filesystem, Options
 from lfs.ondisk import ROOT_INO, Summary, Superblock
-from lfs.recovery import read_checkpoints, read_superblock
 from lfs.segments.reader import LogReader
 from tests.client import Data
 from tests.state import TreeState, tree_state

@@ -15,10 +15,11 @@ from itertools import islice
 from typing import NamedTuple, TypeVar
 
 from fsck.check import check_device
-from lfs.checksum import checksum
+from lfs.commit.recovery import read_checkpoints, read_superblock
+from lfs.common.checksum import checksum
+from lfs.common.errors import FilesystemError, FormatError
 from lfs.device.memory import MemoryDevice
-from lfs.directory import DirectoryEntry
-from lfs.errors import FilesystemError, FormatError
+from lfs.files.directory import DirectoryEntry
 from lfs.filesystem import Filesystem, Options
 from lfs.ondisk import (
     BRANCH_SLOT_BYTES,
@@ -46,7 +47,6 @@ from lfs.ondisk import (
 )
 from lfs.ondisk import block as block_module
 from lfs.ondisk import checkpoint as checkpoint_module
-from lfs.recovery import read_checkpoints, read_superblock
 from lfs.segments.reader import LogReader
 from tests.volumes import format_small
 

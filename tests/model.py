@@ -11,7 +11,7 @@ import errno
 import stat
 from dataclasses import dataclass, field
 
-from lfs.errors import FilesystemError
+from lfs.common.errors import FilesystemError
 from lfs.ondisk import NAME_BYTES_MAX, ROOT_INO, SYMLINK_BYTES_MAX, XATTR_VALUE_BYTES_MAX
 from tests import acls
 

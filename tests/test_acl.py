@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lfs import acl
-from lfs.errors import FilesystemError
+from lfs.common.errors import FilesystemError
+from lfs.files import acl
 from tests import acls
 from tests.acls import GROUP_OBJ, MASK, OTHER, USER_OBJ, Lists, group, user, value_of
 

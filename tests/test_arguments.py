@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
+from lfs.common.errors import FilesystemError, FormatError
+from lfs.common.turns import Flush
 from lfs.device.memory import MemoryDevice
-from lfs.errors import FilesystemError, FormatError
 from lfs.filesystem import _CALLS, Filesystem, Options
 from lfs.ondisk import ROOT_INO
-from lfs.turns import Flush
 from tests.disks import REGULAR, Disk
 from tests.state import tree_state
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lfs.checksum import block_checksums, checksum, reference
+from lfs.common.checksum import block_checksums, checksum, reference
 
 
 @pytest.mark.parametrize("function", [checksum, reference, google_crc32c.value])

@@ -8,18 +8,18 @@ from typing import Any
 
 import pytest
 
-from lfs import cleaner as cleaner_module
-from lfs.checkpoint import Checkpointer
-from lfs.cleaner import Cleaner
-from lfs.errors import DamageError
-from lfs.inodes import Inode, InodeTable
+from lfs.commit.checkpoint import Checkpointer
+from lfs.common.errors import DamageError
+from lfs.common.turns import Flush
+from lfs.inodes.table import Inode, InodeTable
+from lfs.inodes.volume import Options, Volume
 from lfs.ondisk import BLOCK_NODE, BLOCK_USAGE, SUMMARY_CLEANER
+from lfs.segments.cleaning import cleaner as cleaner_module
+from lfs.segments.cleaning.cleaner import Cleaner
+from lfs.segments.cleaning.survey import Found
 from lfs.segments.policy import POLICIES
 from lfs.segments.usage import UsageTable
 from lfs.segments.writer import HEAD_COLD, HEAD_MAIN
-from lfs.survey import Found
-from lfs.turns import Flush
-from lfs.volume import Options, Volume
 from tests.disks import BLOCK_BYTES, Disk, data, flip_byte, problems
 
 MIB = 1 << 20

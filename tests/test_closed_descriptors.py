@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from lfs.common.errors import UsageError
 from lfs.device.file import FileDevice
-from lfs.errors import UsageError
 from lfs.filesystem import Filesystem, Options
-from lfs.fuse.mountpoint import find_mount, unmount
+from lfs.kernel.mountpoint import find_mount, unmount
 from lfs.ondisk import ROOT_INO
 from tests.fuse.mounting import WAIT_SECONDS, command, environment, make_image, wait_until
 
@@ -117,7 +117,7 @@ def test_mount_and_unmount(tmp_path: Path, closed: tuple[int, ...], foreground: 
     place.mkdir()
     with mounted(image, place):
         words = [str(image), str(place), "-o", "commit=0.1", *(["-f"] if foreground else [])]
-        process = start_closed(closed, "lfs.fuse.mount", *words)
+        process = start_closed(closed, "lfs.mount.main", *words)
         if foreground:
             wait_until(lambda: find_mount(str(place)) is not None, "it is mounted")
         else:
@@ -127,8 +127,8 @@ def test_mount_and_unmount(tmp_path: Path, closed: tuple[int, ...], foreground: 
         run_closed(closed, "lfs.cli.main", "sync", place)
         run_closed(closed, "lfs.cli.main", "requests", place)
         run_closed(closed, "lfs.cli.main", "filefrag", place / "f")
-        run_closed(closed, "lfs.fuse.mount", image, place, "-o", "remount,noatime")
-        run_closed(closed, "lfs.fuse.unmount", place)
+        run_closed(closed, "lfs.mount.main", image, place, "-o", "remount,noatime")
+        run_closed(closed, "lfs.mount.unmount", place)
         assert process.wait(WAIT_SECONDS) == 0
         process.communicate(timeout=WAIT_SECONDS)
     assert content_of(image) == CONTENT

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from lfs import maintenance
+from lfs.inodes.volume import Options
 from lfs.ondisk import BLOCK_DATA, SUMMARY_COMMIT, SUMMARY_JUMP, Summary
-from lfs.volume import Options
 from tests.disks import BLOCK_BYTES, SEGMENT_BLOCKS, Disk, data, mounted_state, problems
 
 

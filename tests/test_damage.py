@@ -9,13 +9,13 @@ from bisect import bisect_right
 
 import pytest
 
+from lfs.commit.recovery import read_checkpoints, read_superblock
+from lfs.common.errors import DamageError, FilesystemError
 from lfs.device.memory import MemoryDevice
-from lfs.errors import DamageError, FilesystemError
 from lfs.filesystem import Filesystem, Options
-from lfs.inodes import inode_key
+from lfs.inodes.table import inode_key
+from lfs.inodes.window import window_key
 from lfs.ondisk import ROOT_INO, Branch
-from lfs.recovery import read_checkpoints, read_superblock
-from lfs.window import window_key
 from tests.bad_reads import KINDS, SECTOR_BYTES, BadReads
 from tests.disks import BLOCK_BYTES, LATER_NS, REGULAR
 from tests.state import tree_state

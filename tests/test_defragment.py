@@ -10,13 +10,13 @@ from itertools import pairwise
 
 import pytest
 
-from lfs.defragment import QUIET_NS, Defragmenter
-from lfs.errors import DamageError, FilesystemError
+from lfs.alloc.delayed.admission import SpaceRules
+from lfs.common.errors import DamageError, FilesystemError
+from lfs.inodes.volume import Options
 from lfs.ondisk import SUMMARY_CLEANER, window_blocks
 from lfs.segments import usage as usage_module
+from lfs.segments.cleaning.defragment import QUIET_NS, Defragmenter
 from lfs.segments.usage import UsageTable
-from lfs.space import SpaceRules
-from lfs.volume import Options
 from tests.disks import BLOCK_BYTES, Disk, data, flip_byte, problems
 
 MIB = 1 << 20

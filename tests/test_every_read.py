@@ -30,8 +30,8 @@ from functools import cache
 import pytest
 
 from fsck.check import check_device
+from lfs.common.errors import DamageError, FilesystemError
 from lfs.device.memory import MemoryDevice
-from lfs.errors import DamageError, FilesystemError
 from lfs.filesystem import Filesystem, Options
 from lfs.ondisk import HEAD_AREA_BYTES, backup_superblock_offset_bytes
 from tests.bad_reads import KINDS, BadReads, empty_caches

@@ -15,10 +15,10 @@ from collections.abc import Callable
 
 import pytest
 
-from lfs import acl
+from lfs.common.errors import FilesystemError
 from lfs.device.memory import MemoryDevice
-from lfs.directory import NameHash
-from lfs.errors import FilesystemError
+from lfs.files import acl
+from lfs.files.directory import NameHash
 from lfs.filesystem import Filesystem, Options
 from lfs.ondisk import ROOT_INO
 from tests.acls import user, value_of
@@ -58,7 +58,7 @@ def long(name: str) -> bytes:
 
 @pytest.fixture(autouse=True)
 def colliding_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lfs.mounted.NameHash", LengthHash)
+    monkeypatch.setattr("lfs.mounting.NameHash", LengthHash)
 
 
 def start() -> MemoryDevice:

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from lfs.commit.recovery import read_checkpoints, read_superblock
+from lfs.common.errors import DamageError
 from lfs.device.base import BlockDevice
 from lfs.device.memory import MemoryDevice
-from lfs.errors import DamageError
 from lfs.filesystem import Filesystem, Options
 from lfs.ondisk import (
     BLOCK_DATA,
@@ -26,7 +27,6 @@ from lfs.ondisk import (
     Summary,
     pack_key,
 )
-from lfs.recovery import read_checkpoints, read_superblock
 from lfs.segments.reader import LogReader
 from tests.disks import BLOCK_BYTES, LATER_NS, REGULAR, problems
 from tests.state import tree_state

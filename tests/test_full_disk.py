@@ -15,14 +15,14 @@ from collections.abc import Callable, Iterator, Sequence
 import pytest
 
 from fsck.check import check_device
-from lfs.checkpoint import Checkpointer
-from lfs.cleaner import Cleaner
+from lfs.commit.checkpoint import Checkpointer
+from lfs.common.errors import DeviceError, FilesystemError
 from lfs.device.base import BlockDevice, Buffer
 from lfs.device.memory import MemoryDevice
-from lfs.errors import DeviceError, FilesystemError
 from lfs.filesystem import Filesystem
+from lfs.inodes.volume import Volume
 from lfs.ondisk import ROOT_INO
-from lfs.volume import Volume
+from lfs.segments.cleaning.cleaner import Cleaner
 from tests.client import Data
 from tests.volumes import format_small, mount, without_newest_checkpoint
 

@@ -7,9 +7,9 @@ import stat
 from collections.abc import Sequence
 
 from fsck.check import check_device
+from lfs.common.errors import DeviceError, FilesystemError
 from lfs.device.base import BlockDevice, Buffer
 from lfs.device.memory import PAGE_BYTES, MemoryDevice
-from lfs.errors import DeviceError, FilesystemError
 from lfs.filesystem import Filesystem
 from lfs.ondisk import ROOT_INO
 from tests.client import Data

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from lfs.errors import FilesystemError
+from lfs.common.errors import FilesystemError
 from lfs.filesystem import Filesystem
 from lfs.ondisk import GENERATION_MAX, ROOT_INO
 from tests.disks import DEVICE_BYTES, REGULAR, Disk, problems

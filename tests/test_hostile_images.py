@@ -20,8 +20,9 @@ from types import FrameType
 
 import pytest
 
-from lfs.checksum import checksum
-from lfs.errors import DamageError
+from lfs.commit.recovery import read_checkpoints, read_superblock
+from lfs.common.checksum import checksum
+from lfs.common.errors import DamageError
 from lfs.filesystem import Filesystem, Options
 from lfs.ondisk import (
     KIND_CUT,
@@ -34,7 +35,6 @@ from lfs.ondisk import (
     pack_node,
     unpack_node,
 )
-from lfs.recovery import read_checkpoints, read_superblock
 from tests.hostile import Case, Sample, exercise, samples
 
 CASE_COUNT = 500

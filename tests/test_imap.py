@@ -9,11 +9,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from lfs.checksum import checksum
-from lfs.errors import DamageError
-from lfs.imap import Imap
-from lfs.imap_rebuild import NewNode, Rebuild
-from lfs.node_cache import NodeCache
+from lfs.common.checksum import checksum
+from lfs.common.errors import DamageError
+from lfs.imap.map import Imap
+from lfs.imap.node_cache import NodeCache
+from lfs.imap.rebuild import NewNode, Rebuild
 from lfs.ondisk import (
     KEY_BYTES,
     KIND_INODE,

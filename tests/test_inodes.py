@@ -8,10 +8,10 @@ import pytest
 
 from lfs.device.memory import MemoryDevice
 from lfs.filesystem import Filesystem, Options
-from lfs.imap import Imap
-from lfs.inodes import InodeTable
+from lfs.imap.map import Imap
+from lfs.inodes.table import InodeTable
+from lfs.inodes.window import Window
 from lfs.ondisk import KEY_KIND, KIND_XATTR, ROOT_INO
-from lfs.window import Window
 from tests.volumes import format_small, mount
 
 REGULAR = stat.S_IFREG | 0o644

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lfs.key_order import KeyOrder
+from lfs.imap.key_order import KeyOrder
 from lfs.ondisk import KIND_ENTRY, KIND_INODE, KIND_ORPHAN, pack_key
 
 KEYS = st.builds(

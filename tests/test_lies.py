@@ -24,10 +24,10 @@ from dataclasses import dataclass, field
 import pytest
 
 from fsck.check import check_device
+from lfs.common.errors import DamageError, FilesystemError, FormatError
 from lfs.device.fault.device import FaultDevice
-from lfs.device.fault.grammar import parse_plan
+from lfs.device.fault.plan.grammar import parse_plan
 from lfs.device.memory import MemoryDevice
-from lfs.errors import DamageError, FilesystemError, FormatError
 from lfs.filesystem import Filesystem
 from tests.client import Client, Refused
 from tests.model import Model

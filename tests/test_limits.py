@@ -6,7 +6,7 @@ import errno
 
 import pytest
 
-from lfs.errors import FilesystemError
+from lfs.common.errors import FilesystemError
 from lfs.ondisk import ROOT_INO
 from tests.disks import Disk, data, problems
 

@@ -16,7 +16,7 @@ import pytest
 
 from lfs.device.memory import MemoryDevice
 from lfs.filesystem import Filesystem, Options
-from lfs.inodes import INODE_MEMORY_BYTES
+from lfs.inodes.table import INODE_MEMORY_BYTES
 from lfs.ondisk import ROOT_INO
 from tests.volumes import format_small, mount
 
@@ -32,7 +32,7 @@ DAYS_NS = 100 * 86_400 * 1_000_000_000
 
 @pytest.fixture(autouse=True)
 def small_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lfs.volume.CACHE_BYTES_MIN", CACHE_BYTES)
+    monkeypatch.setattr("lfs.inodes.volume.CACHE_BYTES_MIN", CACHE_BYTES)
 
 
 @pytest.fixture
@@ -155,7 +155,7 @@ def test_files_created_without_a_sync(traced: Callable[[], int]) -> None:
 def test_what_is_counted_is_what_it_takes(
     what: str, traced: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lfs.volume.CACHE_BYTES_MIN", 64 << 20)
+    monkeypatch.setattr("lfs.inodes.volume.CACHE_BYTES_MIN", 64 << 20)
     device = _device(64)
     inos = _scattered_files(device, 2, 100) if what == "windows" else _small_files(device, 5000)
     filesystem = mount(device, 5, OPTIONS)

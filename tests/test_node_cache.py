@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from lfs.errors import DamageError
-from lfs.node_cache import NodeCache
+from lfs.common.errors import DamageError
+from lfs.imap.node_cache import NodeCache
 from lfs.ondisk import (
     KEY_BYTES,
     KIND_ENTRY,

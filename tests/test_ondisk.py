@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lfs import ondisk
-from lfs.errors import DamageError
+from lfs.common.errors import DamageError
 from lfs.ondisk import (
     Branch,
     Checkpoint,

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lfs.checksum import checksum
-from lfs.errors import DamageError
+from lfs.common.checksum import checksum
+from lfs.common.errors import DamageError
 from lfs.ondisk import (
     Checkpoint,
     Entry,

@@ -13,19 +13,19 @@ from pathlib import Path
 import pytest
 
 import faultdisk.offline
-import faultdisk.serving
+import faultdisk.serving.served
 import fsck.main
 import lfs.cli.filefrag
 import mkfs.main
 from faultdisk.main import main as faultdisk_main
 from lfs.cli.main import main as lfs_main
+from lfs.common.errors import UsageError
 from lfs.device.file import FileDevice
 from lfs.device.write_log import WriteLog
-from lfs.errors import UsageError
 from lfs.filesystem import Filesystem
-from lfs.fuse import session
-from lfs.fuse.mountpoint import MountError
-from lfs.fuse.options import MountOptions
+from lfs.kernel.mountpoint import MountError
+from lfs.mount import session
+from lfs.mount.options import MountOptions
 from tests.faultdisk.serving import ServedDisk
 from tests.fuse.mounting import MountedImage, make_image
 from tests.loops import loop_device
@@ -52,7 +52,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _let_wait(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    for module in (session, mkfs.main, fsck.main, faultdisk.serving, faultdisk.offline):
+    for module in (session, mkfs.main, fsck.main, faultdisk.serving.served, faultdisk.offline):
         monkeypatch.setattr(module, "LOCK_WAIT_SECONDS", seconds)
     monkeypatch.setattr(lfs.cli.filefrag, "_LOCK_WAIT_SECONDS", seconds)
 

@@ -8,13 +8,13 @@ import stat
 import pytest
 
 from fsck.check import check_device
+from lfs.alloc.delayed.admission import SpaceRules
+from lfs.common.errors import DamageError, FilesystemError
 from lfs.device.memory import MemoryDevice
-from lfs.errors import DamageError, FilesystemError
 from lfs.filesystem import Filesystem
-from lfs.imap import Imap
+from lfs.imap.map import Imap
 from lfs.ondisk import ROOT_INO, Branch, PackedLeaf, Pointer
-from lfs.packing import Packer
-from lfs.space import SpaceRules
+from lfs.segments.cleaning.packing import Packer
 from tests.volumes import format_small, mount
 
 REGULAR = stat.S_IFREG | 0o644

@@ -8,10 +8,12 @@ from dataclasses import replace
 
 import pytest
 
+from lfs.commit.recovery import Recovery, read_checkpoints, read_superblock
+from lfs.common.errors import DamageError, FilesystemError, FormatError
 from lfs.device.memory import MemoryDevice
 from lfs.device.recording import Flush, RecordingDevice, Write, crash_states, replay
-from lfs.errors import DamageError, FilesystemError, FormatError
 from lfs.filesystem import Filesystem
+from lfs.inodes.volume import Options, Volume
 from lfs.ondisk import (
     CHECKPOINT_REGION_BYTES,
     ROOT_INO,
@@ -25,8 +27,6 @@ from lfs.ondisk import (
     pack_key,
     unpack_node,
 )
-from lfs.recovery import Recovery, read_checkpoints, read_superblock
-from lfs.volume import Options, Volume
 from tests.disks import (
     BLOCK_BYTES,
     LATER_NS,

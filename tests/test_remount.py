@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from lfs.common.errors import DeviceError, FilesystemError, FormatError
 from lfs.device.memory import MemoryDevice
-from lfs.errors import DeviceError, FilesystemError, FormatError
 from lfs.filesystem import Filesystem, Options
-from lfs.fuse.unmount import is_clean
+from lfs.mount.unmount import is_clean
 from lfs.ondisk import ROOT_INO
 from tests.disks import BLOCK_BYTES, REGULAR, Disk, data, mounted_state, problems
 

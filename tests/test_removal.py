@@ -10,12 +10,12 @@ import stat
 import pytest
 
 from fsck.check import check_device
+from lfs.common.errors import FilesystemError
 from lfs.device.memory import MemoryDevice
 from lfs.device.recording import Event, RecordingDevice, replay
-from lfs.errors import FilesystemError
 from lfs.filesystem import Filesystem, Options
+from lfs.inodes.window import Window
 from lfs.ondisk import ROOT_INO
-from lfs.window import Window
 from tests.bad_reads import BadReads, empty_caches
 from tests.client import Client, Data, Request
 from tests.model import Model
@@ -323,7 +323,7 @@ def test_read_only_mounts_show_it_too_and_a_remount_goes_on() -> None:
 
 
 def test_ranges_beyond_the_limit_are_finished(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lfs.removal._CUTS_MAX", 4)
+    monkeypatch.setattr("lfs.files.removal._CUTS_MAX", 4)
     device = _fresh()
     filesystem = mount(device, 1, STEP)
     ino = _sparse(filesystem, 100)
@@ -509,7 +509,7 @@ def test_extents_are_told_from_any_block_on_and_cost_what_is_told() -> None:
 def test_moving_a_directory_looks_at_a_bounded_number_of_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("lfs.namespace.MOVE_DEPTH_MAX", 20)
+    monkeypatch.setattr("lfs.files.names.MOVE_DEPTH_MAX", 20)
     filesystem = mount(_fresh(), 1)
     deep = [ROOT_INO]
     for _ in range(40):

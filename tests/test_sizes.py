@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from lfs.device.fault.units import read_size_bytes
-from lfs.sizes import format_size, parse_size
+from lfs.common.sizes import format_size, parse_size
+from lfs.device.fault.plan.units import read_size_bytes
 from mkfs.main import main as mkfs
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from lfs.alloc.delayed.admission import Demand, SpaceRules
 from lfs.alloc.reservation import Reservations
+from lfs.common.errors import FilesystemError
 from lfs.device.memory import MemoryDevice
-from lfs.errors import FilesystemError
 from lfs.filesystem import Filesystem
-from lfs.imap import Imap
+from lfs.imap.map import Imap
 from lfs.ondisk import ROOT_INO, Branch, Pointer
-from lfs.space import Demand, SpaceRules
 from tests.volumes import format_small, mount
 
 _NUMBERS = range(100_000)

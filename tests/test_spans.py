@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lfs.spans import (
+from lfs.alloc.spans import (
     SPAN_BLOCKS_MIN,
     DirtyBlocks,
     Span,

@@ -28,7 +28,7 @@ from hypothesis.stateful import (
 )
 
 from fsck.check import check_device
-from lfs import turns
+from lfs.common import turns
 from lfs.device.memory import MemoryDevice
 from lfs.device.recording import Event, Flush, RecordingDevice, Write, replay
 from lfs.filesystem import Options

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from lfs.checksum import checksum
+from lfs.common.checksum import checksum
 from lfs.ondisk import (
     ESCAPE_CHECKSUM_BITS,
     RESERVED_MAGICS,

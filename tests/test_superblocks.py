@@ -10,10 +10,11 @@ from dataclasses import replace
 import pytest
 
 from fsck.check import check_device
+from lfs.commit.recovery import read_superblock
+from lfs.common.errors import DeviceError, FormatError
 from lfs.device.base import Buffer
 from lfs.device.memory import MemoryDevice
 from lfs.device.recording import Flush, RecordingDevice, Write, crash_states
-from lfs.errors import DeviceError, FormatError
 from lfs.filesystem import Filesystem, Options
 from lfs.ondisk import (
     ROOT_INO,
@@ -22,7 +23,6 @@ from lfs.ondisk import (
     Superblock,
     backup_superblock_offset_bytes,
 )
-from lfs.recovery import read_superblock
 from tests.crash.states import medium_of, points, variants
 from tests.disks import REGULAR
 from tests.volumes import format_small, superblock

@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
+from lfs.common.turns import Elapsed, Turn
 from lfs.device.memory import MemoryDevice
 from lfs.filesystem import Filesystem, Options
+from lfs.inodes.volume import SECOND_NS
 from lfs.ondisk import ROOT_INO
-from lfs.turns import Elapsed, Turn
-from lfs.volume import SECOND_NS
 from tests.volumes import format_small, mount
 
 HOUR_NS = 3600 * SECOND_NS

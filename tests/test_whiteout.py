@@ -10,7 +10,7 @@ from itertools import count
 import pytest
 
 from fsck.check import check_device
-from lfs.errors import FilesystemError
+from lfs.common.errors import FilesystemError
 from lfs.ondisk import ROOT_INO
 from tests.disks import REGULAR, Disk
 from tests.model import EXCHANGE, NO_REPLACE, WHITEOUT

@@ -14,13 +14,13 @@ from contextlib import suppress
 
 import pytest
 
+from lfs.common.errors import DeviceError, FilesystemError, UnreadableError
 from lfs.device.fault.device import FaultDevice
-from lfs.device.fault.grammar import parse_plan
-from lfs.errors import DeviceError, FilesystemError, UnreadableError
+from lfs.device.fault.plan.grammar import parse_plan
 from lfs.filesystem import Filesystem, Options
+from lfs.inodes.volume import PLACES_MAX
 from lfs.ondisk import CHECKPOINT_REGION_BYTES, ROOT_INO, Branch
 from lfs.segments.usage import UsageTable
-from lfs.volume import PLACES_MAX
 from tests.disks import BLOCK_BYTES, LATER_NS, SEGMENT_BLOCKS, Disk, data, mounted_state, problems
 from tests.state import tree_state
 

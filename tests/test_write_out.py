@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from lfs.imap import Imap
+from lfs.imap.map import Imap
+from lfs.inodes.volume import Options
 from lfs.ondisk import BLOCK_DATA, window_blocks
 from lfs.segments.writer import HEAD_BULK
-from lfs.volume import Options
 from tests.disks import BLOCK_BYTES, Disk, data, problems
 
 MIB = 1 << 20

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from lfs.commit.recovery import read_checkpoints, read_superblock
 from lfs.device.base import BlockDevice
 from lfs.device.memory import MemoryDevice
 from lfs.filesystem import Filesystem, Options
-from lfs.format import format_device
+from lfs.make import format_device
 from lfs.ondisk import (
     CHECKPOINT_REGION_BYTES,
     HEAD_AREA_BYTES,
     Superblock,
     backup_superblock_offset_bytes,
 )
-from lfs.recovery import read_checkpoints, read_superblock
 
 FIRST_SEGMENT_BYTES = 256 * 1024
 ROOT_MODE = 0o755

@@ -12,14 +12,14 @@ import logging
 import re
 import socket
 
-from faultdisk.conversations import Conversations, Listener
 from faultdisk.nbd.handshake import Export, negotiate
 from faultdisk.nbd.stream import HangUpError, Stream
 from faultdisk.nbd.transmission import Transmission
-from faultdisk.sockets import UnixListener
+from faultdisk.serving.conversations import Conversations, Listener
+from faultdisk.serving.sockets import UnixListener
+from lfs.common.errors import UsageError
 from lfs.device.fault.device import FaultDevice
 from lfs.device.unaligned import ByteAccess
-from lfs.errors import UsageError
 
 _TCP_ADDRESS = re.compile(r"(\[[0-9a-fA-F:]+\]|[^/:]*):([0-9]{1,5})")
 

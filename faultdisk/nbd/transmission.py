@@ -40,9 +40,9 @@ from faultdisk.nbd.protocol import (
     error_of,
 )
 from faultdisk.nbd.stream import HangUpError, Stream
+from lfs.common.errors import DeviceError
 from lfs.device.fault.device import FaultDevice
 from lfs.device.unaligned import ByteAccess
-from lfs.errors import DeviceError
 
 THREADS_MAX = 64
 IN_FLIGHT_BYTES_MAX = 4 * PAYLOAD_BYTES_MAX

@@ -8,11 +8,11 @@ import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from lfs.cli.extents import Extent, read_extents
-from lfs.cli.target import asked_of_lfs
 from lfs.command.notes import noting
+from lfs.common.errors import FilesystemError, FormatError, UsageError
+from lfs.control.extents import Extent, read_extents
+from lfs.control.target import asked_of_lfs
 from lfs.device.file import FileDevice
-from lfs.errors import FilesystemError, FormatError, UsageError
 from lfs.filesystem import Filesystem, Options
 from lfs.ondisk import ROOT_INO
 

@@ -13,7 +13,7 @@ import os
 import sys
 from pathlib import Path
 
-from lfs.errors import UsageError
+from lfs.common.errors import UsageError
 
 DIRECTORY = Path("/sbin")
 HELPERS = {

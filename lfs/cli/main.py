@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from lfs.cli import filefrag, helpers, log, requests, state, sync
 from lfs.command import entries
 from lfs.command.parser import Parser
-from lfs.errors import FormatError, UsageError
+from lfs.common.errors import FormatError, UsageError
 
 _COMMANDS = (filefrag, requests, log, state, sync, helpers)
 

@@ -1,12 +1,8 @@
-"""``lfs requests``: what the kernel asks of a mounted filesystem, and both ends of how it is told.
+"""``lfs requests``: what the kernel asks of a mounted filesystem.
 
 Each request costs two changes of process, more than most answers cost.  How many a
 program causes depends on what the kernel has in its caches, and no clock is needed
 to see it: it is the figure to compare when something became slower.
-
-The root directory has an extended attribute ``system.lfs.requests`` that no listing
-shows, with a line ``kind count`` for each kind of request since the mount.  Requests
-for such attributes are not counted.
 """
 
 from __future__ import annotations
@@ -16,28 +12,14 @@ import os
 import signal
 import subprocess
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from types import FrameType
 
-from lfs.cli.target import asked_of_lfs
+from lfs.control.requests import read_counts
+from lfs.control.target import asked_of_lfs
 
-REQUESTS_ATTRIBUTE = b"system.lfs.requests"
 _SIGNALLED = 128
 """What shells add to the number of a signal that ended a command."""
-
-
-def format_counts(counts: Mapping[str, int]) -> bytes:
-    """Return the value of the attribute."""
-    return "".join(f"{kind} {count}\n" for kind, count in sorted(counts.items())).encode()
-
-
-def read_counts(directory: str) -> Counter[str]:
-    """Return how many requests of each kind there have been.
-
-    Raises OSError: EOPNOTSUPP when ``directory`` is not on an lfs.
-    """
-    text = os.getxattr(directory, REQUESTS_ATTRIBUTE).decode()
-    return Counter({kind: int(count) for kind, count in map(str.split, text.splitlines())})
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

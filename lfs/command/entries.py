@@ -34,12 +34,12 @@ def fsck() -> NoReturn:
 
 def mount() -> NoReturn:
     """Be mount.lfs: its exit codes are those of other mount helpers."""
-    run("mount.lfs", _main_of("lfs.fuse.mount"), failed=MOUNT_FAILED)
+    run("mount.lfs", _main_of("lfs.mount.main"), failed=MOUNT_FAILED)
 
 
 def umount() -> NoReturn:
     """Be umount.lfs."""
-    run("umount.lfs", _main_of("lfs.fuse.unmount"), failed=MOUNT_FAILED)
+    run("umount.lfs", _main_of("lfs.mount.unmount"), failed=MOUNT_FAILED)
 
 
 def lfs() -> NoReturn:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any, NoReturn
 
-from lfs import __version__
+from lfs.common.version import __version__
 
 
 class Parser(argparse.ArgumentParser):

@@ -12,7 +12,7 @@ import errno
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from lfs.errors import DeviceError
+from lfs.common.errors import DeviceError
 
 Buffer = bytes | memoryview
 """What can be written; nobody changes it."""

@@ -13,7 +13,7 @@ an error while a write began early, fails all later ones: what it holds is known
 after the next open.
 
 Whoever opens an image has it to himself, or with other readers if he only reads
-(``lfs.device.lock``): who asks for a device need not think of locks.
+(``lfs.device.exclusion.lock``): who asks for a device need not think of locks.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from lfs.common.errors import DeviceError, UsageError
+from lfs.common.sizes import format_size
 from lfs.device.base import BlockDevice, Buffer
-from lfs.device.descriptors import open_above_standard
+from lfs.device.exclusion.descriptors import open_above_standard
+from lfs.device.exclusion.identity import places_of
+from lfs.device.exclusion.lock import ImageLock, InUseError, until_free
 from lfs.device.file_limit import file_limit_bytes
 from lfs.device.holes import HoleFiller, is_solid, make_solid
-from lfs.device.identity import places_of
-from lfs.device.lock import ImageLock, InUseError, until_free
 from lfs.device.writeback import WRITEBACK_BYTES_MIN, Writeback
-from lfs.errors import DeviceError, UsageError
-from lfs.sizes import format_size
 
 _BUFFERS_MAX = os.sysconf("SC_IOV_MAX")
 _BLKDISCARD = 0x1277

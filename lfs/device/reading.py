@@ -11,8 +11,8 @@ import errno
 from collections.abc import Callable
 from typing import TypeVar
 
+from lfs.common.errors import DamageError, DeviceError, UnreadableError
 from lfs.device.base import BlockDevice
-from lfs.errors import DamageError, DeviceError, UnreadableError
 
 T = TypeVar("T")
 

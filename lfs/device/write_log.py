@@ -26,10 +26,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
-from lfs.checksum import checksum
+from lfs.common.checksum import checksum
+from lfs.common.errors import UsageError
 from lfs.device.base import BlockDevice
 from lfs.device.recording import Discard, Event, Flush, Mark, Write, replay
-from lfs.errors import UsageError
 
 _MAGIC = b"LFSWLOG1"
 _FILE_HEADER = struct.Struct("<8sQ")

@@ -7,7 +7,7 @@ asked for anything since, else after a pause that leaves the requests most of th
 time.  Nothing else wakes an idle daemon.
 
 An idle turn also looks for garbage in cycles, ``GARBAGE_SECONDS`` after the last
-time: see ``lfs.fuse.memory``.
+time: see ``lfs.kernel.memory``.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from typing import Protocol
 
 import trio
 
-from lfs.errors import FilesystemError
-from lfs.turns import Flush, Turn
+from lfs.common.errors import FilesystemError
+from lfs.common.turns import Flush, Turn
 
 BUSY_PAUSE_SECONDS = 0.02
 INTERVAL_SECONDS_MAX = 1.0

@@ -25,8 +25,8 @@ from typing import Protocol
 
 import trio
 
-from lfs.errors import FilesystemError
-from lfs.turns import Flush
+from lfs.common.errors import FilesystemError
+from lfs.common.turns import Flush
 
 INLINE_NS_MAX = 200_000
 """Flushes that take no longer on average run in place; a hop costs about 70 µs."""

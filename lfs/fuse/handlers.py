@@ -22,7 +22,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import pyfuse3
 from pyfuse3 import FUSEError
 
-from lfs.errors import DamageError, DeviceError, FilesystemError
+from lfs.common.errors import DamageError, DeviceError, FilesystemError
 from lfs.filesystem import Filesystem
 
 _INODES = {

@@ -27,7 +27,7 @@ import errno
 import stat
 from collections.abc import Iterator
 
-from lfs.errors import DamageError, FilesystemError
+from lfs.common.errors import DamageError, FilesystemError
 from lfs.filesystem import Filesystem
 
 DOT_COOKIE = 1

@@ -7,13 +7,13 @@ after each write of an ``O_SYNC`` file, and keeps locks.  ``flush``, ``access`` 
 ``poll`` are not served: the kernel asks once at most.
 
 *Set-id bits.*  Who writes to a file, cuts it or gives it away takes its set-id bits.
-The kernel leaves that to the filesystem (HANDLE_KILLPRIV_V2, ``lfs.fuse.negotiation``):
+The kernel leaves that to the filesystem (HANDLE_KILLPRIV_V2, ``lfs.kernel.negotiation``):
 before a write it sends a ``setattr`` that names no field, where the bits must go.
 
 *Access control lists.*  With ``enable_acl`` the kernel reads lists as attributes,
 keeps them, and checks by them.  That new inodes inherit them, and that list and
 mode agree, is the core's doing.  The umask is the core's too, because a default
-list takes its place; the kernel does not apply it (``lfs.fuse.negotiation``), or has
+list takes its place; the kernel does not apply it (``lfs.kernel.negotiation``), or has
 applied it already, and then applying it again changes nothing.
 
 *Handles.*  pyfuse3 passes nothing but the handle to ``read`` and ``write``.  It
@@ -50,14 +50,14 @@ from pyfuse3 import (
     StatvfsData,
 )
 
-from lfs.errors import FilesystemError
+from lfs.common.errors import FilesystemError
+from lfs.control.remount import CONTROL_PREFIX
 from lfs.filesystem import Filesystem, Inode
 from lfs.fuse.callers import may_set_any_bit, mode_without_set_ids
 from lfs.fuse.clock import StampClock
 from lfs.fuse.committer import Committer
 from lfs.fuse.handlers import Handlers, change, query, refusal
 from lfs.fuse.listing import DOT_DOT_COOKIE, Listed, OpenDirectory
-from lfs.fuse.remount import CONTROL_PREFIX
 from lfs.fuse.replies import (
     PERMISSIONS,
     EntryReply,

@@ -7,8 +7,7 @@ inode map.
 
 The namespace ``system`` has the two access control lists, of which the core
 remembers who has none, and virtual attributes, by which ``lfs`` asks what it would
-ask by ``ioctl`` elsewhere: ``lfs.cli.extents``, ``lfs.cli.target`` and
-``lfs.cli.requests`` are the other end.
+ask by ``ioctl`` elsewhere: ``lfs.control`` has both ends.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ from collections.abc import Mapping
 
 from pyfuse3 import RequestContext
 
-from lfs import acl
-from lfs.cli.extents import extents_attribute_start, format_extents
-from lfs.cli.requests import REQUESTS_ATTRIBUTE, format_counts
-from lfs.cli.state import STATE_ATTRIBUTE, format_state
-from lfs.cli.target import TARGET_ATTRIBUTE
-from lfs.errors import FilesystemError
+from lfs.common.errors import FilesystemError
+from lfs.control.extents import extents_attribute_start, format_extents
+from lfs.control.requests import REQUESTS_ATTRIBUTE, format_counts
+from lfs.control.state import STATE_ATTRIBUTE, format_state
+from lfs.control.target import TARGET_ATTRIBUTE
+from lfs.files import acl
 from lfs.filesystem import Filesystem
 from lfs.fuse.callers import may_keep_setgid
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lfs.checksum import block_checksums, checksum
+from lfs.common.checksum import block_checksums, checksum
 from lfs.ondisk.summary import SUMMARY_CONTINUATION_MAGIC, SUMMARY_MAGIC
 
 RESERVED_MAGICS = (SUMMARY_MAGIC, SUMMARY_CONTINUATION_MAGIC)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import struct
 
-from lfs.checksum import checksum
-from lfs.errors import DamageError
+from lfs.common.checksum import checksum
+from lfs.common.errors import DamageError
 
 CHECKSUM_FIELD = struct.Struct("<I")
 _ZERO_CHECKSUM = bytes(CHECKSUM_FIELD.size)

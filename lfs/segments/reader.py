@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from lfs.common.errors import DamageError, UnreadableError
 from lfs.device.base import BlockDevice
 from lfs.device.reading import ATTEMPTS, read_or_damage
-from lfs.errors import DamageError, UnreadableError
 from lfs.ondisk import (
     SUMMARY_MAGIC,
     Summary,

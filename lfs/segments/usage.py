@@ -38,7 +38,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import compress
 
 from lfs.alloc.buddy import BuddyAllocator
-from lfs.errors import DamageError
+from lfs.common.errors import DamageError
 from lfs.ondisk import (
     SEGMENT_CLEAN,
     SEGMENT_CONTINUED,

@@ -25,7 +25,7 @@ room in the open one.  Let ``s`` be the blocks of a segment and ``b`` their byte
 
 from __future__ import annotations
 
-from lfs.checksum import CHECKSUM_BYTES
+from lfs.common.checksum import CHECKSUM_BYTES
 from lfs.ondisk import ENTRY_BYTES, SUMMARY_HEADER_BYTES
 
 _RECORD_BLOCKS_MAX = 256

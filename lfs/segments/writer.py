@@ -27,9 +27,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from lfs.checksum import CHECKSUM_BYTES
+from lfs.common.checksum import CHECKSUM_BYTES
+from lfs.common.errors import DeviceError, FilesystemError
 from lfs.device.base import BlockDevice, Buffer
-from lfs.errors import DeviceError, FilesystemError
 from lfs.ondisk import (
     BLOCK_USAGE,
     ENTRY_BYTES,

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lfs.alloc.dirty import DirtyExtents
+from lfs.alloc.extents import DirtyExtents
 
 STEPS = st.lists(
     st.tuples(

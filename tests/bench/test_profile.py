@@ -12,7 +12,7 @@ from bench.profile import (
     parse_samples,
 )
 
-RUN = "main (lfs/fuse/mount.py:96);run (trio/_core/_run.py:2532)"
+RUN = "main (lfs/mount/main.py:96);run (trio/_core/_run.py:2532)"
 HANDLER = f"{RUN};wrapper (_pyfuse3.py:58);handler (lfs/fuse/handlers.py:83)"
 
 
@@ -20,12 +20,15 @@ HANDLER = f"{RUN};wrapper (_pyfuse3.py:58);handler (lfs/fuse/handlers.py:83)"
     ("stack", "layer"),
     [
         (f"{RUN};get_events (trio/_core/_io_epoll.py:243)", WAITING),
-        (f"{RUN};wrapper (_pyfuse3.py:58);RequestWaiter.wait (lfs/fuse/loop.py:87)", WAITING),
+        (f"{RUN};wrapper (_pyfuse3.py:58);RequestWaiter.wait (lfs/kernel/loop.py:87)", WAITING),
         (f"{RUN};async_wrapper.<locals>.wrapper (_pyfuse3.py:58)", RECEIVING),
         (f"{RUN};__init__ (<attrs generated methods outcome._impl.Value>:14)", SCHEDULING),
         (HANDLER, "lfs/fuse"),
-        (f"{HANDLER};Imap.get (lfs/imap.py:107)", "core: lfs/imap.py"),
-        (f"{HANDLER};Imap.get (lfs/imap.py:107);add (sortedlist.py:3)", "core: lfs/imap.py"),
+        (f"{HANDLER};Imap.get (lfs/imap/map.py:107)", "core: lfs/imap/map.py"),
+        (
+            f"{HANDLER};Imap.get (lfs/imap/map.py:107);add (sortedlist.py:3)",
+            "core: lfs/imap/map.py",
+        ),
         (f"{HANDLER};write (lfs/device/file.py:9)", "lfs/device"),
     ],
 )
@@ -42,7 +45,7 @@ def test_frame_is_shown_by_name_and_path() -> None:
 
 
 def test_what_a_worker_thread_does_takes_the_place_of_waiting() -> None:
-    main = "<module> (lfs/fuse/mount.py:187);run (trio/_core/_run.py:2532)"
+    main = "<module> (lfs/mount/main.py:187);run (trio/_core/_run.py:2532)"
     worker = "WorkerThread._work (trio/_core/_thread_cache.py:209)"
     layers, functions = count_samples(
         f"{main};get_events (trio/_core/_io_epoll.py:243) 7\n"

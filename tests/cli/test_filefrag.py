@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from lfs.cli import extents
 from lfs.cli.filefrag import FileMap, describe, fragment_count
 from lfs.cli.main import main
+from lfs.control import extents
 from lfs.device.file import FileDevice
 from lfs.filesystem import Filesystem
 from lfs.ondisk import ROOT_INO, XATTR_VALUE_BYTES_MAX

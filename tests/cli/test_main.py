@@ -9,7 +9,7 @@ import pytest
 
 from lfs.cli import filefrag
 from lfs.cli.main import main
-from lfs.device.lock import locked_file
+from lfs.device.exclusion.lock import locked_file
 
 
 @pytest.mark.parametrize(

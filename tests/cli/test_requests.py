@@ -7,8 +7,8 @@ from collections import Counter
 
 import pytest
 
-from lfs.cli import requests
 from lfs.cli.main import main
+from lfs.control import requests
 
 COUNTS = Counter(lookup=3, write=12, create=1)
 

@@ -25,7 +25,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from lfs.errors import FilesystemError
+from lfs.common.errors import FilesystemError
 from lfs.ondisk import ROOT_INO
 from tests.client import Client, Data, Request
 from tests.model import EXCHANGE, NO_REPLACE, WHITEOUT, Model

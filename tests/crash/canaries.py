@@ -14,32 +14,32 @@ from dataclasses import replace
 from typing import Any
 from unittest import mock
 
-from fsck.report import Report
-from lfs import checkpoint as checkpoint_module
-from lfs import cleaner as cleaner_module
-from lfs import defragment as defragment_module
-from lfs import space as space_module
+from fsck.reading.report import Report
+from lfs.alloc.delayed import admission as space_module
+from lfs.alloc.delayed.admission import SpaceRules
+from lfs.alloc.delayed.write_out import Extent
 from lfs.alloc.reservation import Reservations
-from lfs.checkpoint import Checkpointer
-from lfs.cleaner import Cleaner
-from lfs.commit import Committer
-from lfs.defragment import Defragmenter
-from lfs.errors import DamageError
+from lfs.commit import checkpoint as checkpoint_module
+from lfs.commit.checkpoint import Checkpointer
+from lfs.commit.commit import Committer
+from lfs.commit.recovery import Recovery
+from lfs.common.errors import DamageError
+from lfs.common.turns import Flush, Turn
 from lfs.filesystem import Filesystem
-from lfs.moving import Failure, Mover, Piece
+from lfs.inodes.volume import Volume
 from lfs.ondisk import SUMMARY_COMMIT, Checkpoint, Pointer, Summary
 from lfs.ondisk import checkpoint as ondisk_checkpoint
 from lfs.ondisk import summary as ondisk_summary
 from lfs.ondisk import superblock as ondisk_superblock
-from lfs.recovery import Recovery
 from lfs.segments import usage as usage_module
+from lfs.segments.cleaning import cleaner as cleaner_module
+from lfs.segments.cleaning import defragment as defragment_module
+from lfs.segments.cleaning.cleaner import Cleaner
+from lfs.segments.cleaning.defragment import Defragmenter
+from lfs.segments.cleaning.moving import Failure, Mover, Piece
 from lfs.segments.reader import LogReader
 from lfs.segments.usage import UsageTable, cleaner_segments
 from lfs.segments.writer import LogWriter
-from lfs.space import SpaceRules
-from lfs.turns import Flush, Turn
-from lfs.volume import Volume
-from lfs.write_out import Extent
 
 Patch = Callable[[Any, str, Any], None]
 Canary = Callable[[Patch], None]

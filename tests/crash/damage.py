@@ -15,9 +15,9 @@ import random
 from collections.abc import Iterator
 
 from fsck.check import check_device
+from lfs.common.errors import FilesystemError, FormatError
 from lfs.device.memory import PAGE_BYTES, MemoryDevice
 from lfs.device.recording import Flush, Write
-from lfs.errors import FilesystemError, FormatError
 from lfs.filesystem import Filesystem
 from lfs.ondisk import backup_superblock_offset_bytes
 from tests.crash.oracle import LATER_NS, ViolationError

@@ -19,13 +19,13 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 from fsck.check import check_device
+from lfs.commit.recovery import read_checkpoints, read_superblock
+from lfs.common.errors import FilesystemError
 from lfs.device.base import BlockDevice
 from lfs.device.memory import MemoryDevice
 from lfs.device.recording import Event, RecordingDevice
-from lfs.errors import FilesystemError
 from lfs.filesystem import Filesystem
 from lfs.ondisk import ROOT_INO
-from lfs.recovery import read_checkpoints, read_superblock
 from tests.client import Data, Request
 from tests.crash.recording import Recording, Runner
 from tests.state import state_difference, state_digest, tree_state

@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from lfs import acl
+from lfs.files import acl
 from lfs.filesystem import Filesystem
-from lfs.fuse import session
-from lfs.fuse.mountpoint import find_mount, unmount
-from lfs.fuse.options import MountOptions
+from lfs.kernel.mountpoint import find_mount, unmount
+from lfs.mount import session
+from lfs.mount.options import MountOptions
 from lfs.ondisk import ROOT_INO
 from tests.client import Data
 from tests.crash.traces import write_trace

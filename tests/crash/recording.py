@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from lfs.device.base import BlockDevice
 from lfs.device.fault.device import FaultDevice
-from lfs.device.fault.grammar import parse_plan
+from lfs.device.fault.plan.grammar import parse_plan
 from lfs.device.memory import MemoryDevice
 from lfs.device.recording import Event, Mark, RecordingDevice, Write
 from lfs.filesystem import Filesystem

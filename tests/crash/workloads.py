@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lfs.device.memory import MemoryDevice
-from lfs.volume import Options
+from lfs.inodes.volume import Options
 from tests.client import Request
 from tests.crash import ace, pressure
 from tests.crash.traces import read_trace

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lfs.common.errors import DeviceError
 from lfs.device.base import BlockDevice
 from lfs.device.fault.device import FaultDevice
-from lfs.device.fault.grammar import parse_plan
+from lfs.device.fault.plan.grammar import parse_plan
 from lfs.device.file import FileDevice
 from lfs.device.memory import MemoryDevice
 from lfs.device.recording import RecordingDevice
-from lfs.errors import DeviceError
 
 SIZE_BYTES = 1 << 20
 

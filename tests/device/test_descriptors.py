@@ -13,7 +13,7 @@ from tests.patience import HANG_SECONDS
 _PROGRAM = """
 import contextlib, os, sys
 from lfs.device.file import FileDevice
-from lfs.device.lock import locked_file
+from lfs.device.exclusion.lock import locked_file
 image, other = sys.argv[1:]
 with contextlib.closing(FileDevice(image, read_only=True)) as device, locked_file(other):
     device.make_writable()

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from lfs.device import identity
+from lfs.common.errors import UsageError
+from lfs.device.exclusion import identity
+from lfs.device.exclusion.identity import END, places_of
+from lfs.device.exclusion.mount_table import mount_of, parse_table
 from lfs.device.file import FileDevice
-from lfs.device.identity import END, places_of
-from lfs.device.mount_table import mount_of, parse_table
-from lfs.errors import UsageError
 from tests.loops import loop_device, partition, run, second_node
 from tests.patience import HANG_SECONDS
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from lfs.common.errors import DeviceError, UsageError
 from lfs.device import file, writeback
 from lfs.device.file import FileDevice, is_write_protected
-from lfs.errors import DeviceError, UsageError
 
 
 @pytest.fixture

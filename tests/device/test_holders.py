@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lfs.device import holders
-from lfs.device.holders import command_line
+from lfs.device.exclusion import holders
+from lfs.device.exclusion.holders import command_line
 
 
 def test_command_line_is_that_of_the_process() -> None:

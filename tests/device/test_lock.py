@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from lfs.device import lock as lock_module
+from lfs.common.errors import UsageError
+from lfs.device.exclusion import lock as lock_module
+from lfs.device.exclusion.identity import places_of, share_bytes
+from lfs.device.exclusion.lock import locked_file
 from lfs.device.file import FileDevice
-from lfs.device.identity import places_of, share_bytes
-from lfs.device.lock import locked_file
-from lfs.errors import UsageError
 from tests.patience import HANG_SECONDS
 
 _HOLDER = """
@@ -168,7 +168,7 @@ def test_killed_holder_leaves_nothing_behind(image: Path, holder: Holder) -> Non
 def test_holder_that_hides_is_another_process(
     image: Path, holder: Holder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lfs.device.holders.command_line", lambda _: "")
+    monkeypatch.setattr("lfs.device.exclusion.holders.command_line", lambda _: "")
     assert refusal(image) == f"{image} is in use by another process"
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from lfs.common.errors import DeviceError
 from lfs.device.memory import MemoryDevice
 from lfs.device.recording import (
     Discard,
@@ -12,7 +13,6 @@ from lfs.device.recording import (
     crash_states,
     replay,
 )
-from lfs.errors import DeviceError
 
 
 def _recorded() -> RecordingDevice:

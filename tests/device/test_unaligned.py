@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lfs.common.errors import DeviceError
 from lfs.device.base import Buffer
 from lfs.device.memory import MemoryDevice
 from lfs.device.recording import RecordingDevice, Write
 from lfs.device.unaligned import ByteAccess
-from lfs.errors import DeviceError
 from tests.patience import HANG_SECONDS
 
 SIZE_BYTES = 4096

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lfs.checksum import checksum
+from lfs.common.checksum import checksum
+from lfs.common.errors import UsageError
 from lfs.device.fault.device import FaultDevice
 from lfs.device.memory import MemoryDevice
 from lfs.device.recording import Discard, Event, Flush, Mark, Write, replay
 from lfs.device.write_log import WriteLog, read_events, read_size_bytes, replay_log
-from lfs.errors import UsageError
 
 SIZE_BYTES = 1 << 20
 SECTOR = 512

@@ -8,8 +8,8 @@ import subprocess
 from pathlib import Path
 from typing import IO
 
-from faultdisk.control import Answer, ask
-from lfs.fuse.mountpoint import find_mount, unmount
+from faultdisk.serving.control import Answer, ask
+from lfs.kernel.mountpoint import find_mount, unmount
 from tests.fuse.mounting import WAIT_SECONDS, command, environment, run
 
 

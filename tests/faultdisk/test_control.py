@@ -16,14 +16,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from faultdisk import conversations
-from faultdisk.control import Answer, ControlServer, ask, write_line
-from faultdisk.sockets import UnixListener
+from faultdisk.serving import conversations
+from faultdisk.serving.control import Answer, ControlServer, ask, write_line
+from faultdisk.serving.sockets import UnixListener
+from lfs.common.errors import DeviceError, UsageError
 from lfs.device.fault.device import FaultDevice
-from lfs.device.fault.grammar import parse_plan
+from lfs.device.fault.plan.grammar import parse_plan
 from lfs.device.memory import MemoryDevice
 from lfs.device.recording import Event, Mark
-from lfs.errors import DeviceError, UsageError
 from tests.patience import HANG_SECONDS
 
 

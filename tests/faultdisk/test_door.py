@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from lfs.device.file import FileDevice
-from lfs.fuse.mountpoint import find_mount, unmount
+from lfs.kernel.mountpoint import find_mount, unmount
 from tests.faultdisk.conftest import Serve
 from tests.faultdisk.serving import ServedDisk
 from tests.fuse.mounting import WAIT_SECONDS, environment, wait_until
@@ -153,7 +153,7 @@ def test_door_read_only_refuses_changes(serve: Serve) -> None:
 _BARRIER_SERVER = """
 import sys, threading
 from lfs.device.memory import MemoryDevice
-from lfs.fuse.disk import DiskSession
+from faultdisk.fuse.disk import DiskSession
 
 class Together(MemoryDevice):
     \"\"\"Reads return only when COUNT of them are here.\"\"\"

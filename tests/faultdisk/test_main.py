@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 import faultdisk.offline as offline_commands
-from faultdisk.control import ControlServer
 from faultdisk.main import main
 from faultdisk.nbd.server import NbdServer
-from faultdisk.sockets import UnixListener
-from lfs.checksum import checksum
+from faultdisk.serving.control import ControlServer
+from faultdisk.serving.sockets import UnixListener
+from lfs.common.checksum import checksum
+from lfs.device.exclusion.lock import locked_file
 from lfs.device.fault.device import FaultDevice
-from lfs.device.fault.grammar import parse_plan
-from lfs.device.lock import locked_file
+from lfs.device.fault.plan.grammar import parse_plan
 from lfs.device.memory import MemoryDevice
 from lfs.device.recording import Flush
 from lfs.device.write_log import WriteLog

@@ -28,12 +28,12 @@ from faultdisk.nbd.protocol import (
 )
 from faultdisk.nbd.server import NbdServer, TcpListener, listen, tcp_address
 from faultdisk.nbd.stream import HangUpError, Stream
-from faultdisk.sockets import UnixListener
+from faultdisk.serving.sockets import UnixListener
+from lfs.common.errors import UsageError
 from lfs.device.fault.device import FaultDevice
-from lfs.device.fault.grammar import parse_plan
+from lfs.device.fault.plan.grammar import parse_plan
 from lfs.device.memory import MemoryDevice
 from lfs.device.recording import Discard, Event, Flush, Write
-from lfs.errors import UsageError
 from tests.faultdisk.nbd_client import NbdClient, info_request
 from tests.fuse.mounting import wait_until
 from tests.patience import HANG_SECONDS

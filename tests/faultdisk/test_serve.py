@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import faultdisk.serve as serve_command
-from faultdisk import serving
-from lfs.device.lock import locked_file
+from faultdisk.serving import served as serving
+from lfs.device.exclusion.lock import locked_file
 from lfs.device.recording import Flush, Mark, Write
 from lfs.device.write_log import read_events
 from tests.faultdisk.commands import Capture, refused

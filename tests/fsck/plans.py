@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
-from lfs.checksum import checksum
+from lfs.common.checksum import checksum
 from lfs.ondisk import (
     BLOCK_DATA,
     Entry,

@@ -10,8 +10,8 @@ from dataclasses import fields
 import pytest
 
 from fsck.check import check_device, check_marks
+from lfs.common.errors import DeviceError, FormatError
 from lfs.device.memory import MemoryDevice
-from lfs.errors import DeviceError, FormatError
 from lfs.ondisk import Checkpoint, Summary, Usage
 from tests.fsck.builder import ImageBuilder
 from tests.fsck.plans import BLOCK_BYTES, DEVICE_BLOCKS, SEGMENT_COUNT

@@ -15,14 +15,14 @@ import pytest
 import fsck.check
 import fsck.main
 from fsck.main import main
-from lfs.device.lock import locked_file
+from lfs.device.exclusion.lock import locked_file
 from lfs.device.memory import MemoryDevice
 from lfs.ondisk import SUPERBLOCK_OFFSET_BYTES, backup_superblock_offset_bytes
 from tests.fsck.samples import flip_block, sample
 
 HOLDER = """
 import sys, time
-from lfs.device.lock import locked_file
+from lfs.device.exclusion.lock import locked_file
 with locked_file(sys.argv[1]):
     print("held", flush=True)
     time.sleep(60)

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from fsck.main import main
+from lfs.commit.recovery import read_checkpoints, read_superblock
 from lfs.device.memory import MemoryDevice
 from lfs.filesystem import Filesystem
 from lfs.ondisk import ROOT_INO, SUPERBLOCK_OFFSET_BYTES
-from lfs.recovery import read_checkpoints, read_superblock
 from tests.disks import REGULAR
 from tests.volumes import format_small
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from fsck.check import check_device
+from lfs.common.errors import FormatError
 from lfs.device.memory import MemoryDevice
-from lfs.errors import FormatError
 from lfs.ondisk import BLOCK_NODE, BLOCK_USAGE, SEGMENT_CONTINUED, SUPERBLOCK_OFFSET_BYTES, Usage
 from tests.fsck.plans import (
     BACKUP_OFFSET_BYTES,

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from lfs.fuse.clock import kernel_ns
-from lfs.fuse.logs import SYSTEM_LOG
-from lfs.fuse.mountpoint import MountError, find_mount, unmount
+from lfs.kernel.logs import SYSTEM_LOG
+from lfs.kernel.mountpoint import MountError, find_mount, unmount
 from mkfs.main import main as mkfs
 from tests.needs import reason_to_skip
 from tests.patience import HANG_SECONDS
@@ -88,7 +88,7 @@ class MountedImage:
         self._log_start = len(self.log) if self.log_path.exists() else 0
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                command("lfs.fuse.mount", image, directory, "-f", *arguments),
+                command("lfs.mount.main", image, directory, "-f", *arguments),
                 env=environment(),
                 stderr=log,
             )

@@ -9,9 +9,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from lfs.errors import FilesystemError
+from lfs.common.errors import FilesystemError
+from lfs.common.turns import Flush, Turn
 from lfs.fuse.background import BUSY_PAUSE_SECONDS, FAILURE_PAUSE_SECONDS, Background
-from lfs.turns import Flush, Turn
 
 
 class FakeFilesystem:

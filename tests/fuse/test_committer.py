@@ -9,9 +9,9 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from lfs.errors import DeviceError, FilesystemError
+from lfs.common.errors import DeviceError, FilesystemError
+from lfs.common.turns import Flush
 from lfs.fuse.committer import Committer
-from lfs.turns import Flush
 
 FAST_NS = 1_000
 MEDIUM_NS = 500_000

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from lfs.fuse.daemon import run_in_background
-from lfs.fuse.logs import where_to_look
-from lfs.fuse.mountpoint import MountError, find_mount
+from lfs.kernel.daemon import run_in_background
+from lfs.kernel.logs import where_to_look
+from lfs.kernel.mountpoint import MountError, find_mount
 from tests.fuse.mounting import WAIT_SECONDS, environment, wait_until
 
 BROKEN = """
 import sys
-from lfs.fuse.mount import main
+from lfs.mount.main import main
 from lfs.fuse.operations import LfsOperations
 
 async def broken(self, inode, ctx):

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pytest
 
+from lfs.device.exclusion.lock import locked_file
 from lfs.device.file import FileDevice
-from lfs.device.lock import locked_file
 from lfs.device.memory import MemoryDevice
 from lfs.filesystem import Filesystem, Options
-from lfs.fuse.mountpoint import MountError, find_mount, unmount
-from lfs.fuse.unmount import is_clean
+from lfs.kernel.mountpoint import MountError, find_mount, unmount
+from lfs.mount.unmount import is_clean
 from lfs.ondisk import ROOT_INO
 from tests.fuse.conftest import Mounter
 from tests.fuse.mounting import WAIT_SECONDS, environment, make_image, run, wait_until
@@ -74,7 +74,7 @@ from pathlib import Path
 real = time.time_ns
 trigger = Path(sys.argv.pop())
 time.time_ns = lambda: real() - (7200 * 10**9 if trigger.exists() else 0)
-from lfs.fuse.mount import main
+from lfs.mount.main import main
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -108,8 +108,8 @@ _SERVING_BREAKS_OFF = """
 import sys
 from pathlib import Path
 import trio
-from lfs.fuse.mount import main
-from lfs.fuse.session import Session
+from lfs.mount.main import main
+from lfs.mount.session import Session
 trigger = Path(sys.argv.pop())
 
 async def breaks(self):
@@ -319,7 +319,7 @@ def test_signal_writes_back_mapped_memory(image: Path, mount: Mounter) -> None:
 def test_umount_command_returns_when_the_image_is_clean(image: Path, mount: Mounter) -> None:
     mounted = mount(image)
     (mounted.path / "f").write_bytes(os.urandom(10 << 20))
-    done = run("lfs.fuse.unmount", mounted.path)
+    done = run("lfs.mount.unmount", mounted.path)
     assert (done.returncode, done.stderr) == (0, "")
     assert clean(image)
     with locked_file(image):
@@ -330,7 +330,7 @@ def test_umount_command_returns_when_the_image_is_clean(image: Path, mount: Moun
 def test_umount_command_tells_of_a_busy_mount_point(image: Path, mount: Mounter) -> None:
     mounted = mount(image)
     with (mounted.path / "f").open("w"):
-        done = run("lfs.fuse.unmount", mounted.path)
+        done = run("lfs.mount.unmount", mounted.path)
     assert done.returncode == 32
     assert (
         done.stderr
@@ -342,7 +342,7 @@ def test_umount_command_tells_of_a_busy_mount_point(image: Path, mount: Mounter)
 def test_umount_command_tells_of_a_dead_daemon(image: Path, mount: Mounter) -> None:
     mounted = mount(image)
     mounted.signal(signal.SIGKILL)
-    done = run("lfs.fuse.unmount", mounted.path)
+    done = run("lfs.mount.unmount", mounted.path)
     assert done.returncode == 2
     assert "its daemon had died" in done.stderr
     assert not os.path.ismount(mounted.path)
@@ -355,7 +355,7 @@ def test_umount_command_waits_a_bounded_time(image: Path, mount: Mounter) -> Non
         # The kernel needs an answer to the unmount: a stopped daemon gives none.
         timer = threading.Timer(0.5, os.kill, (mounted.process.pid, signal.SIGCONT))
         timer.start()
-        assert run("lfs.fuse.unmount", "-t", "20", mounted.path).returncode == 0
+        assert run("lfs.mount.unmount", "-t", "20", mounted.path).returncode == 0
         timer.join()
     finally:
         os.kill(mounted.process.pid, signal.SIGCONT)
@@ -372,7 +372,7 @@ def test_umount_command_waits_a_bounded_time(image: Path, mount: Mounter) -> Non
     ],
 )
 def test_umount_command_refuses_in_one_line(arguments: list[str], code: int, text: str) -> None:
-    done = run("lfs.fuse.unmount", *arguments)
+    done = run("lfs.mount.unmount", *arguments)
     assert done.returncode == code
     assert text in done.stderr
     assert done.stderr.count("\n") == 1

@@ -153,7 +153,7 @@ def test_full_host_disk_is_an_error_and_keeps_what_was_synced(
     mounted.await_log("No space left")
     for name in synced:
         assert (mounted.path / name).read_bytes() == CHUNK * 8
-    done = run("lfs.fuse.unmount", mounted.path)
+    done = run("lfs.mount.unmount", mounted.path)
     assert done.returncode in (0, 2), done.stderr
     mounted.process.wait(HANG_SECONDS)
     subprocess.run(["mount", "-o", "remount,size=300m", small_host], check=True)
@@ -173,9 +173,9 @@ def test_unmount_tells_of_a_failure_that_made_the_mount_read_only(
     while run("lfs.cli.main", "sync", mounted.path).returncode == 0:
         (mounted.path / "f").write_bytes(CHUNK)
     wait_until(lambda: os.statvfs(mounted.path).f_flag & os.ST_RDONLY != 0, "it is read-only")
-    done = run("lfs.fuse.unmount", mounted.path)
+    done = run("lfs.mount.unmount", mounted.path)
     assert done.returncode == 2
     assert "the next mount recovers" in done.stderr
     # A read-only mount by somebody's wish leaves an image as it is.
     again = mount(image, "-o", "ro")
-    assert run("lfs.fuse.unmount", again.path).returncode == 0
+    assert run("lfs.mount.unmount", again.path).returncode == 0

@@ -16,10 +16,10 @@ from lfs.cli.main import main as lfs
 from lfs.device.file import FileDevice
 from lfs.device.memory import MemoryDevice
 from lfs.device.write_log import replay_log
-from lfs.fuse.mountpoint import find_lfs, unmount
-from lfs.fuse.options import OptionError, parse_options
-from lfs.fuse.rate_limit import BURST
-from lfs.fuse.session import PANIC_EXIT_CODE
+from lfs.kernel.mountpoint import find_lfs, unmount
+from lfs.kernel.rate_limit import BURST
+from lfs.mount.options import OptionError, parse_options
+from lfs.mount.session import PANIC_EXIT_CODE
 from tests.fuse.conftest import Mounter
 from tests.fuse.mounting import MountedImage, make_image, run, wait_until
 from tests.patience import HANG_SECONDS
@@ -58,7 +58,7 @@ def test_options_without_a_value_are_refused(option: str) -> None:
 )
 def test_mount_with_a_bad_plan_is_refused(tmp_path: Path, options: str, message: str) -> None:
     image = make_image(tmp_path / "a.img", "16M")
-    done = run("lfs.fuse.mount", image, tmp_path, "-o", options)
+    done = run("lfs.mount.main", image, tmp_path, "-o", options)
     assert done.returncode == 1
     assert done.stderr == f"mount.lfs: {message}\n"
 
@@ -67,7 +67,7 @@ def test_mount_with_a_bad_plan_is_refused(tmp_path: Path, options: str, message:
 def test_mount_with_a_log_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     image = make_image(tmp_path / "a.img", "16M")
     options = "fault=delay 1us,fault_log=/nowhere/a.log"
-    done = run("lfs.fuse.mount", image, tmp_path, "-o", options)
+    done = run("lfs.mount.main", image, tmp_path, "-o", options)
     assert done.returncode == 32
     expected = "cannot write the log /nowhere/a.log: No such file or directory"
     assert done.stderr == f"mount.lfs: {expected}\n"

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from lfs.common.errors import UsageError
 from lfs.device.file import FileDevice
-from lfs.errors import UsageError
 from tests.command.commands import program
 from tests.fuse.conftest import Mounter
 from tests.fuse.mounting import WAIT_SECONDS, environment, make_image, without_log_notice

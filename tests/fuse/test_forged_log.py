@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from lfs.commit.recovery import read_superblock
 from lfs.device.base import BlockDevice
 from lfs.device.memory import MemoryDevice
-from lfs.recovery import read_superblock
 from tests.fuse.mounting import MountedImage, run
 from tests.test_forged_log import forged
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from lfs.device.file import FileDevice
-from lfs.fuse.mountpoint import find_mount, real_path, unmount
+from lfs.kernel.mountpoint import find_mount, real_path, unmount
 from tests.fuse.conftest import Mounter
 from tests.fuse.mounting import WAIT_SECONDS, environment, make_image, run, wait_until
 from tests.loops import loop_device
@@ -86,8 +86,8 @@ def test_tools_use_an_image_beside_it(hung: Path, tmp_path: Path, mount: Mounter
             ("lfs.cli.main", "sync", mounted.path),
             ("lfs.cli.main", "requests", mounted.path),
             ("lfs.cli.main", "filefrag", mounted.path / "f"),
-            ("lfs.fuse.mount", image, mounted.path, "-o", "remount,noatime"),
-            ("lfs.fuse.unmount", mounted.path),
+            ("lfs.mount.main", image, mounted.path, "-o", "remount,noatime"),
+            ("lfs.mount.unmount", mounted.path),
             ("fsck.main", image),
             ("mkfs.main", "-q", "-f", image),
         ):
@@ -125,7 +125,7 @@ def _refusal(image: Path, read_only: bool) -> str:
 
 
 @pytest.mark.parametrize(
-    ("module", "code"), [("lfs.fuse.mount", 32), ("faultdisk.main", 1)], ids=["mount", "serve"]
+    ("module", "code"), [("lfs.mount.main", 32), ("faultdisk.main", 1)], ids=["mount", "serve"]
 )
 def test_it_is_no_free_mount_point(hung: Path, tmp_path: Path, module: str, code: int) -> None:
     image = make_image(tmp_path / "other.img", "16M")
@@ -135,7 +135,7 @@ def test_it_is_no_free_mount_point(hung: Path, tmp_path: Path, module: str, code
         code,
         f"mount point {hung} is busy: hung is mounted there\n",
     )
-    assert _run_tool("lfs.fuse.unmount", hung).returncode == 32
+    assert _run_tool("lfs.mount.unmount", hung).returncode == 32
 
 
 def test_real_path_follows_links_to_it_without_asking(hung: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lfs.device.file import FileDevice
-from lfs.fuse.mountpoint import find_mount, unmount
+from lfs.kernel.mountpoint import find_mount, unmount
 from tests.command.commands import program
 from tests.fuse.conftest import Mounter
 from tests.fuse.mounting import WAIT_SECONDS, environment, without_log_notice

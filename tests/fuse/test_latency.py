@@ -15,8 +15,8 @@ import pytest
 import trio
 import trio.testing
 
-from lfs.fuse.latency import AUTO_PROCESSORS_MAX, BUSY_SECONDS, ProcessorLatency, opened
-from lfs.fuse.loop import REQUESTS_PER_TURN
+from lfs.kernel.latency import AUTO_PROCESSORS_MAX, BUSY_SECONDS, ProcessorLatency, opened
+from lfs.kernel.loop import REQUESTS_PER_TURN
 from tests.fuse.conftest import Mounter
 from tests.fuse.mounting import MountedImage, wait_until
 

@@ -16,14 +16,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lfs.common.errors import DamageError, FilesystemError
 from lfs.device.file import FileDevice
-from lfs.directory import DirectoryEntry
-from lfs.errors import DamageError, FilesystemError
+from lfs.files.directory import DirectoryEntry
 from lfs.filesystem import Filesystem
 from lfs.fuse import listing
 from lfs.fuse.listing import OpenDirectory
 from lfs.fuse.operations import LfsOperations
-from lfs.inodes import inode_key
+from lfs.inodes.table import inode_key
 from lfs.ondisk import ENTRY_OFFSET_FLAG, ROOT_INO
 from tests.fuse.conftest import Mounter
 from tests.fuse.mounting import make_image

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from lfs.cli.log import format_lines
 from lfs.cli.main import main as lfs
-from lfs.fuse import logs
+from lfs.control.log import format_lines
 from lfs.fuse.handlers import described
-from lfs.fuse.logs import LINE_BYTES_MAX, QUEUE_LINES_MAX, RECENT_LINES, Line, LogQueue, SystemLog
-from lfs.fuse.mountpoint import MountError, unmount
+from lfs.kernel import logs
+from lfs.kernel.logs import LINE_BYTES_MAX, QUEUE_LINES_MAX, RECENT_LINES, Line, LogQueue, SystemLog
+from lfs.kernel.mountpoint import MountError, unmount
 from tests.fuse.conftest import Mounter
 from tests.fuse.mounting import ROOT, WAIT_SECONDS, environment, make_image, wait_until
 from tests.patience import HANG_SECONDS
@@ -222,7 +222,7 @@ def test_terminal_that_is_stuck_holds_nobody_up(image: Path, tmp_path: Path) -> 
     directory.mkdir()
     reader, writer = os.pipe()
     daemon = subprocess.Popen(
-        [sys.executable, "-m", "lfs.fuse.mount", image, directory, "-f", "-o", "debug"],
+        [sys.executable, "-m", "lfs.mount.main", image, directory, "-f", "-o", "debug"],
         env=environment(),
         stderr=writer,
     )
@@ -249,8 +249,8 @@ _BEGIN = """
 import os, socket, subprocess, sys, threading, time
 from pathlib import Path
 from lfs.cli.main import main as lfs
-from lfs.fuse.mount import main as mount
-from lfs.fuse.unmount import main as unmount
+from lfs.mount.main import main as mount
+from lfs.mount.unmount import main as unmount
 
 kind, image, directory, trigger = sys.argv[1:]
 subprocess.run(["mount", "-t", "tmpfs", "none", "/dev"], check=True)

@@ -11,8 +11,8 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from lfs.fuse import loop
-from lfs.fuse.loop import REQUESTS_PER_TURN, RequestWaiter
+from lfs.kernel import loop
+from lfs.kernel.loop import REQUESTS_PER_TURN, RequestWaiter
 
 
 class Requests:

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from lfs.device.lock import locked_file
-from lfs.fuse import session
-from lfs.fuse.mountpoint import MountError, find_mount
-from lfs.fuse.options import MEMORY_BYTES_MIN, MountOptions, parse_options
+from lfs.common.sizes import EXPECTED
+from lfs.device.exclusion.lock import locked_file
+from lfs.inodes.volume import CACHE_BYTES_MIN
+from lfs.kernel.mountpoint import MountError, find_mount
+from lfs.mount import session
+from lfs.mount.options import MEMORY_BYTES_MIN, MountOptions, parse_options
 from lfs.ondisk import SUPERBLOCK_OFFSET_BYTES, Superblock, backup_superblock_offset_bytes
-from lfs.sizes import EXPECTED
-from lfs.volume import CACHE_BYTES_MIN
 from tests.fuse.conftest import Mounter
 from tests.fuse.mounting import (
     ROOT,
@@ -43,12 +43,12 @@ def mount_point(tmp_path: Path) -> Iterator[Path]:
     path.mkdir()
     yield path
     if find_mount(str(path)) is not None:
-        assert run("lfs.fuse.unmount", path).returncode == 0
+        assert run("lfs.mount.unmount", path).returncode == 0
 
 
 def refused(image: Path | str, directory: Path | str, *arguments: str) -> tuple[int, str]:
     """Return exit code and the line printed by a mount that must fail."""
-    done = run("lfs.fuse.mount", image, directory, *arguments)
+    done = run("lfs.mount.main", image, directory, *arguments)
     assert done.returncode != 0
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1, done.stderr
@@ -60,15 +60,15 @@ def refused(image: Path | str, directory: Path | str, *arguments: str) -> tuple[
 
 
 def test_mount_in_the_background_returns_when_it_answers(image: Path, mount_point: Path) -> None:
-    done = run("lfs.fuse.mount", image, mount_point)
+    done = run("lfs.mount.main", image, mount_point)
     assert (done.returncode, done.stdout, without_log_notice(done.stderr)) == (0, "", "")
     (mount_point / "f").write_text("content")
-    assert run("lfs.fuse.unmount", mount_point).returncode == 0
+    assert run("lfs.mount.unmount", mount_point).returncode == 0
     assert list(mount_point.iterdir()) == []
 
 
 def test_mount_verbose_says_what_was_mounted(image: Path, mount_point: Path) -> None:
-    done = run("lfs.fuse.mount", "-v", image, mount_point)
+    done = run("lfs.mount.main", "-v", image, mount_point)
     assert done.stdout == f"mount.lfs: {image} mounted on {mount_point}\n"
 
 
@@ -83,12 +83,12 @@ def test_mount_of_image_with_odd_name(tmp_path: Path, mount: Mounter) -> None:
     image = make_image(tmp_path / "a, b\\c ümläut\n.img")
     mounted = mount(image, name="mount ,\\ pöint")
     (mounted.path / "f").write_text("content")
-    assert run("lfs.fuse.unmount", mounted.path).returncode == 0
+    assert run("lfs.mount.unmount", mounted.path).returncode == 0
 
 
 def test_mount_by_relative_paths(image: Path, mount_point: Path) -> None:
     arguments = [image.name, mount_point.name]
-    command = [sys.executable, "-m", "lfs.fuse.mount", *arguments]
+    command = [sys.executable, "-m", "lfs.mount.main", *arguments]
     subprocess.run(command, cwd=image.parent, env=environment(), check=True)
     assert find_mount(str(mount_point)) is not None
 
@@ -277,7 +277,7 @@ def test_mount_point_that_is_a_file_is_refused(image: Path, tmp_path: Path) -> N
 
 def test_mount_point_that_is_busy_is_refused(image: Path, tmp_path: Path, mount: Mounter) -> None:
     mounted = mount(image)
-    done = run("lfs.fuse.mount", make_image(tmp_path / "other.img"), mounted.path)
+    done = run("lfs.mount.main", make_image(tmp_path / "other.img"), mounted.path)
     assert done.returncode == 32
     assert done.stderr == (
         f"mount.lfs: mount point {mounted.path} is busy: {image} is mounted there\n"
@@ -323,7 +323,7 @@ def test_mount_with_a_limit_of_memory(image: Path, mount: Mounter) -> None:
     mounted = mount(image, "-o", "memory=100.5MiB")
     (mounted.path / "f").write_text("content")
     for option, code in (("memory=100.5MiB", 0), ("memory=200M", 1)):
-        done = run("lfs.fuse.mount", image, mounted.path, "-o", f"remount,ro,{option}")
+        done = run("lfs.mount.main", image, mounted.path, "-o", f"remount,ro,{option}")
         assert done.returncode == code, done.stderr
     assert done.stderr.endswith("memory=200M cannot change at a remount: unmount and mount again\n")
     assert (mounted.path / "f").read_text() == "content"
@@ -339,13 +339,13 @@ def test_mount_hands_its_limit_of_memory_on() -> None:
 
 
 def test_mount_without_arguments_is_refused() -> None:
-    done = run("lfs.fuse.mount")
+    done = run("lfs.mount.main")
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
 
 
 def test_mount_sloppy_ignores_unknown_options(image: Path, mount_point: Path) -> None:
-    assert run("lfs.fuse.mount", image, mount_point, "-s", "-o", "nonsense").returncode == 0
+    assert run("lfs.mount.main", image, mount_point, "-s", "-o", "nonsense").returncode == 0
 
 
 # ------------------------------------------------------------------------------- users
@@ -355,7 +355,7 @@ _NAMESPACE = """
 set -e
 mount --make-rprivate /
 {prepare}
-exec {become} {python} -m lfs.fuse.mount "$@"
+exec {become} {python} -m lfs.mount.main "$@"
 """
 
 needs_namespace = pytest.mark.needs("mount", "setpriv")
@@ -407,10 +407,10 @@ import os, pathlib, sys, time
 image, directory = sys.argv[1:]
 from mkfs.main import main as mkfs
 from lfs.device.file import FileDevice
-from lfs.errors import UsageError
-from lfs.fuse.mount import main as mount
-from lfs.fuse.mountpoint import find_mount
-from lfs.fuse.unmount import main as unmount
+from lfs.common.errors import UsageError
+from lfs.mount.main import main as mount
+from lfs.kernel.mountpoint import find_mount
+from lfs.mount.unmount import main as unmount
 assert mkfs(["-q", image, "64M"]) == 0
 os.mkdir(directory)
 assert mount([image, directory]) == 0

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from lfs.device.mount_table import read_table
+from lfs.device.exclusion.mount_table import read_table
 from tests.fuse.mounting import environment, make_image, without_log_notice
 from tests.loops import loop_device
 from tests.patience import HANG_SECONDS

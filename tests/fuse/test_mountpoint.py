@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from lfs.fuse import mountpoint
-from lfs.fuse.mountpoint import (
+from lfs.kernel import mountpoint
+from lfs.kernel.mountpoint import (
     ATIME_FLAGS,
     FLAGS,
     READ_ONLY,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lfs.namespace import RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT
+from lfs.files.names import RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT
 from tests.fuse.conftest import Mounter
 from tests.fuse.mounting import renameat2
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from lfs.common.errors import UsageError
 from lfs.device.file import FileDevice
-from lfs.errors import UsageError
-from lfs.fuse.mountpoint import find_mount, unmount
+from lfs.kernel.mountpoint import find_mount, unmount
 from tests.fuse.conftest import Mounter
 from tests.fuse.mounting import WAIT_SECONDS, MountedImage, command, environment, run, wait_until
 
@@ -51,7 +51,7 @@ def test_unmount_says_who_keeps_the_image(image: Path, mount: Mounter) -> None:
     mounted = mount(image)
     (mounted.path / "f").write_bytes(b"kept")
     with namespace() as keeper:
-        done = run("lfs.fuse.unmount", "-t", "0", mounted.path)
+        done = run("lfs.mount.unmount", "-t", "0", mounted.path)
         assert find_mount(str(mounted.path)) is None
         assert (done.returncode, done.stdout) == (0, "")
         assert done.stderr == (
@@ -71,7 +71,7 @@ def test_unmount_waits_for_a_copy_that_is_about_to_go(image: Path, mount: Mounte
     with namespace() as keeper:
         timer = threading.Timer(0.5, keeper.kill)
         timer.start()
-        done = run("lfs.fuse.unmount", mounted.path)
+        done = run("lfs.mount.unmount", mounted.path)
         timer.join()
     assert (done.returncode, done.stderr) == (0, "")
     assert mounted.process.wait(WAIT_SECONDS) == 0
@@ -80,12 +80,12 @@ def test_unmount_waits_for_a_copy_that_is_about_to_go(image: Path, mount: Mounte
 def test_mount_says_at_once_for_whom_it_waits(image: Path, mount: Mounter, tmp_path: Path) -> None:
     mounted, again = mount(image), tmp_path / "again"
     again.mkdir()
-    words = command("lfs.fuse.mount", image, again)
+    words = command("lfs.mount.main", image, again)
     with (
         namespace() as keeper,
         unmounted_at_last(again),
     ):
-        assert run("lfs.fuse.unmount", "-t", "0", mounted.path).returncode == 0
+        assert run("lfs.mount.unmount", "-t", "0", mounted.path).returncode == 0
         waiting = subprocess.Popen(words, env=environment(), stderr=subprocess.PIPE, text=True)
         assert waiting.stderr is not None
         line = waiting.stderr.readline()
@@ -96,7 +96,7 @@ def test_mount_says_at_once_for_whom_it_waits(image: Path, mount: Mounter, tmp_p
         with waiting.stderr:
             assert "in use" not in waiting.stderr.read()
         assert waiting.wait(WAIT_SECONDS) == 0
-        assert run("lfs.fuse.unmount", again).returncode == 0
+        assert run("lfs.mount.unmount", again).returncode == 0
     assert mounted.process.wait(WAIT_SECONDS) == 0
 
 

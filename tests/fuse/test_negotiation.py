@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lfs.fuse.negotiation import Negotiation
+from lfs.kernel.negotiation import Negotiation
 
 DONT_MASK = 1 << 6
 AUTO_INVAL_DATA = 1 << 12

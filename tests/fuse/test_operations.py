@@ -12,15 +12,15 @@ from typing import Any, TypeVar, cast
 import pyfuse3
 import pytest
 
-from lfs import acl
+from lfs.common.errors import DamageError, FilesystemError
 from lfs.device.memory import MemoryDevice
-from lfs.errors import DamageError, FilesystemError
+from lfs.files import acl
 from lfs.filesystem import Filesystem
-from lfs.format import format_device
 from lfs.fuse import xattrs
 from lfs.fuse.committer import Committer
 from lfs.fuse.handlers import Handlers
 from lfs.fuse.operations import LfsOperations
+from lfs.make import format_device
 from lfs.ondisk import ROOT_INO
 from tests.acls import user, value_of
 from tests.volumes import format_small, mount, superblock

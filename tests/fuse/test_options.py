@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lfs.fuse.options import MountOptions, OptionError, parse_options
+from lfs.mount.options import MountOptions, OptionError, parse_options
 
 
 def kernel(text: str, privileged: bool = True, target: str = "/a.img") -> set[str]:

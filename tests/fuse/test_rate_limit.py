@@ -6,8 +6,8 @@ import logging
 
 import pytest
 
-from lfs.fuse.logs import Line, LogQueue
-from lfs.fuse.rate_limit import BURST, KINDS_MAX, WINDOW_SECONDS, RateLimit
+from lfs.kernel.logs import Line, LogQueue
+from lfs.kernel.rate_limit import BURST, KINDS_MAX, WINDOW_SECONDS, RateLimit
 
 
 class Log:

@@ -14,22 +14,24 @@ from pathlib import Path
 
 import pytest
 
-from lfs import filesystem, mounted
+from lfs import filesystem
+from lfs import mounting as mounted
+from lfs.commit.recovery import read_checkpoints, read_superblock
+from lfs.common.errors import LogDamageError
 from lfs.device.base import BlockDevice
 from lfs.device.file import FileDevice
-from lfs.errors import LogDamageError
-from lfs.fuse import mount as mount_command
-from lfs.fuse import mountpoint, remount, unmount
-from lfs.fuse.logs import where_to_look
-from lfs.fuse.mountpoint import FLAGS, Mount, MountError
-from lfs.fuse.options import parse_options
+from lfs.kernel import mountpoint
+from lfs.kernel.logs import where_to_look
+from lfs.kernel.mountpoint import FLAGS, Mount, MountError
+from lfs.mount import main as mount_command
+from lfs.mount import remount, unmount
+from lfs.mount.options import parse_options
 from lfs.ondisk import (
     SUPERBLOCK_OFFSET_BYTES,
     Checkpoint,
     Superblock,
     backup_superblock_offset_bytes,
 )
-from lfs.recovery import read_checkpoints, read_superblock
 from tests.fuse.conftest import Mounter
 
 Capture = pytest.CaptureFixture[str]

@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 
 import fsck.main
-from lfs.cli.log import LOG_ATTRIBUTE
-from lfs.device.lock import locked_file
-from lfs.fuse import remount as remount_module
-from lfs.fuse.mount import main
-from lfs.fuse.mountpoint import READ_ONLY, find_lfs, find_mount
-from lfs.fuse.options import Change, parse_options
-from lfs.fuse.remount import CONTROL_PREFIX, OPTIONS_ATTRIBUTE, REMOUNT_ATTRIBUTE
+from lfs.control.log import LOG_ATTRIBUTE
+from lfs.control.remount import CONTROL_PREFIX, OPTIONS_ATTRIBUTE, REMOUNT_ATTRIBUTE
+from lfs.device.exclusion.lock import locked_file
+from lfs.kernel.mountpoint import READ_ONLY, find_lfs, find_mount
+from lfs.mount import remount as remount_module
+from lfs.mount.main import main
+from lfs.mount.options import Change, parse_options
 from tests.fuse.conftest import Mounter
 from tests.fuse.mounting import MountedImage, environment, wait_for_tick, wait_until
 
@@ -349,7 +349,7 @@ def test_control_attributes_are_for_root_and_the_owner(image: Path, mount: Mount
 
 _AS_NOBODY = """
 import os, sys
-from lfs.fuse.mount import main
+from lfs.mount.main import main
 os.setgroups([])
 os.setgid(65534)
 os.setuid(65534)

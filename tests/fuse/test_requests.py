@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from lfs.cli.requests import read_counts
+from lfs.control.requests import read_counts
 from tests.fuse.conftest import Mounter
 
 pytestmark = pytest.mark.fuse

@@ -5,9 +5,9 @@ from collections import Counter
 import pytest
 
 from fsck.check import check_device
+from lfs.common.errors import FormatError
 from lfs.device.memory import MemoryDevice
 from lfs.device.recording import Flush, RecordingDevice, crash_states
-from lfs.errors import FormatError
 from lfs.filesystem import Filesystem
 from lfs.ondisk import ROOT_INO
 from mkfs.geometry import choose_segment_bytes, plan, smallest_device_bytes

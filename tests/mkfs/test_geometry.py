@@ -4,14 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lfs.errors import UsageError
+from lfs.common.errors import UsageError
+from lfs.common.sizes import format_size
 from lfs.ondisk import (
     USAGE_PAGE_COUNT_MAX,
     Superblock,
     backup_superblock_offset_bytes,
     usage_per_page,
 )
-from lfs.sizes import format_size
 from mkfs.geometry import (
     SEGMENT_COUNT_MIN,
     SEGMENT_COUNT_MOST,

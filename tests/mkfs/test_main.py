@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from lfs.common.errors import DeviceError, UsageError
+from lfs.common.sizes import EXPECTED
 from lfs.device.base import BlockDevice
-from lfs.device.lock import locked_file
-from lfs.errors import DeviceError, UsageError
+from lfs.device.exclusion.lock import locked_file
 from lfs.ondisk import Superblock
-from lfs.sizes import EXPECTED
 from mkfs import main as command
 from mkfs.main import main
 from tests.loops import loop_device

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lfs.errors import UsageError
+from lfs.common.errors import UsageError
 from mkfs.target import refuse_swap
 
 

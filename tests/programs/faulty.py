@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lfs.fuse.mountpoint import find_mount
+from lfs.kernel.mountpoint import find_mount
 from tests.faultdisk.serving import ServedDisk
 from tests.fuse.mounting import WAIT_SECONDS, wait_until
 from tests.programs.mounting import run

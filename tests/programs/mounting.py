@@ -31,7 +31,7 @@ class Disk:
 
     def unmount(self) -> None:
         """Unmount as a user would, and check the image."""
-        run_module("lfs.fuse.unmount", self.place)
+        run_module("lfs.mount.unmount", self.place)
         self.close()
         run_module("fsck.main", "-f", self.image)
 

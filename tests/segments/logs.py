@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lfs.checksum import checksum
+from lfs.common.checksum import checksum
 from lfs.device.memory import MemoryDevice
 from lfs.device.recording import RecordingDevice
 from lfs.ondisk import BLOCK_DATA, Entry, Record, Summary, summary_to_blocks

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from lfs.errors import DamageError, DeviceError
+from lfs.common.errors import DamageError, DeviceError
 from lfs.ondisk import Summary
 from lfs.segments.writer import HEAD_COLD, HEAD_MAIN
 from tests.segments.logs import BLOCK_BYTES, Log

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lfs.errors import DamageError
+from lfs.common.errors import DamageError
 from lfs.ondisk import (
     SEGMENT_CLEAN,
     SEGMENT_CONTINUED,

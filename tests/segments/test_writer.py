@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lfs.common.errors import FilesystemError
 from lfs.device.recording import Write
-from lfs.errors import FilesystemError
 from lfs.ondisk import SUMMARY_JUMP, Record, pack_key
 from lfs.segments.writer import (
     HEAD_BULK,

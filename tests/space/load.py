@@ -23,11 +23,11 @@ from dataclasses import dataclass, replace
 from functools import cache, partial
 
 from fsck.check import check_device
+from lfs.common.errors import FilesystemError
 from lfs.device.memory import MemoryDevice
-from lfs.errors import FilesystemError
 from lfs.filesystem import Filesystem, Options
-from lfs.format import format_device
-from lfs.imap_rebuild import Rebuilt
+from lfs.imap.rebuild import Rebuilt
+from lfs.make import format_device
 from lfs.ondisk import ROOT_INO, Superblock
 from mkfs.geometry import plan, smallest_device_bytes
 

@@ -17,8 +17,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from lfs.device.base import BlockDevice
-from lfs.device.fault.plan import Survival
-from lfs.device.fault.rule import SECTOR_BYTES
+from lfs.device.fault.plan.plan import Survival
+from lfs.device.fault.plan.rule import SECTOR_BYTES
 
 
 @dataclass(slots=True, eq=False)

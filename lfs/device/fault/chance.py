@@ -20,8 +20,8 @@ import random
 from collections.abc import Callable
 from statistics import NormalDist
 
-from lfs.device.fault.plan import GilbertElliottLoss, RandomLoss, StateLoss
-from lfs.device.fault.rule import Chance
+from lfs.device.fault.plan.plan import GilbertElliottLoss, RandomLoss, StateLoss
+from lfs.device.fault.plan.rule import Chance
 
 _PARETO_SHAPE = 3.0
 _PARETO_MEAN = 1.5

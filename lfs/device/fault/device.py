@@ -23,17 +23,17 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from lfs.common.errors import DeviceError
 from lfs.device.base import BlockDevice, Buffer
 from lfs.device.fault.cache import WriteCache
 from lfs.device.fault.clock import Clock, VirtualClock
 from lfs.device.fault.faulty import FaultyMedium
-from lfs.device.fault.plan import FaultPlan, Survival
+from lfs.device.fault.plan.plan import FaultPlan, Survival
+from lfs.device.fault.plan.rule import DISCARD, FLUSH, OPERATIONS, READ, WRITE
 from lfs.device.fault.power import PowerSchedule
-from lfs.device.fault.rule import DISCARD, FLUSH, OPERATIONS, READ, WRITE
 from lfs.device.fault.statistics import OperationStatistics
 from lfs.device.fault.when import Request
 from lfs.device.recording import Event, Mark
-from lfs.errors import DeviceError
 
 FAULTS_KEPT = 4096
 

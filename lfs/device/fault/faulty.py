@@ -11,8 +11,8 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 
+from lfs.common.errors import DeviceError
 from lfs.device.base import BlockDevice
-from lfs.device.fault import plan as plans
 from lfs.device.fault.armed import ArmedPlan, ArmedRule
 from lfs.device.fault.cache import WriteCache, torn_sectors
 from lfs.device.fault.medium import (
@@ -23,11 +23,11 @@ from lfs.device.fault.medium import (
     StuckBits,
     with_flipped_bit,
 )
-from lfs.device.fault.plan import FaultPlan
-from lfs.device.fault.rule import DISCARD, SECTOR_BYTES, WRITE
+from lfs.device.fault.plan import plan as plans
+from lfs.device.fault.plan.plan import FaultPlan
+from lfs.device.fault.plan.rule import DISCARD, SECTOR_BYTES, WRITE
 from lfs.device.fault.when import Request
 from lfs.device.recording import Discard, Event, Flush, Write
-from lfs.errors import DeviceError
 
 CUT_CACHE_BYTES = 64 << 20
 """The cache of a plan that cuts the power and does not say how large its cache is."""

@@ -6,8 +6,8 @@ import random
 from collections import OrderedDict
 from collections.abc import Iterator
 
-from lfs.device.fault.plan import Bad, Stuck
-from lfs.device.fault.rule import SECTOR_BYTES
+from lfs.device.fault.plan.plan import Bad, Stuck
+from lfs.device.fault.plan.rule import SECTOR_BYTES
 
 _ROOM_BYTES = 4096
 _OLD_SECTORS_MAX = 65536

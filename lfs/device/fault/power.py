@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lfs.device.fault.plan import Cut, FaultPlan, Survival, rules_of
+from lfs.device.fault.plan.plan import Cut, FaultPlan, Survival, rules_of
 
 
 class PowerSchedule:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-from lfs.device.fault.rule import FLUSH, When
+from lfs.device.fault.plan.rule import FLUSH, When
 
 
 class Request(NamedTuple):

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from lfs.common.errors import DeviceError
 from lfs.device.fault.clock import VirtualClock
 from lfs.device.fault.device import Fault, FaultDevice
-from lfs.device.fault.grammar import parse_plan
-from lfs.device.fault.plan import FaultPlan
+from lfs.device.fault.plan.grammar import parse_plan
+from lfs.device.fault.plan.plan import FaultPlan
 from lfs.device.memory import MemoryDevice
 from lfs.device.recording import Event
-from lfs.errors import DeviceError
 
 SECTOR = 512
 BLOCK = 4096

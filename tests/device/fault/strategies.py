@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
-from lfs.device.fault import plan as plans
-from lfs.device.fault.plan import FaultPlan, Survival
-from lfs.device.fault.rule import SECTOR_BYTES, Chance, Rule, When
+from lfs.device.fault.plan import plan as plans
+from lfs.device.fault.plan.plan import FaultPlan, Survival
+from lfs.device.fault.plan.rule import SECTOR_BYTES, Chance, Rule, When
 
 _EXACT = 2**50
 """Times and sizes are read as doubles; up to here every whole number is one."""

@@ -21,8 +21,8 @@ from lfs.device.fault.chance import (
     StateDie,
     loss_die,
 )
-from lfs.device.fault.plan import DISTRIBUTIONS, GilbertElliottLoss, RandomLoss, StateLoss
-from lfs.device.fault.rule import Chance
+from lfs.device.fault.plan.plan import DISTRIBUTIONS, GilbertElliottLoss, RandomLoss, StateLoss
+from lfs.device.fault.plan.rule import Chance
 
 SIGMAS = 5.0
 COUNT = 50_000

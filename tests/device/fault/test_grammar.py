@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lfs.device.fault import plan as plans
-from lfs.device.fault.grammar import PlanError, parse_plan
-from lfs.device.fault.plan import FaultPlan, Survival
-from lfs.device.fault.rule import Chance, Rule, When
+from lfs.device.fault.plan import plan as plans
+from lfs.device.fault.plan.grammar import PlanError, parse_plan
+from lfs.device.fault.plan.plan import FaultPlan, Survival
+from lfs.device.fault.plan.rule import Chance, Rule, When
 from tests.device.fault.strategies import fault_plans
 
 MS = 1_000_000

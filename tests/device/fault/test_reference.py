@@ -9,11 +9,11 @@ from random import Random
 
 import pytest
 
-from lfs.device.fault import grammar
 from lfs.device.fault.chance import Die
-from lfs.device.fault.grammar import parse_plan
-from lfs.device.fault.plan import CUT_MODES, DISTRIBUTIONS, SURVIVAL_MODES
-from lfs.device.fault.rule import OPERATIONS, Chance
+from lfs.device.fault.plan import grammar
+from lfs.device.fault.plan.grammar import parse_plan
+from lfs.device.fault.plan.plan import CUT_MODES, DISTRIBUTIONS, SURVIVAL_MODES
+from lfs.device.fault.plan.rule import OPERATIONS, Chance
 
 REFERENCE = (Path(__file__).parents[3] / "FAULTS.md").read_text()
 

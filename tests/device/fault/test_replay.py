@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lfs.device.fault import plan as plans
-from lfs.device.fault.grammar import parse_plan
-from lfs.device.fault.plan import FaultPlan
-from lfs.device.fault.rule import Chance, Rule
+from lfs.device.fault.plan import plan as plans
+from lfs.device.fault.plan.grammar import parse_plan
+from lfs.device.fault.plan.plan import FaultPlan
+from lfs.device.fault.plan.rule import Chance, Rule
 from tests.device.fault.disks import Disk, trace
 from tests.device.fault.strategies import bare_rules
 

@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 
-from lfs.device.fault.grammar import parse_plan
+from lfs.device.fault.plan.grammar import parse_plan
 from lfs.device.fault.timing import Timing
 from lfs.device.fault.when import Request
 

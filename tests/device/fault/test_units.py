@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lfs.device.fault import units
+from lfs.device.fault.plan import units
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lfs.device.fault.grammar import parse_plan
+from lfs.device.fault.plan.grammar import parse_plan
 from lfs.device.fault.when import Gate, Request
 
 MS = 1_000_000

@@ -1,0 +1,1 @@
+"""The FUSE door: a fault device as a file."""

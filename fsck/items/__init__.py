@@ -1,0 +1,1 @@
+"""The checks of what the inode map holds: inodes, names, attributes, data."""

@@ -1,0 +1,482 @@
+"""Who may use how much: every accepted request can be stored (P4).
+
+Theory.  Three numbers, in blocks (ARCHITECTURE.md, "Space").  *Used* is what
+lives on disk plus what accepted requests will add; it may not pass the *limit*,
+all segments but the slack.  Because the slack stays free, the cleaner can turn
+dead blocks into clean segments at any time.  Nodes count for more than they take,
+because they take their ancestors along when they move, and because data takes them
+along: as many are kept clean as may have to move with it, its *companions*.
+*Clean* is what can be written right now; it must cover all that the next commit
+and the next checkpoint may have to write, and the cleaner's working room.  When it
+does not, room is made before the request is accepted, so that write-out never
+finds the disk full.
+
+Both are bounds on numbers that cost something to know.  So each request begins
+with a cruder bound, on both at once, that costs next to nothing: while much of the
+disk is free, it says how many blocks the request may ask for, and nothing else is
+computed.
+
+What errors take out of use is never clean, and counts as used without being live.
+The one batch that a failed write makes necessary anew comes out of the cleaner's
+working room, which is larger than any run but the defragmenter's large ones; while
+there is one of those, as much more is kept clean.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from lfs.alloc.reservation import Reservations
+from lfs.common.checksum import CHECKSUM_BYTES
+from lfs.common.errors import FilesystemError
+from lfs.inodes.table import InodeTable
+from lfs.inodes.volume import Volume
+from lfs.ondisk import (
+    BRANCH_SLOT_BYTES,
+    INODE_BYTES,
+    NODE_HEADER_BYTES,
+    RECORD_OVERHEAD_BYTES,
+    RUN_BYTES,
+    WINDOW_HEADER_BYTES,
+)
+from lfs.segments.usage import cleaner_segments, slack_segments
+from lfs.segments.write_bound import WriteBound
+from lfs.segments.writer import BULK_BLOCKS, HEAD_MAIN, HEAD_METADATA
+
+_INODE_ITEM_BYTES = 256
+_CRUDE_BLOCKS = 4
+_CHANGE_SHARE = 8
+_NODE_SURCHARGE = 0.25
+"""A node counts for so much more than a block."""
+_COMPANION = 0.75
+"""So much is kept for a node that data takes along, and counts as used."""
+_SCATTERED_BYTES = 3 * (RUN_BYTES + CHECKSUM_BYTES) // 2
+"""What it takes to map a block that is an extent of its own, in leaves two thirds full."""
+_MAPPED_BYTES = RECORD_OVERHEAD_BYTES + WINDOW_HEADER_BYTES + 2 * RUN_BYTES + CHECKSUM_BYTES
+"""What a dirty block adds to the map at most: to a window of its own, or amid a run."""
+_LAST_SEGMENTS = 2
+"""So many clean ones are left for one request and the last checkpoint."""
+CLEAN_SHARE_LOW = 8
+"""The cleaner works ahead of need while less than one in so many segments is clean."""
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """The numbers of ``statfs``, in blocks of ``block_bytes``."""
+
+    block_bytes: int
+    total_blocks: int
+    free_blocks: int
+    available_blocks: int
+    """``free_blocks`` less the share kept for root."""
+    inode_count: int
+
+
+class Demand(NamedTuple):
+    """What a request takes, in blocks."""
+
+    blocks: int
+    """What it makes dirty that is not."""
+    new_blocks: int
+    """What takes no other's place."""
+
+
+class Moving(NamedTuple):
+    """What is about to be moved, in numbers."""
+
+    blocks: int = 0
+    inodes: int = 0
+    windows: int = 0
+    divisible_windows: int = 0
+    """Those that may have more extents then."""
+    nodes: int = 0
+    usage_pages: int = 0
+
+
+_NOTHING = Moving()
+
+
+class SpaceRules:
+    """Accepts or refuses requests by the space they need."""
+
+    def __init__(self, volume: Volume, inodes: InodeTable) -> None:
+        """Watch over ``volume``.
+
+        ``make_room``, ``checkpoint``, ``pack`` and ``reclaim`` belong to parts above, which
+        set them.
+        """
+        self._volume = volume
+        self._inodes = inodes
+        self.make_room: Callable[[int], None] = lambda blocks: None
+        self.checkpoint: Callable[[], None] = lambda: None
+        self.pack: Callable[[], bool] = lambda: False
+        """Makes nodes fewer; returns whether it could."""
+        self.reclaim: Callable[[], bool] = lambda: False
+        """Gives up some of what waits for that; returns whether there was any."""
+        superblock = volume.superblock
+        segments = superblock.segment_count
+        usable = max(0, segments - slack_segments(segments))
+        self._block_bytes = superblock.block_bytes
+        nodes_for_block = _SCATTERED_BYTES / superblock.block_bytes
+        self._scattered_cost = 1 + nodes_for_block * (1 + _NODE_SURCHARGE + _COMPANION)
+        """What a block of data counts for when each is an extent of its own."""
+        spare_segments = slack_segments(segments) - cleaner_segments(segments)
+        spare_bytes = spare_segments * superblock.segment_blocks * superblock.block_bytes
+        self.write_bytes_max = 1 << (spare_bytes // 2).bit_length() - 1
+        """So much can be made ready to be taken at once on a full disk: a power of two."""
+        self._bound = WriteBound(superblock.segment_blocks, superblock.block_bytes)
+        # What the cleaner can put into a segment, of blocks that are all scattered.
+        limit_blocks = usable * self._bound.full_blocks
+        privileged_blocks = limit_blocks * superblock.reserved_basis_points // 10_000
+        self.reservations = Reservations(limit_blocks, privileged_blocks)
+        slack_blocks = slack_segments(segments) * superblock.segment_blocks
+        self._change_limit_blocks = slack_blocks // _CHANGE_SHARE
+        self._open_limit_blocks = limit_blocks - privileged_blocks
+        self._cleaner_blocks = cleaner_segments(segments) * superblock.segment_blocks
+        self._fixed_blocks = 2 * volume.usage.page_count + 5 * superblock.segment_blocks
+        self._branch_slots = (superblock.block_bytes - NODE_HEADER_BYTES) // BRANCH_SLOT_BYTES
+        self._last_blocks = _LAST_SEGMENTS * superblock.segment_blocks
+        self._in_hand_blocks = 0
+        """Taken from memory to be written, and not yet written."""
+        self.touched_keys: Collection[bytes] = ()
+        """Keys whose nodes the next checkpoint writes anew; set by the part above."""
+        volume.log.spare_blocks = lambda: -self.shortage_blocks(0)
+        self._stored = 0, 0, self._working_blocks, 0
+        """Live blocks and nodes, what is kept for them, and how much more they count for."""
+        self._allowance_blocks = 0
+        """What may be accepted in this request without another look; negative for nothing."""
+
+    # ---------------------------------------------------------------- accounting
+
+    @property
+    def metadata_blocks(self) -> int:
+        """Return an upper bound of the blocks that changed items will add to the map."""
+        volume = self._volume
+        inodes = self._inodes
+        pending = volume.imap.growing_bytes + len(inodes.dirty) * _INODE_ITEM_BYTES
+        pending += inodes.inline_bytes
+        return 2 * pending // volume.block_bytes
+
+    def available_blocks(self, privileged: bool, leaving_blocks: int = 0) -> int:
+        """Return how many more blocks may be promised once ``leaving_blocks`` are gone."""
+        usage = self._volume.usage
+        used_blocks = usage.live_total + usage.lost_blocks - leaving_blocks
+        used_blocks += self._reserve(*self._nodes_and_data())[1]
+        left = self.reservations.available(used_blocks, self.metadata_blocks, privileged)
+        return self._without_surcharge(left)
+
+    def _without_surcharge(self, left: int) -> int:
+        """Return how many blocks of data ``left`` blocks are good for.
+
+        Each brings a companion until there is one for each node, and nodes once there
+        would be more of them if all data were scattered.
+        """
+        nodes, data = self._nodes_and_data()
+        blocks = 0
+        for end, cost in (
+            (nodes, 1 + _COMPANION),
+            (nodes * self._block_bytes // _SCATTERED_BYTES, 1.0),
+            (data + left, self._scattered_cost),
+        ):
+            taken = max(0, min(end - data - blocks, int(left / cost)))
+            blocks += taken
+            left -= int(taken * cost)
+        return blocks
+
+    def _nodes_and_data(self) -> tuple[int, int]:
+        """Return how many nodes and blocks of data there may be once all has been written."""
+        usage = self._volume.usage
+        node_count = self._volume.imap.node_count
+        data = max(0, usage.live_total - node_count - usage.page_count)
+        return node_count + self.metadata_blocks, data + self.reservations.dirty_blocks
+
+    def _reserve(self, nodes: int, data: int) -> tuple[int, int]:
+        """Return what is kept for companions, and by how much nodes count for more.
+
+        Of so many nodes and blocks of data.  Nodes are as many as there may come to be,
+        because long overwriting must not take what the cleaner needs.
+        """
+        scattered_nodes = data * _SCATTERED_BYTES // self._block_bytes
+        most_nodes = scattered_nodes if scattered_nodes > nodes else nodes
+        companion_blocks = int(_COMPANION * (data if data < most_nodes else most_nodes))
+        more_blocks = most_nodes - nodes + int(_NODE_SURCHARGE * most_nodes)
+        return companion_blocks, more_blocks + companion_blocks
+
+    def statistics(self) -> Space:
+        """Return what ``statfs`` reports: data given up in steps counts as free.
+
+        An empty disk is all free: in total there is what data alone can fill.
+        """
+        leaving_blocks = self._inodes.leaving_blocks
+        total_blocks = self.reservations.limit_blocks - self._volume.usage.lost_blocks
+        return Space(
+            self._volume.block_bytes,
+            max(0, int(total_blocks / self._scattered_cost)),
+            self.available_blocks(True, leaving_blocks),
+            self.available_blocks(False, leaving_blocks),
+            self._volume.inode_count - len(self._inodes.leaving),
+        )
+
+    def take_in_hand(self, blocks: int) -> None:
+        """Count blocks as pending although they are in memory no more, until ``written``."""
+        self._in_hand_blocks += blocks
+
+    def written(self, blocks: int) -> None:
+        """Note that blocks in hand, or moved, have been written."""
+        self._in_hand_blocks = max(0, self._in_hand_blocks - blocks)
+
+    @property
+    def _dirty_window_count(self) -> int:
+        """Return how many windows dirty data may change, or make, in different places.
+
+        The windows of a file that had none lie side by side.
+        """
+        return self._inodes.pinned_count + len(self._inodes.with_dirty_blocks)
+
+    def _node_blocks(self, moving: Moving = _NOTHING) -> int:
+        """Return an upper bound of the nodes that a commit and a checkpoint write after ``moving``.
+
+        On each level a change rewrites the node on its way, and cuts it in two if it grows
+        or takes in the one beside it if it shrinks; but no node goes twice, and slots that
+        do not grow need no more nodes.  What growing items hold beyond that fills nodes of
+        its own.  A branch has at least eight children.
+        """
+        imap = self._volume.imap
+        dirty = len(self._inodes.dirty) + self._dirty_window_count
+        changes = len(imap.changes) + dirty + len(self.touched_keys)
+        changes += moving.inodes + moving.windows + moving.nodes
+        growing = imap.growing_count + dirty + moving.divisible_windows
+        mapped = self.reservations.dirty_blocks + self._in_hand_blocks
+        written = 2 * (imap.root_level + 2) + 2 * _MAPPED_BYTES * mapped // self._block_bytes
+        nodes = imap.node_count
+        for _ in range(imap.root_level + 1):
+            written += min(2 * changes, nodes + min(growing, nodes))
+            nodes >>= 3
+        return written + self.metadata_blocks
+
+    def pending_blocks(self, moving: Moving = _NOTHING) -> int:
+        """Return an upper bound of the clean blocks that a commit and a checkpoint take now.
+
+        What is ``moving`` included.  ARCHITECTURE.md, "What writing takes", derives it.
+        """
+        volume = self._volume
+        usage = volume.usage
+        records = volume.imap.unlogged_bytes + self._inodes.dirty_record_bytes()
+        records += moving.inodes * (INODE_BYTES + RECORD_OVERHEAD_BYTES)
+        data = self.reservations.dirty_blocks + self._in_hand_blocks
+        nodes = self._node_blocks(moving)
+        mapped = data + moving.blocks + nodes
+        pages = len(usage.dirty_pages) + moving.usage_pages + 2 * mapped + 8
+        pages = min(usage.page_count, pages)
+        bound, log = self._bound, volume.log
+        main = data + records // volume.block_bytes + 1
+        main_blocks = bound.clean_blocks(main, log.room_blocks(HEAD_MAIN))
+        metadata_blocks = bound.clean_blocks(nodes + pages, log.room_blocks(HEAD_METADATA))
+        # What moves goes to the cold head or to the main one, and neither may have room.
+        moved_blocks = bound.clean_blocks(moving.blocks, 0) if moving.blocks else 0
+        heads = bool(main_blocks or moved_blocks) + bool(metadata_blocks) + bool(moved_blocks)
+        more_heads = max(0, heads - 1) + (data >= BULK_BLOCKS)
+        clean_blocks = main_blocks + metadata_blocks + moved_blocks
+        return clean_blocks + more_heads * volume.superblock.segment_blocks
+
+    # ----------------------------------------------------------------- admission
+
+    def admit(
+        self,
+        blocks: int,
+        privileged: bool = False,
+        anew: Callable[[], Demand] | None = None,
+    ) -> None:
+        """Accept a request that will write ``blocks`` blocks.
+
+        ``anew`` tells, when it comes to that, what it takes as things are then: a full
+        filesystem can still be overwritten.  Raises FilesystemError(ENOSPC) when the
+        request can't be promised.
+        """
+        if blocks < self._allowance_blocks:
+            self._allowance_blocks -= blocks
+            return
+        self._allowance_blocks = 0
+        demand = anew or (lambda: Demand(blocks, blocks))
+        if self.available_blocks(privileged) < blocks and demand().new_blocks:
+            self._require(lambda: demand().new_blocks, lambda: self.available_blocks(privileged))
+        self._make_room(lambda: demand().blocks)
+
+    def admit_change(self, blocks: int, is_longer: bool = False) -> None:
+        """Accept a request that replaces something, such as a name, by something else.
+
+        Unless that ``is_longer`` it takes nothing in the end, and is accepted as long as
+        there is a way to make room.  What is longer takes a few bytes, for which there is
+        a part of the slack; raises FilesystemError(ENOSPC) when that is used up.
+        """
+        if blocks < self._allowance_blocks:
+            self._allowance_blocks -= blocks
+            return
+        self._allowance_blocks = 0
+        if is_longer:
+            self._require(lambda: blocks, self._change_blocks, self.pack)
+        elif self._change_blocks() < blocks:
+            # Another place for what is as long may make the map larger, for a while.
+            self.pack()
+        self._make_room(lambda: blocks)
+
+    def _change_blocks(self) -> int:
+        used_blocks = self._volume.usage.live_total + self._volume.usage.lost_blocks
+        used_blocks += self._reserve(*self._nodes_and_data())[1]
+        pending_blocks = self.metadata_blocks + self.reservations.dirty_blocks
+        limit_blocks = self.reservations.limit_blocks + self._change_limit_blocks
+        return limit_blocks - used_blocks - pending_blocks
+
+    def _require(
+        self,
+        needed: Callable[[], int],
+        available: Callable[[], int],
+        pack: Callable[[], bool] | None = None,
+    ) -> None:
+        """Raise ENOSPC unless as much is available as is needed, or is when work is done.
+
+        Dirty data may replace other blocks, and the bound on pending metadata is
+        generous: a checkpoint shows what they come to.  What was dirty may be all that
+        is to be replaced.
+        """
+        blocks = needed()
+        while available() < blocks and self.reclaim():
+            pass
+        if available() < blocks:
+            if self.reservations.dirty_blocks or self.metadata_blocks > 1:
+                self.checkpoint()
+                blocks = needed()
+            while pack and available() < blocks and pack():
+                pass
+            if available() < blocks:
+                raise FilesystemError(errno.ENOSPC)
+
+    def _make_room(self, needed: Callable[[], int]) -> None:
+        """Let what is clean cover what is needed; raises ENOSPC when that can't be.
+
+        Making room writes what is dirty.  What would only have changed it takes blocks of
+        its own then.
+        """
+        tried_blocks = -1
+        while not self._covered(blocks := needed()):
+            if blocks <= tried_blocks and not self.pack():
+                raise FilesystemError(errno.ENOSPC)
+            self.make_room(blocks)
+            tried_blocks = blocks
+
+    def can_rewrite(self, leaf_count: int) -> bool:
+        """Tell whether what is clean covers so many leaves beside what is pending."""
+        needed_blocks = self.pending_blocks(Moving(nodes=leaf_count)) + self._last_blocks
+        return needed_blocks <= self._volume.usage.clean_blocks
+
+    def cover(self) -> bool:
+        """Make sure that what is pending can be written, before more comes to it.
+
+        Every request that changes something starts with this.  One that only
+        takes away goes on even if no room can be made: the slack is for that.  Returns
+        whether it may; if not, so little is clean that what came to it might not be
+        written, and nothing that was accepted may be put at risk.
+        """
+        usage = self._volume.usage
+        kept_blocks, surcharge_blocks = self._stored_reserve()
+        room_blocks = usage.clean_blocks - kept_blocks
+        unpromised_blocks = self._open_limit_blocks - usage.live_total - usage.lost_blocks
+        unpromised_blocks -= surcharge_blocks
+        if unpromised_blocks < room_blocks:
+            room_blocks = unpromised_blocks
+        spare_blocks = room_blocks - self._crude_blocks()
+        self._allowance_blocks = spare_blocks // _CRUDE_BLOCKS
+        if spare_blocks > 0 or self._covered(0):
+            return True
+        self.make_room(0)
+        return self.pending_blocks() + self._last_blocks <= usage.clean_blocks
+
+    def _crude_blocks(self) -> int:
+        """Return a bound of ``pending_blocks``, and of what is promised, that costs little.
+
+        It holds when ``_CRUDE_BLOCKS`` are added for each block that comes to it.
+        """
+        imap = self._volume.imap
+        inodes = self._inodes
+        dirty_count = len(inodes.dirty) + self._dirty_window_count
+        path_count = (len(imap.changes) + dirty_count + len(self.touched_keys)) * (
+            imap.root_level + 1
+        )
+        if path_count > imap.node_count:
+            path_count = imap.node_count + imap.node_count // 7
+        pending_bytes = imap.changed_bytes + imap.unlogged_bytes + inodes.inline_bytes
+        return (
+            9 * (path_count + dirty_count) // 4
+            + 2 * (self.reservations.dirty_blocks + self._in_hand_blocks)
+            + pending_bytes // 192
+            + self._fixed_blocks
+        )
+
+    def _covered(self, blocks: int) -> bool:
+        """Tell whether what is clean covers what is pending and ``blocks`` more."""
+        crude_blocks = self._crude_blocks() + _CRUDE_BLOCKS * blocks
+        if crude_blocks + self._stored_reserve()[0] < self._volume.usage.clean_blocks:
+            return True
+        return self.shortage_blocks(blocks) <= 0
+
+    @property
+    def is_covered(self) -> bool:
+        """Tell whether what is pending can be written as things are."""
+        return self._covered(0)
+
+    def _stored_reserve(self) -> tuple[int, int]:
+        """Return ``_kept_blocks``, and what counts as used, for what is stored now.
+
+        What is pending adds to that is in the crude bound.
+        """
+        usage, nodes = self._volume.usage, self._volume.imap.node_count
+        live_blocks = usage.live_total
+        if live_blocks != self._stored[0] or nodes != self._stored[1]:
+            companion_blocks, surcharge_blocks = self._reserve(nodes, live_blocks - nodes)
+            kept_blocks = self._working_blocks + companion_blocks
+            self._stored = live_blocks, nodes, kept_blocks, surcharge_blocks
+        return self._stored[2] + usage.breakup_blocks, self._stored[3]
+
+    @property
+    def _kept_blocks(self) -> int:
+        """Return the clean blocks that the cleaner needs to empty any run."""
+        breakup_blocks = self._volume.usage.breakup_blocks
+        return self._working_blocks + breakup_blocks + self._reserve(*self._nodes_and_data())[0]
+
+    @property
+    def _working_blocks(self) -> int:
+        """Return those of them that are neither for companions nor for large runs.
+
+        Nodes that move may take all branches along, half full as these may be, and what
+        they replace is needed until the next checkpoint but one.
+        """
+        branch_blocks = 2 * self._volume.imap.node_count // self._branch_slots
+        return self._cleaner_blocks + 2 * branch_blocks
+
+    @property
+    def is_pressing(self) -> bool:
+        """Tell whether what is pending takes half of what the cleaner keeps for itself."""
+        return self.shortage_blocks(0) > self._kept_blocks // 2
+
+    @property
+    def is_scarce(self) -> bool:
+        """Tell whether requests will soon have to wait for the cleaner."""
+        return self.shortage_blocks(self._cleaner_blocks // 2) > 0
+
+    def spare_blocks(self) -> int:
+        """Return how many clean blocks may go to what nobody asked for, such as order in files.
+
+        Beyond all promises there is a share of the disk that the cleaner would have to
+        make clean again.
+        """
+        usage = self._volume.usage
+        kept_blocks = usage.segment_count * usage.segment_blocks // CLEAN_SHARE_LOW
+        return max(0, min(-self.shortage_blocks(0), usage.clean_blocks - kept_blocks))
+
+    def shortage_blocks(self, blocks: int) -> int:
+        """Return how many clean blocks are missing to accept ``blocks`` more."""
+        needed = self.pending_blocks() + blocks + blocks // 32 + self._kept_blocks
+        return needed - self._volume.usage.clean_blocks

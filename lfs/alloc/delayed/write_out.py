@@ -1,0 +1,258 @@
+"""Giving dirty data its place on disk.
+
+This is the end of delayed allocation: until here a file's dirty blocks were
+numbers and bytes in memory.  ``WriteOut`` takes them in file order, asks the log
+for a place, writes them with their owners and checksums, and points the file's
+windows there.  Roll-forward derives the same windows from the owners in the log
+write; after a crash the data is there if a commit followed it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lfs.alloc.delayed.admission import SpaceRules
+from lfs.alloc.scattered import ScatteredFiles
+from lfs.alloc.spans import buffers_of
+from lfs.device.base import Buffer
+from lfs.inodes.table import Inode, InodeTable
+from lfs.inodes.volume import Volume
+from lfs.inodes.window import Window
+from lfs.ondisk import BLOCK_DATA, Entry, stored_block_checksum, stored_data
+from lfs.segments.writer import BULK_BLOCKS, HEAD_BULK, HEAD_MAIN, Placement
+
+_NEIGHBOUR_EXTENTS_MIN = 4
+
+
+@dataclass(slots=True)
+class Extent:
+    """``count`` adjacent dirty blocks of one file, in buffers of one or more whole blocks."""
+
+    inode: Inode
+    first: int
+    count: int
+    buffers: list[Buffer]
+
+
+class WriteOut:
+    """Writes dirty data to the log and maps it."""
+
+    def __init__(self, volume: Volume, inodes: InodeTable, space: SpaceRules) -> None:
+        """Serve the inodes of one volume."""
+        self._volume = volume
+        self._inodes = inodes
+        self._space = space
+        self._spare_blocks: int | None = None
+        self.scattered = ScatteredFiles()
+
+    # --------------------------------------------------------------- collecting
+
+    def take_dirty(self, inodes: Sequence[Inode]) -> list[Extent]:
+        """Return the dirty data of ``inodes`` in file order; it counts as clean from now on.
+
+        Whoever made a block dirty pinned its window, so nothing has to be read but
+        neighbours, which may fail.
+        """
+        self._spare_blocks = None
+        for inode in inodes:
+            self._take_neighbours(inode)
+            self.scattered.wrote(inode.ino, self._volume.elapsed.ns)
+        return [extent for inode in inodes for extent in self._take(inode)]
+
+    def _take(self, inode: Inode) -> list[Extent]:
+        blocks = inode.dirty_blocks
+        block_bytes = self._volume.block_bytes
+        extents = [
+            Extent(inode, first, count, buffers_of(blocks, first, count, block_bytes))
+            for first, count in inode.dirty_extents
+        ]
+        self._space.reservations.release(inode.dirty_extents.count)
+        self._space.take_in_hand(inode.dirty_extents.count)
+        blocks.clear()
+        inode.dirty_extents.clear()
+        inode.read_window = -1
+        self._inodes.with_dirty_blocks.pop(inode.ino, None)
+        self._inodes.mark_dirty(inode)
+        return extents
+
+    def _take_neighbours(self, inode: Inode) -> None:
+        """Make the unchanged blocks of fragmented windows dirty when that is cheap.
+
+        A window that will lie in several pieces is written whole if its unchanged
+        blocks are no more than the dirty ones, or, once it has many pieces, than
+        four times as many.  Reading them must not make a commit fail, so damaged
+        ones stay where they are.  A window that stays in many pieces is noted.
+        """
+        size = self._volume.window_blocks
+        by_window: dict[int, int] = {}
+        pieces: dict[int, int] = {}
+        for first, count in inode.dirty_extents:
+            while count:
+                index, offset = divmod(first, size)
+                part = min(size - offset, count)
+                by_window[index] = by_window.get(index, 0) + part
+                pieces[index] = pieces.get(index, 0) + 1
+                first += part
+                count -= part
+        for index, dirty in by_window.items():
+            window = self._inodes.pin_window(inode, index)
+            if not window.mapped or dirty == size:
+                continue
+            extents = window.extent_count(2 * _NEIGHBOUR_EXTENTS_MIN)
+            worth = 4 * dirty if extents >= 2 * _NEIGHBOUR_EXTENTS_MIN else dirty
+            is_cheap = extents >= _NEIGHBOUR_EXTENTS_MIN and window.mapped - dirty <= worth
+            if is_cheap and self._dirty_whole(inode, index, window):
+                continue
+            if extents + 2 * pieces[index] > 2 * _NEIGHBOUR_EXTENTS_MIN:
+                self.scattered.note(inode.ino, dirty, self._volume.elapsed.ns)
+
+    def _dirty_whole(self, inode: Inode, index: int, window: Window) -> bool:
+        """Read what is mapped and not dirty of a window and make it dirty.
+
+        Returns False when there is no space to spare for all of it.
+        """
+        base = index * self._volume.window_blocks
+        block_bytes = self._volume.block_bytes
+        for first, count, address in window.runs:
+            wanted = [b for b in range(first, first + count) if base + b not in inode.dirty_blocks]
+            if not wanted:
+                continue
+            if self._spare_blocks is None:
+                # Half of what is spare may go to neighbours.
+                self._spare_blocks = self._space.spare_blocks() // 2
+            if len(wanted) > self._spare_blocks:
+                return False
+            try:
+                raw = self._volume.read_data(address, window.checksums[first : first + count])
+            except OSError:
+                continue
+            self._spare_blocks -= len(wanted)
+            for block in wanted:
+                start = (block - first) * block_bytes
+                inode.dirty_blocks[base + block] = raw[start : start + block_bytes]
+                self._space.reservations.reserve(inode.dirty_extents.add(base + block, 1))
+        return True
+
+    # ----------------------------------------------------------------- placing
+
+    def place_all(self, extents: Sequence[Extent], time_ns: int, flags: int = 0) -> None:
+        """Write extents without records: large ones to the bulk head, the others to main."""
+        large = [extent for extent in extents if extent.count >= BULK_BLOCKS]
+        small = [extent for extent in extents if extent.count < BULK_BLOCKS]
+        self.place(large, HEAD_BULK, time_ns, flags)
+        self.place(small, HEAD_MAIN, time_ns, flags)
+
+    def place(self, extents: Sequence[Extent], head: int, time_ns: int, flags: int) -> None:
+        """Write extents to log head ``head`` in as many log writes as it takes.
+
+        What could not be written in one place is written and mapped in another.
+        """
+        rest = [*extents]
+        while rest:
+            wanted = sum(extent.count for extent in rest)
+            # A large file is likely to grow further: expect as much again as it has.
+            expected = sum({e.inode.ino: e.inode.blocks for e in rest}.values())
+            placement = self._volume.reserve(
+                head,
+                wanted,
+                0,
+                len(rest),
+                whole=False,
+                expected_blocks=expected if head == HEAD_BULK else 0,
+            )
+            now, rest = _split(rest, placement.payload_blocks, self._volume.block_bytes)
+            entries, buffers = self.map(now, placement)
+            if self._volume.emit(placement, entries, buffers, (), flags, time_ns):
+                self._space.written(sum(extent.count for extent in now))
+            else:
+                rest = now + rest
+
+    def map(
+        self, extents: Sequence[Extent], placement: Placement
+    ) -> tuple[list[Entry], list[Buffer]]:
+        """Point the windows of ``extents`` to a placement.
+
+        Returns the entries and buffers that the log write there must have.  The windows
+        are pinned: nothing is read.
+        """
+        address = placement.payload_address
+        entries: list[Entry] = []
+        buffers: list[Buffer] = []
+        block_bytes = self._volume.block_bytes
+        windows: dict[tuple[Inode, int], Window] = {}
+        for extent in extents:
+            checksums: list[int] = []
+            for buffer in extent.buffers:
+                if type(buffer) is bytes and len(buffer) == block_bytes:
+                    value = stored_block_checksum(buffer)
+                    if value is not None:
+                        checksums.append(value)
+                        buffers.append(buffer)
+                        continue
+                stored, values = stored_data(buffer, block_bytes)
+                checksums += values
+                buffers.append(stored)
+            inode = extent.inode
+            entries.append(Entry(BLOCK_DATA, inode.ino, inode.version, extent.first, checksums))
+            self._map_extent(inode, extent.first, checksums, address, windows)
+            address += len(checksums)
+        for (inode, index), window in windows.items():
+            self._inodes.store_mapped(inode, index, window)
+            self._inodes.unpin_window(inode, index)
+            self._inodes.mark_dirty(inode)
+        return entries, buffers
+
+    def _map_extent(
+        self,
+        inode: Inode,
+        first: int,
+        checksums: list[int],
+        address: int,
+        windows: dict[tuple[Inode, int], Window],
+    ) -> None:
+        """Point the windows of an extent to ``address`` and put them into ``windows``."""
+        volume = self._volume
+        size = volume.window_blocks
+        position = 0
+        while position < len(checksums):
+            index, offset = divmod(first + position, size)
+            count = min(size - offset, len(checksums) - position)
+            window = windows.get((inode, index))
+            if window is None:
+                window = self._inodes.pin_window(inode, index)
+                windows[inode, index] = window
+            part = checksums[position : position + count]
+            inode.blocks += count
+            for old_address, old_count in window.map(offset, part, address + position):
+                volume.usage.drop_live(old_address, old_count)
+                inode.blocks = max(0, inode.blocks - old_count)
+            position += count
+
+
+def _split(
+    extents: list[Extent], blocks: int, block_bytes: int
+) -> tuple[list[Extent], list[Extent]]:
+    """Return the extents that make up the first ``blocks`` blocks, and the rest."""
+    taken: list[Extent] = []
+    for position, extent in enumerate(extents):
+        if extent.count > blocks:
+            head, tail = _split_buffers(extent.buffers, blocks * block_bytes)
+            inode, first = extent.inode, extent.first
+            rest = [Extent(inode, first + blocks, extent.count - blocks, tail)]
+            if blocks:
+                taken.append(Extent(inode, first, blocks, head))
+            return taken, rest + extents[position + 1 :]
+        taken.append(extent)
+        blocks -= extent.count
+    return taken, []
+
+
+def _split_buffers(buffers: list[Buffer], length: int) -> tuple[list[Buffer], list[Buffer]]:
+    """Return the buffers that hold the first ``length`` bytes, and the rest."""
+    for index, buffer in enumerate(buffers):
+        if length < len(buffer):
+            view = memoryview(buffer)
+            return [*buffers[:index], view[:length]], [view[length:], *buffers[index + 1 :]]
+        length -= len(buffer)
+    return buffers, []

@@ -1,0 +1,312 @@
+"""Checkpoints: the point from which the next mount starts.
+
+Order (ARCHITECTURE.md, "Order of writes"): a commit; the nodes of the new inode
+map; the usage pages; flush; the checkpoint region;
+flush.  A crash anywhere before the region is whole leaves the older checkpoint
+and the log after it, which lead to the same tree.
+
+Errors.  Nodes and usage pages that can't be written in one place are written in
+another.  A region has its place: the same one is tried again, because the other
+holds the only checkpoint there is.  A checkpoint mends a broken log, and a second
+one follows at once: the older region leads only to where the log broke, so it must
+not be what a mount falls back to.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Generator, Iterator
+
+from lfs.commit.commit import Committer
+from lfs.common.checksum import checksum
+from lfs.common.errors import DamageError, DeviceError, FilesystemError
+from lfs.common.turns import Flush, Turn
+from lfs.device.reading import ATTEMPTS
+from lfs.imap.rebuild import NewNode, Rebuild, Rebuilt
+from lfs.inodes.volume import Volume
+from lfs.ondisk import (
+    BLOCK_NODE,
+    BLOCK_USAGE,
+    CHECKPOINT_REGION_COUNT,
+    KEY_BYTES,
+    NO_BLOCK,
+    SUMMARY_CHECKPOINT,
+    SUPERBLOCK_ALIGN_BYTES,
+    Checkpoint,
+    Entry,
+    Pointer,
+    UsagePage,
+    pack_node,
+    pack_usage_page,
+)
+from lfs.segments.writer import HEAD_METADATA, Placement
+
+_NODES_AT_ONCE = 256
+_FIRST_KEY = bytes(KEY_BYTES)
+_REGION_ATTEMPTS = 3
+
+
+class Checkpointer:
+    """Writes checkpoints."""
+
+    def __init__(self, volume: Volume, committer: Committer) -> None:
+        """Write checkpoints of one volume."""
+        self._volume = volume
+        self._committer = committer
+        self.elapsed_ns = 0
+        """When the last one was made (``Volume.elapsed``)."""
+        self._begun_count = 0
+        self._work: Iterator[Flush] | None = None
+        self.touched_keys: set[bytes] = set()
+        """Keys whose nodes the next checkpoint must write anew (the cleaner's wish)."""
+        self.last_clean = False
+        self._unread_count = 0
+        """How many times in a row a node could not be read."""
+
+    def checkpoint(self, now_ns: int, clean: bool = False) -> None:
+        """Make everything durable and reachable from a checkpoint region.
+
+        ``clean`` says that nothing will be logged after it.  Raises DeviceError; the
+        last commit that was flushed counts then, and the volume has failed.  Raises
+        DamageError when a node that changes is damaged or can't be read: the log has
+        been flushed, so unless that is broken nothing is lost, and the next checkpoint
+        may succeed.  The third time the volume fails, as the log can't be bounded any
+        more; and so it does with ENOSPC, when the nodes find no room.
+        """
+        for flush in self.steps(now_ns, clean):
+            self._volume.await_flush(flush)
+
+    def insist(self, now_ns: int, clean: bool = False) -> None:
+        """Write a checkpoint, or try until the volume has failed; raises what it failed of."""
+        for _ in range(ATTEMPTS - 1):
+            try:
+                return self.checkpoint(now_ns, clean)
+            except DamageError:
+                if self._volume.failed:
+                    raise
+        return self.checkpoint(now_ns, clean)
+
+    @property
+    def busy(self) -> bool:
+        """Tell whether ``step`` has begun a checkpoint and not finished it."""
+        return self._work is not None
+
+    def step(self, now_ns: int) -> Turn:
+        """Make a checkpoint in turns that end with its flushes; raises as ``checkpoint``."""
+        if self._work is None:
+            self._work = self.steps(now_ns)
+        try:
+            return Turn(True, next(self._work))
+        except StopIteration:
+            self._work = None
+            return Turn(more=True)
+        except BaseException:
+            self._work = None
+            raise
+
+    def steps(self, now_ns: int, clean: bool = False) -> Iterator[Flush]:
+        """Make a checkpoint; yields the flushes that it has to wait for.
+
+        Requests may come meanwhile: the region says what was so before them, and what
+        they log follows it.  Should a checkpoint be needed at once, then that is made,
+        and this one ends: nothing but what that one writes anew leads to its blocks.
+        """
+        self._begun_count += 1
+        while (yield from self._mends(now_ns, clean)):
+            pass
+
+    def _mends(self, now_ns: int, clean: bool) -> Generator[Flush, None, bool]:
+        """Write one checkpoint; tell whether the log before it was broken."""
+        volume = self._volume
+        log = volume.log
+        mine = self._begun_count
+        self._committer.log(now_ns)
+        try:
+            rebuilt = self._rebuilt()
+        except FilesystemError as error:
+            self._note_unread(error)
+            raise
+        try:
+            self._write_nodes(rebuilt, now_ns)
+            self._write_usage(now_ns)
+        except FilesystemError as error:
+            volume.fail(error)
+            raise
+        sequence = log.written_sequence
+        log_blocks = log.blocks_since_checkpoint
+        offset_bytes, raw = self._region(now_ns, clean)
+        for is_region_written in (False, True):
+            if is_region_written:
+                self._write_in_place(offset_bytes, raw)
+            flush = Flush(sequence)
+            yield flush
+            if mine != self._begun_count or volume.failed:
+                return False
+            volume.await_flush(flush)
+        volume.checkpoint_number += 1
+        volume.checkpoint_sequences = (volume.checkpoint_sequences[1], sequence + 1)
+        was_broken = log.is_broken
+        log.mend()
+        volume.flushed(sequence)
+        log.blocks_since_checkpoint -= log_blocks
+        volume.error_count = self._unread_count = 0
+        self.elapsed_ns = volume.elapsed.ns
+        self.last_clean = clean
+        return was_broken
+
+    # ---------------------------------------------------------------- inode map
+
+    def _note_unread(self, error: FilesystemError) -> None:
+        """Go on without a checkpoint for now, or end writing when that is hopeless."""
+        volume = self._volume
+        # Whatever follows: what was accepted is in the log.
+        volume.flush(volume.log.written_sequence)
+        self._unread_count += 1
+        if isinstance(error, DamageError) and self._unread_count < ATTEMPTS:
+            volume.report(f"{error}: no checkpoint could be written, trying again later")
+        else:
+            volume.fail(error)
+
+    def _rebuilt(self) -> Rebuilt:
+        """Merge what changed; raises DamageError when a node of it can't be read."""
+        volume = self._volume
+        if not volume.imap.changes and not self.touched_keys:
+            # The two checkpoints never share a root, so that one bad block can't take both.
+            self.touched_keys.add(_FIRST_KEY)
+        return Rebuild(volume.imap, volume.block_bytes, self.touched_keys).run()
+
+    def _write_nodes(self, rebuilt: Rebuilt, now_ns: int) -> None:
+        volume = self._volume
+        imap = volume.imap
+        nodes = rebuilt.new_nodes
+        for start in range(0, len(nodes), _NODES_AT_ONCE):
+            self._place_nodes(nodes[start : start + _NODES_AT_ONCE], now_ns)
+        for address in rebuilt.freed_addresses:
+            volume.usage.drop_metadata(address, volume.checkpoint_number + 2)
+            imap.nodes.drop(address)
+        root = rebuilt.root.pointer if isinstance(rebuilt.root, NewNode) else rebuilt.root
+        node_count = max(0, imap.node_count + len(nodes) - len(rebuilt.freed_addresses))
+        imap.adopt(root, rebuilt.root_level, node_count, volume.next_ino)
+        self.touched_keys.clear()
+
+    def _place_nodes(self, nodes: list[NewNode], now_ns: int) -> None:
+        """Write nodes, children first, in as many log writes as it takes."""
+        volume = self._volume
+        while nodes:
+            placement = volume.reserve(HEAD_METADATA, len(nodes), 0, 1, whole=False)
+            now = nodes[: placement.payload_blocks]
+            blocks: list[bytes] = []
+            checksums: list[int] = []
+            for address, new in enumerate(now, placement.payload_address):
+                raw = pack_node(
+                    new.finished(),
+                    volume.filesystem_id,
+                    address,
+                    placement.sequence,
+                    volume.block_bytes,
+                )
+                new.pointer = Pointer(address, checksum(raw))
+                blocks.append(raw)
+                checksums.append(new.pointer.checksum)
+            entry = Entry(BLOCK_NODE, 0, 0, 0, checksums)
+            if not volume.emit(placement, [entry], blocks, (), SUMMARY_CHECKPOINT, now_ns):
+                volume.usage.drop_live(placement.payload_address, len(now))
+                continue
+            for new, raw in zip(now, blocks, strict=True):
+                volume.imap.nodes.store(new.pointer.address, raw)
+            nodes = nodes[placement.payload_blocks :]
+
+    # -------------------------------------------------------------- usage table
+
+    def _write_usage(self, now_ns: int) -> None:
+        """Write the usage pages that changed, in as many log writes as it takes.
+
+        They do not count themselves, so that where one goes changes no other.  What
+        their own log writes change of runs that they describe is dirty for the next
+        checkpoint; a mount finds it out from where the pages lie.
+        """
+        volume = self._volume
+        usage = volume.usage
+        indices = sorted(usage.dirty_pages)
+        while indices:
+            placement = volume.reserve(HEAD_METADATA, len(indices), 0, len(indices), whole=False)
+            now = indices[: placement.payload_blocks]
+            if self._write_pages(now, placement, now_ns):
+                indices = indices[len(now) :]
+        usage.note_commit(volume.log.written_sequence, volume.log.open_runs())
+
+    def _write_pages(self, indices: list[int], placement: Placement, now_ns: int) -> bool:
+        """Write usage pages as one log write; tell whether that could be written."""
+        volume = self._volume
+        usage = volume.usage
+        head = placement.head
+        usage.touch_run(usage.run_of(placement.address), placement.sequence)
+        blocks = []
+        entries = []
+        pointers = []
+        for address, index in enumerate(indices, placement.payload_address):
+            page = UsagePage(
+                usage.page_entries(index, volume.checkpoint_number + 1),
+                placement.sequence,
+                head.run_address,
+                head.run_blocks,
+            )
+            raw = pack_usage_page(page, index, volume.filesystem_id, address, volume.block_bytes)
+            pointer = Pointer(address, checksum(raw))
+            blocks.append(raw)
+            pointers.append(pointer)
+            entries.append(Entry(BLOCK_USAGE, 0, 0, index, [pointer.checksum]))
+        needed_until = volume.checkpoint_number + 2
+        if not volume.emit(placement, entries, blocks, (), SUMMARY_CHECKPOINT, now_ns):
+            for pointer in pointers:
+                usage.drop_page(pointer.address, needed_until)
+            return False
+        for index, pointer in zip(indices, pointers, strict=True):
+            before = volume.usage_pages[index]
+            if before != NO_BLOCK:
+                usage.drop_page(before.address, needed_until)
+            volume.usage_pages[index] = pointer
+        return True
+
+    # ------------------------------------------------------------------- region
+
+    def _region(self, now_ns: int, clean: bool) -> tuple[int, bytes]:
+        """Return where the next region goes and what it says, as of now."""
+        volume = self._volume
+        log = volume.log
+        imap = volume.imap
+        number = volume.checkpoint_number + 1
+        offset_bytes = volume.superblock.checkpoint_offset_bytes[number % CHECKPOINT_REGION_COUNT]
+        record = Checkpoint(
+            number=number,
+            next_sequence=log.next_sequence,
+            next_address=log.next_address,
+            previous_checksum=log.previous_checksum,
+            imap_root=imap.root,
+            imap_root_level=imap.root_level,
+            next_ino=volume.next_ino,
+            inode_count=max(0, volume.inode_count),
+            live_block_count=volume.usage.live_total,
+            node_count=imap.node_count,
+            time_ns=now_ns,
+            clean=clean,
+            usage_pages=tuple(volume.usage_pages),
+        )
+        raw = record.pack(volume.filesystem_id, offset_bytes)
+        # Whole sectors, also where they are large.
+        length = -(-len(raw) // SUPERBLOCK_ALIGN_BYTES) * SUPERBLOCK_ALIGN_BYTES
+        return offset_bytes, raw.ljust(length, b"\0")
+
+    def _write_in_place(self, offset_bytes: int, raw: bytes) -> None:
+        """Write a region, several times if need be; the volume fails if none succeeds."""
+        volume = self._volume
+        for attempt in range(1, _REGION_ATTEMPTS + 1):
+            try:
+                volume.device.write(offset_bytes, [raw])
+            except DeviceError as error:
+                if error.errno != errno.EIO or attempt == _REGION_ATTEMPTS:
+                    volume.fail(error)
+                    raise
+                volume.report(f"{error}: writing the checkpoint region again")
+            else:
+                return

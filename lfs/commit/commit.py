@@ -1,0 +1,136 @@
+"""Commits: all of memory, as of one moment, into the log.
+
+Theory.  A commit is a row of log writes, the last of which has the commit flag.
+Until that one is whole on disk, none of it counts (FORMAT.md, "Commit and
+roll-forward"); so the tree after a crash is the tree at the last commit that
+reached the disk (P1).  Committing takes no flush; whoever promised durability
+flushes the device afterwards (P2).
+
+A small commit, the usual ``fsync``, is a single log write: the inode and the
+names among its records, the data in its payload, the extents told by its entries.
+
+Where the log is broken (``lfs.segments.writer``), a commit is no commit: nothing
+leads to it.  Then a checkpoint takes its place before anybody is told that it lasts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from lfs.alloc.delayed.admission import SpaceRules
+from lfs.alloc.delayed.write_out import Extent, WriteOut
+from lfs.inodes.table import InodeTable
+from lfs.inodes.volume import Volume
+from lfs.ondisk import RECORD_OVERHEAD_BYTES, SUMMARY_COMMIT, Record
+from lfs.segments.writer import BULK_BLOCKS, HEAD_MAIN
+
+_TOGETHER_BLOCKS_MAX = 256
+
+
+class Committer:
+    """Writes commits."""
+
+    def __init__(
+        self, volume: Volume, inodes: InodeTable, space: SpaceRules, write_out: WriteOut
+    ) -> None:
+        """Commit what the parts of one volume hold in memory.
+
+        ``checkpoint`` belongs to a part above and is set by it.
+        """
+        self.checkpoint: Callable[[int], None] = lambda now_ns: None
+        self._volume = volume
+        self._inodes = inodes
+        self._space = space
+        self._write_out = write_out
+        superblock = volume.superblock
+        # One log write has to fit into one segment, whatever else is in use.
+        self._room_blocks = min(_TOGETHER_BLOCKS_MAX, superblock.segment_blocks // 2)
+        self._record_room_bytes = self._room_blocks // 4 * superblock.block_bytes
+
+    @property
+    def dirty(self) -> bool:
+        """Tell whether memory holds anything that no commit has logged to where it counts."""
+        return self._unlogged or self._volume.log.is_broken
+
+    @property
+    def _unlogged(self) -> bool:
+        inodes = self._inodes
+        return bool(inodes.dirty or inodes.with_dirty_blocks or self._volume.imap.unlogged_count)
+
+    def commit(self, now_ns: int) -> int:
+        """Log everything; returns the sequence number that must be flushed for it to last.
+
+        Where the log is broken, everything is durable when this returns.  Raises
+        DeviceError; then the last commit counts, and the volume has failed.  Raises
+        DamageError where the log is broken and the checkpoint can't be written yet.
+        """
+        self.log(now_ns)
+        if self._volume.log.is_broken:
+            self.checkpoint(now_ns)
+        return self._volume.log.written_sequence
+
+    def log(self, now_ns: int, flags: int = 0) -> None:
+        """Log everything for a checkpoint that follows, or for ``commit``."""
+        volume = self._volume
+        if not self._unlogged:
+            return
+        extents = self._write_out.take_dirty([*self._inodes.with_dirty_blocks.values()])
+        counts = [extent.count for extent in extents]
+        blocks = sum(counts)
+        record_bytes = self._inodes.dirty_record_bytes() + volume.imap.unlogged_bytes
+        large = blocks >= BULK_BLOCKS and max(counts) >= BULK_BLOCKS
+        if blocks <= self._room_blocks and record_bytes <= self._record_room_bytes and not large:
+            self._commit_together(extents, blocks, record_bytes, now_ns, flags)
+        else:
+            self._write_out.place_all(extents, now_ns, flags)
+            self._inodes.log_dirty()
+            record_bytes = volume.imap.unlogged_bytes
+            self._log_records(volume.imap.take_unlogged(), record_bytes, now_ns, flags)
+        if volume.usage.has_emptied:
+            volume.usage.note_commit(volume.log.written_sequence, volume.log.open_runs())
+
+    def _commit_together(
+        self, extents: list[Extent], blocks: int, record_bytes: int, now_ns: int, flags: int
+    ) -> None:
+        """Write data and records as one log write."""
+        volume = self._volume
+        placement = volume.reserve(HEAD_MAIN, blocks, record_bytes, len(extents), whole=True)
+        # Windows go as they were before this payload: its entries tell the rest.
+        records = volume.imap.take_unlogged()
+        entries, buffers = self._write_out.map(extents, placement)
+        self._inodes.log_dirty()
+        records += volume.imap.take_unlogged()
+        if not volume.emit(placement, entries, buffers, records, flags | SUMMARY_COMMIT, now_ns):
+            # The data needs another place; the rest is for the checkpoint that must follow.
+            self._write_out.place_all(extents, now_ns, flags)
+            self._inodes.log_dirty()
+            volume.imap.take_unlogged()
+        else:
+            self._space.written(blocks)
+
+    def _log_records(
+        self, records: list[Record], record_bytes: int, now_ns: int, flags: int
+    ) -> None:
+        """Write records in as many log writes as it takes; the last one commits."""
+        volume = self._volume
+        position = 0
+        record_blocks = record_bytes // volume.block_bytes + 1
+        self._space.take_in_hand(record_blocks)
+        while True:
+            room_bytes = volume.log.record_bytes_max(HEAD_MAIN)
+            batch: list[Record] = []
+            used_bytes = 0
+            while position < len(records):
+                length = RECORD_OVERHEAD_BYTES + len(records[position].value or b"")
+                if used_bytes + length > room_bytes:
+                    break
+                batch.append(records[position])
+                used_bytes += length
+                position += 1
+            done = position == len(records)
+            placement = volume.reserve(HEAD_MAIN, 0, used_bytes, 0, whole=True)
+            last = SUMMARY_COMMIT if done else 0
+            volume.emit(placement, (), (), batch, flags | last, now_ns)
+            if done:
+                break
+        self._space.written(record_blocks)

@@ -1,0 +1,146 @@
+"""Directories: entries by name hash.
+
+An entry is an imap item of its directory, at an offset that the keyed hash of
+its name gives (FORMAT.md, "Keys").  Looking one up, adding or removing it costs
+one item however large the directory is, and the offset is a readdir position
+that stays true while other entries come and go.
+
+Invariants: entries with the same hash, and the marks of those removed before others of
+them (``lfs.files.collisions``), have collision indices 0, 1, 2, ... without gaps, and an entry
+is the last; an entry never moves; ``.`` and ``..`` are not stored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
+from lfs.common.errors import DamageError
+from lfs.files.collisions import apply, removal
+from lfs.imap.map import Imap
+from lfs.inodes.arguments import check_bytes
+from lfs.ondisk import (
+    HASH_COLLISIONS,
+    KIND_ENTRY,
+    REMOVED_ENTRY,
+    entry_offset,
+    pack_entry,
+    pack_key,
+    unpack_entry,
+    unpack_key,
+)
+
+_OFFSETS_KEPT = 4096
+_DOTS = frozenset((b".", b".."))
+
+
+class DirectoryEntry(NamedTuple):
+    """An entry as ``readdir`` gives it; ``cookie`` is where the listing goes on after it."""
+
+    cookie: int
+    name: bytes
+    ino: int
+    file_type: int
+
+
+class NameHash:
+    """The keyed hash of names: BLAKE2b (RFC 7693) with an 8-byte digest."""
+
+    def __init__(self, seed: bytes) -> None:
+        """Use ``seed``, 16 bytes, as the key."""
+        self._keyed = hashlib.blake2b(digest_size=8, key=seed)
+
+    def __call__(self, name: bytes) -> int:
+        """Return the 64-bit hash of ``name``; raises TypeError unless it is bytes."""
+        check_bytes("name", name)
+        state = self._keyed.copy()
+        state.update(name)
+        return int.from_bytes(state.digest(), "little")
+
+
+class Directories:
+    """The entries of all directories of a filesystem.
+
+    ``find`` says where a name is or belongs, and the others take that *place*, which
+    is true until another entry of the directory changes.
+    """
+
+    def __init__(self, imap: Imap, name_hash: NameHash) -> None:
+        """Keep entries in ``imap``."""
+        self._imap = imap
+        # A name is often looked up before it is created or removed.
+        self._offset = lru_cache(_OFFSETS_KEPT)(lambda name: entry_offset(name_hash(name)))
+
+    def find(self, directory_ino: int, name: bytes) -> tuple[bytes, int | None]:
+        """Return the place of ``name`` and the inode it leads to, None when it leads nowhere.
+
+        The place is empty when there are too many names with the same hash.
+        """
+        offset = self._offset(name)
+        end = offset + HASH_COLLISIONS
+        free = b""
+        while offset < end:
+            place = pack_key(directory_ino, KIND_ENTRY, offset)
+            value = self._imap.get(place)
+            if value is None:
+                return free or place, None
+            if value == REMOVED_ENTRY:
+                free = free or place
+            else:
+                ino, _, found = unpack_entry(value)
+                if found == name:
+                    return place, ino
+            offset += 1
+        return free, None
+
+    def put(self, place: bytes, ino: int, file_type: int, name: bytes) -> None:
+        """Let ``name`` lead to an inode, at the place where it is or belongs."""
+        self._imap.put(place, pack_entry(ino, file_type, name))
+
+    def remove(self, place: bytes) -> None:
+        """Remove the entry at a place."""
+        apply(self._imap, removal(self._imap, place, 1, REMOVED_ENTRY))
+
+    def move(
+        self, place: bytes, new_place: bytes, ino: int, file_type: int, new_name: bytes
+    ) -> None:
+        """Remove the entry at ``place`` and let ``new_name`` lead to its inode.
+
+        Everything that may be unreadable is read before anything changes.
+        """
+        changes = removal(self._imap, place, 1, REMOVED_ENTRY, new_place)
+        self.put(new_place, ino, file_type, new_name)
+        apply(self._imap, changes)
+
+    def listing(
+        self,
+        directory_ino: int,
+        cookie: int = 0,
+        on_damage: Callable[[DamageError], None] | None = None,
+    ) -> Iterator[DirectoryEntry]:
+        """Yield the entries after ``cookie`` (0: all) in the order of their offsets.
+
+        An entry that is none, or whose name leads elsewhere, is left out: ``on_damage`` is
+        told, and where there is none, the first such DamageError comes after all others.
+        """
+        failure: DamageError | None = None
+        start = pack_key(directory_ino, KIND_ENTRY, cookie + 1)
+        end = pack_key(directory_ino, KIND_ENTRY + 1, 0)
+        for key, value in self._imap.scan(start, end):
+            if value == REMOVED_ENTRY:
+                continue
+            try:
+                ino, file_type, name = unpack_entry(value)
+                if b"/" in name or b"\0" in name or name in _DOTS:
+                    # Whoever uses it as part of a path would be led elsewhere.
+                    raise DamageError(f"directory {directory_ino} has an entry called {name!r}")
+            except DamageError as error:
+                if on_damage is not None:
+                    on_damage(error)
+                failure = failure or error
+                continue
+            yield DirectoryEntry(unpack_key(key)[2], name, ino, file_type)
+        if failure is not None and on_damage is None:
+            raise failure

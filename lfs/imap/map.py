@@ -1,0 +1,315 @@
+"""The inode map: every item of metadata, by key.
+
+Theory.  On disk the map is a copy-on-write B+tree as of the last checkpoint.
+Over it, in memory, lie the items changed since (``None`` for a deleted one);
+they are looked at first.  Operations and roll-forward both write there, commits
+log what is there, and a checkpoint merges it into a new tree
+(``lfs.imap.rebuild``).  The two layers are the C0 and C1 of a log-structured
+merge tree (P. O'Neil et al., Acta Informatica 33, 1996), the lower one
+copy-on-write (O. Rodeh, "B-trees, Shadowing, and Clones", ACM TOS 3(4), 2008).
+Nearly every question is for one key, so the changes are in no order until one is
+asked for (``lfs.imap.key_order``).
+
+Invariants: nodes are never changed once written; a change is in ``changes``
+until the checkpoint that merged it stands, and so is its key, deleted or not;
+``unlogged`` names the keys changed since the last commit, in order of their first
+change; ``near`` has leaves of the present tree only.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from itertools import islice
+from typing import Protocol, cast
+
+from lfs.common.errors import DamageError
+from lfs.imap.key_order import KeyOrder
+from lfs.imap.node_cache import NodeCache
+from lfs.ondisk import (
+    EMPTY_LEAF,
+    KEY_BYTES,
+    KEY_KIND,
+    NO_BLOCK,
+    RECORD_OVERHEAD_BYTES,
+    Branch,
+    PackedLeaf,
+    Pointer,
+    Record,
+    pack_key,
+)
+
+_BATCH_ITEMS = 512
+_CHANGE_MEMORY_BYTES = 160
+_PAST_ALL_KEYS = b"\xff" * (KEY_BYTES + 1)
+
+
+class Packable(Protocol):
+    """A value that is kept decoded because it changes often."""
+
+    stored_bytes: int
+    """No more than the length that the value has in the tree."""
+
+    @property
+    def packed_bytes(self) -> int:
+        """Return the length of what ``pack`` returns."""
+
+    def pack(self) -> bytes:
+        """Return the value as it goes to disk."""
+
+
+class Imap:
+    """An ordered map from 17-byte keys to values, with its changes since the checkpoint."""
+
+    def __init__(self, nodes: NodeCache, root: Pointer, root_level: int, node_count: int) -> None:
+        """Start from the tree of a checkpoint; ``root`` may be NO_BLOCK."""
+        self.nodes = nodes
+        self.root = root
+        self.root_level = root_level
+        self.node_count = node_count
+        self.changes: dict[bytes, bytes | Packable | None] = {}
+        """What changed since the checkpoint; keys come, but go only all together."""
+        self._order = KeyOrder(self.changes)
+        self._packable_bytes: dict[bytes, int] = {}
+        self.changed_bytes = 0
+        """About how many bytes of items the next checkpoint will write."""
+        self._still: dict[bytes, int] = {}
+        """What of that is counted for items that are no longer than what they replace."""
+        self._still_bytes = 0
+        self.unlogged_bytes = 0
+        """Upper bound of the length of the records that the next commit will log."""
+        self._unlogged: dict[bytes, None] = {}
+        self.fresh_key = _PAST_ALL_KEYS
+        """The tree has no key from here on: no inode had such a number at the checkpoint."""
+        self._near: dict[int, tuple[bytes, bytes, PackedLeaf]] = {}
+
+    # -------------------------------------------------------------------- items
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the value of ``key``, or None; raises DamageError."""
+        value = self.changes.get(key)
+        if value is None:
+            return None if key in self.changes else self.get_stored(key)
+        return value if isinstance(value, bytes) else value.pack()
+
+    def changed_value(self, key: bytes) -> bytes | None:
+        """Return the value of a key in ``changes``; None when it was deleted."""
+        value = self.changes[key]
+        return value if value is None or isinstance(value, bytes) else value.pack()
+
+    def get_stored(self, key: bytes) -> bytes | None:
+        """Return the value that ``key`` had at the last checkpoint, or None."""
+        return self._leaf(key)[2].get(key)
+
+    def put(self, key: bytes, value: bytes, may_grow: bool = True) -> None:
+        """Set ``key`` to ``value``; the next commit logs it.
+
+        Unless it ``may_grow``, the value is no longer than the one in the tree.
+        """
+        if self._still or not may_grow:
+            self._note_growth(key, len(value), may_grow)
+        size = len(value) + RECORD_OVERHEAD_BYTES
+        self._unlogged[key] = None
+        self.unlogged_bytes += size
+        before = self.changes.get(key)
+        if before is not None:
+            size -= self._changed_bytes_of(key, before)
+        self.changes[key] = value
+        self.changed_bytes += size
+
+    def delete(self, key: bytes) -> None:
+        """Remove ``key``, which need not exist; the next commit logs it."""
+        self._note_growth(key, 0, False)
+        size = RECORD_OVERHEAD_BYTES
+        self._unlogged[key] = None
+        self.unlogged_bytes += size
+        before = self.changes.get(key)
+        if before is not None:
+            size -= self._changed_bytes_of(key, before)
+        self.changes[key] = None
+        self.changed_bytes += size
+
+    def apply(self, key: bytes, value: bytes | Packable | None) -> None:
+        """Set or delete ``key`` without a record: the log tells it in another way.
+
+        A ``Packable`` goes on to be changed by its owner; it is packed when its
+        value is asked for.  Where a record of ``key`` is still to be logged, it
+        will have this value.
+        """
+        growth_bytes = self._set(key, value)
+        if growth_bytes > 0 and key in self._unlogged:
+            self.unlogged_bytes += growth_bytes
+
+    def pack_change(self, key: bytes, value: Packable) -> None:
+        """Keep ``value`` packed, if that is what ``key`` was changed to: it takes less memory."""
+        if self.changes.get(key) is value:
+            packed = value.pack()
+            # Should it be used on, and the tree have this by then.
+            value.stored_bytes = min(value.stored_bytes, len(packed))
+            self.changed_bytes += len(packed) - self._packable_bytes.pop(key)
+            self.changes[key] = packed
+
+    @property
+    def memory_bytes(self) -> int:
+        """Return about how much memory the changed items take, those that are decoded apart."""
+        return self.changed_bytes + _CHANGE_MEMORY_BYTES * len(self.changes)
+
+    def _set(self, key: bytes, value: bytes | Packable | None) -> int:
+        """Change ``key``; returns by how many bytes what is changed has grown."""
+        size = RECORD_OVERHEAD_BYTES
+        before = self.changes.get(key)
+        if before is not None:
+            size -= self._changed_bytes_of(key, before)
+        if value is None or isinstance(value, bytes):
+            value_bytes = len(value or b"")
+            self._note_growth(key, value_bytes, value is not None)
+        else:
+            self._packable_bytes[key] = value_bytes = value.packed_bytes
+            may_grow = value_bytes > value.stored_bytes
+            if self._still or not may_grow:
+                self._note_growth(key, value_bytes, may_grow)
+        self.changes[key] = value
+        size += value_bytes
+        self.changed_bytes += size
+        return size
+
+    @property
+    def growing_count(self) -> int:
+        """Return how many of the changed items may be longer than what they replace."""
+        return len(self.changes) - len(self._still)
+
+    @property
+    def growing_bytes(self) -> int:
+        """Return how much of ``changed_bytes`` is theirs."""
+        return self.changed_bytes - self._still_bytes
+
+    def _note_growth(self, key: bytes, value_bytes: int, may_grow: bool) -> None:
+        """Note whether ``key`` grows by a change that is about to be made.
+
+        Once it may have grown, it counts so until the next checkpoint.
+        """
+        before = self._still.pop(key, None)
+        if before is not None:
+            self._still_bytes -= before
+        if not may_grow and (before is not None or key not in self.changes):
+            self._still[key] = size = value_bytes + RECORD_OVERHEAD_BYTES
+            self._still_bytes += size
+
+    def _changed_bytes_of(self, key: bytes, value: bytes | Packable) -> int:
+        """Return what ``value`` was counted as in ``changed_bytes``; it is to be replaced."""
+        return len(value) if isinstance(value, bytes) else self._packable_bytes.pop(key)
+
+    def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Yield the items with ``start <= key < end`` in key order.
+
+        Items may be changed meanwhile: what is yielded was true at some moment
+        since the scan began.
+        """
+        while True:
+            items, following = self.batch(start, end)
+            yield from items
+            if following is None:
+                return
+            start = following
+
+    def batch(self, start: bytes, end: bytes) -> tuple[list[tuple[bytes, bytes]], bytes | None]:
+        """Return the next items from ``start`` and where to go on, or None at the end.
+
+        A bounded piece of ``scan``; there may be none among many that were deleted.
+        """
+        _, bound, leaf = self._leaf(start)
+        following = bound if bound < end else None
+        until = following if following is not None else end
+        changed = list(islice(self._order.between(start, until), _BATCH_ITEMS))
+        if len(changed) == _BATCH_ITEMS:
+            following = until = changed[-1] + b"\0"
+        stored = leaf.between(start, until)
+        if not changed:
+            return stored, following
+        merged: dict[bytes, bytes | None] = dict(stored)
+        for key in changed:
+            merged[key] = self.changed_value(key)
+        items = [(key, value) for key, value in sorted(merged.items()) if value is not None]
+        return items, following
+
+    def _leaf(self, key: bytes) -> tuple[bytes, bytes, PackedLeaf]:
+        """Return the leaf that would hold ``key``, and its first key and the first past it.
+
+        The last one of each kind of keys is remembered: who asks for one key often
+        goes on to the one beside it.
+        """
+        near = self._near.get(key[KEY_KIND])
+        if near is not None and near[0] <= key < near[1]:
+            return near
+        if key >= self.fresh_key:
+            return self.fresh_key, _PAST_ALL_KEYS, EMPTY_LEAF
+        low, bound, level = b"", _PAST_ALL_KEYS, self.root_level
+        node = EMPTY_LEAF if self.root == NO_BLOCK else self.nodes.load(self.root)
+        # Levels are counted, so no way down goes in circles, whoever made the tree.
+        while level and isinstance(node, Branch):
+            index = max(0, bisect_right(node.keys, key) - 1)
+            if index:
+                low = node.keys[index]
+            if index + 1 < len(node.keys):
+                bound = node.keys[index + 1]
+            level -= 1
+            node = self.nodes.load(node.children[index])
+        if level or isinstance(node, Branch):
+            raise DamageError(f"no leaf {self.root_level} levels below node {self.root.address}")
+        near = self._near[key[KEY_KIND]] = low, bound, node
+        return near
+
+    def load(self, pointer: Pointer, level: int) -> Branch | PackedLeaf:
+        """Return the node at ``pointer``; raises DamageError when it is of another level."""
+        node = self.nodes.load(pointer)
+        if node.level != level:
+            raise DamageError(
+                f"node {pointer.address}: expected level {level}, found level {node.level}"
+            )
+        return node
+
+    def leads_to(self, key: bytes, level: int, pointer: Pointer) -> bool:
+        """Tell whether the node of ``level`` on the way to ``key`` is the one at ``pointer``."""
+        here, here_level = self.root, self.root_level
+        while here_level > level:
+            node = self.load(here, here_level)
+            assert isinstance(node, Branch)
+            here = node.children[max(0, bisect_right(node.keys, key) - 1)]
+            here_level -= 1
+        return here == pointer
+
+    # --------------------------------------------------------- commit, checkpoint
+
+    @property
+    def unlogged_count(self) -> int:
+        """Return how many keys changed since the last commit."""
+        return len(self._unlogged)
+
+    def take_unlogged(self) -> list[Record]:
+        """Return what changed since the last commit; it counts as logged from now on."""
+        values = map(self.changed_value, self._unlogged)
+        records = list(map(Record, self._unlogged, values))
+        self._unlogged.clear()
+        self.unlogged_bytes = 0
+        return records
+
+    def adopt(self, root: Pointer, root_level: int, node_count: int, next_ino: int) -> None:
+        """Go over to a new tree that contains all changes, and no inode from ``next_ino`` on."""
+        assert not self._unlogged
+        self.fresh_key = pack_key(next_ino, 0, 0)
+        self.root = root
+        self.root_level = root_level
+        self.node_count = node_count
+        self._near.clear()
+        for key, packed_bytes in self._packable_bytes.items():
+            cast("Packable", self.changes[key]).stored_bytes = packed_bytes
+        self._still.clear()
+        self._still_bytes = 0
+        self.changes.clear()
+        self._order.clear()
+        self._packable_bytes.clear()
+        self.changed_bytes = 0
+
+    def empty_root(self) -> bool:
+        """Tell whether there is no tree on disk."""
+        return self.root == NO_BLOCK

@@ -1,0 +1,479 @@
+"""Inodes in memory.
+
+An ``Inode`` is the decoded inode item plus what is not on disk yet: its dirty
+blocks.  Its windows (``lfs.inodes.window``) are written through to the inode map whenever
+they change; inodes are collected in ``InodeTable.dirty`` and written by the next
+commit.
+
+Some inodes and windows are given up in steps (``lfs.files.removal``).  An inode that is
+*leaving* is in no table but ``leaving``: no request finds it any more.  A window that
+was cut off (``lfs.inodes.cuts``) is unmapped for everybody.
+
+Invariants: an inode with inline content has no windows, but for those cut off, and no
+dirty blocks; an inode that is dirty, open, an orphan, cut or has dirty blocks stays in
+memory.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+
+from lfs.alloc.extents import DirtyExtents
+from lfs.alloc.spans import DirtyBlocks
+from lfs.common.errors import DamageError, FilesystemError
+from lfs.inodes.arguments import check_integer
+from lfs.inodes.cuts import Cuts
+from lfs.inodes.volume import Volume
+from lfs.inodes.window import Window, window_key
+from lfs.inodes.window_cache import WindowCache
+from lfs.ondisk import (
+    ADDRESS_BITS,
+    FILE_BYTES_MAX,
+    INO_MAX,
+    INODE_BYTES,
+    INODE_CUT,
+    INODE_INLINE,
+    KIND_INODE,
+    KIND_ORPHAN,
+    KIND_WINDOW,
+    RECORD_OVERHEAD_BYTES,
+    SYSTEM_INO,
+    InodeFields,
+    pack_inode,
+    pack_key,
+    unpack_inode,
+    unpack_key,
+)
+
+INODE_MEMORY_BYTES = 640
+"""About what an inode in memory takes, without windows and contents."""
+
+S_IFMT = 0o170000
+S_IFCHR = 0o020000
+S_IFDIR = 0o040000
+S_IFREG = 0o100000
+S_IFLNK = 0o120000
+
+
+class Inode:
+    """An inode in memory.  Fields are those of FORMAT.md, "Inode"."""
+
+    __slots__ = (
+        "_dirty_extents",
+        "access_list",
+        "atime_ns",
+        "blocks",
+        "btime_ns",
+        "ctime_ns",
+        "cut_blocks",
+        "default_list",
+        "dirty_blocks",
+        "generation",
+        "gid",
+        "has_attributes",
+        "inline",
+        "ino",
+        "is_cut",
+        "mode",
+        "mtime_ns",
+        "nlink",
+        "open_count",
+        "parent_ino",
+        "pinned",
+        "rdev",
+        "read_window",
+        "size",
+        "uid",
+        "version",
+        "windows",
+    )
+
+    def __init__(self, ino: int, fields: InodeFields) -> None:
+        """Take the ``fields`` of inode ``ino``."""
+        self.ino = ino
+        (
+            self.mode,
+            self.uid,
+            self.gid,
+            self.nlink,
+            self.size,
+            self.blocks,
+            self.atime_ns,
+            self.mtime_ns,
+            self.ctime_ns,
+            self.btime_ns,
+            self.rdev,
+            flags,
+            self.version,
+            self.generation,
+            self.parent_ino,
+            inline,
+        ) = fields
+        self.inline: bytes | None = inline if flags & INODE_INLINE else None
+        self.is_cut = bool(flags & INODE_CUT)
+        """Whether there are windows that were cut off and are still mapped."""
+        self.cut_blocks = 0
+        """So many blocks at least are in those; ``blocks`` does not count them."""
+        self.windows: dict[int, Window] = {}
+        """Windows read or changed lately: a cache."""
+        self.pinned: dict[int, Window] = {}
+        """Windows of dirty blocks: writing those out must not have to read anything."""
+        self.read_window = -1
+        """The last window that was pinned for dirty blocks not yet taken; -1 for none."""
+        self.dirty_blocks: DirtyBlocks = {}
+        self._dirty_extents: DirtyExtents | None = None
+        self.open_count = 0
+        self.has_attributes = True
+        """False only when it is known to have no extended attributes."""
+        # Access control lists; None until they are asked for, empty for none.
+        self.access_list: bytes | None = None
+        self.default_list: bytes | None = None
+
+    def fields(self) -> InodeFields:
+        """Return the fields of the item as it goes to disk."""
+        inline = self.inline
+        flags = 0 if inline is None else INODE_INLINE
+        if self.is_cut:
+            flags |= INODE_CUT
+        return (
+            self.mode,
+            self.uid,
+            self.gid,
+            self.nlink,
+            self.size,
+            self.blocks + self.cut_blocks,
+            self.atime_ns,
+            self.mtime_ns,
+            self.ctime_ns,
+            self.btime_ns,
+            self.rdev,
+            flags,
+            self.version,
+            self.generation,
+            self.parent_ino,
+            inline or b"",
+        )
+
+    def hide_cut_blocks(self, file_blocks: int) -> None:
+        """Count no more than ``file_blocks`` of what is mapped: the rest is cut off."""
+        mapped_blocks = self.blocks + self.cut_blocks
+        self.cut_blocks = max(self.cut_blocks, mapped_blocks - file_blocks)
+        self.blocks = mapped_blocks - self.cut_blocks
+
+    def unmapped(self, blocks: int, is_cut_off: bool) -> None:
+        """Count ``blocks`` less, of a window that was cut off or of another."""
+        hidden_blocks = min(self.cut_blocks, blocks) if is_cut_off else 0
+        self.cut_blocks -= hidden_blocks
+        self.blocks -= blocks - hidden_blocks
+
+    @property
+    def dirty_extents(self) -> DirtyExtents:
+        """Return the numbers of the dirty blocks; most inodes never have any."""
+        extents = self._dirty_extents
+        if extents is None:
+            extents = self._dirty_extents = DirtyExtents()
+        return extents
+
+    @property
+    def is_directory(self) -> bool:
+        """Tell whether this is a directory."""
+        return self.mode & S_IFMT == S_IFDIR
+
+    @property
+    def is_regular(self) -> bool:
+        """Tell whether this is a regular file."""
+        return self.mode & S_IFMT == S_IFREG
+
+    @property
+    def is_symlink(self) -> bool:
+        """Tell whether this is a symbolic link."""
+        return self.mode & S_IFMT == S_IFLNK
+
+
+def inode_key(ino: int) -> bytes:
+    """Return the imap key of inode ``ino``."""
+    return pack_key(ino, KIND_INODE, 0)
+
+
+def orphan_key(ino: int) -> bytes:
+    """Return the imap key that marks ``ino`` as an orphan."""
+    return pack_key(SYSTEM_INO, KIND_ORPHAN, ino)
+
+
+class InodeTable:
+    """The inodes in memory, and the way to the others."""
+
+    def __init__(self, volume: Volume) -> None:
+        """Start with no inode in memory."""
+        self._volume = volume
+        self._inodes: dict[int, Inode] = {}
+        self.dirty: dict[int, Inode] = {}
+        self.with_dirty_blocks: dict[int, Inode] = {}
+        self.orphans: set[int] = set()
+        self.cuts = Cuts(volume.imap)
+        share_bytes = volume.options.cache_bytes // 4
+        self.cache = WindowCache(volume.imap, share_bytes)
+        self.count_max = min(
+            volume.options.inode_count_max, max(16, share_bytes // (2 * INODE_MEMORY_BYTES))
+        )
+        self.leaving: dict[int, Inode | None] = {}
+        """Orphans that nobody has open, None before they were asked for."""
+        self._evict_above = 2 * self.count_max
+        self.pinned_bytes = 0
+        """About what the windows of dirty blocks take."""
+        self.pinned_count = 0
+        """How many of these there are."""
+        self.inline_bytes = 0
+        """Upper bound of the inline content in dirty inodes."""
+
+    def get(self, ino: int) -> Inode:
+        """Return inode ``ino``; raises FilesystemError(ESTALE) when there is none."""
+        inode = self._inodes.get(ino)
+        if inode is None:
+            inode = None if ino in self.leaving else self.find(ino)
+            if inode is None:
+                raise FilesystemError(errno.ESTALE, f"no inode {ino}")
+        return inode
+
+    def find(self, ino: int) -> Inode | None:
+        """Return inode ``ino``, leaving or not, or None."""
+        inode = self._inodes.get(ino) or self.leaving.get(ino)
+        if inode is not None:
+            return inode
+        check_integer("inode number", ino)
+        value = self._volume.imap.get(inode_key(ino)) if 0 <= ino <= INO_MAX else None
+        if value is None:
+            return None
+        inode = Inode(ino, unpack_inode(value))
+        _check(inode)
+        if inode.is_cut:
+            inode.hide_cut_blocks(-(-inode.size // self._volume.block_bytes))
+        if ino in self.leaving:
+            self.leaving[ino] = inode
+        else:
+            self._remember(inode)
+        return inode
+
+    def parent_of(self, ino: int) -> int:
+        """Return the parent of directory ``ino``, which is not kept in memory for that."""
+        inode = self._inodes.get(ino)
+        if inode is None:
+            value = self._volume.imap.get(inode_key(ino))
+            if value is None:
+                raise DamageError(f"directory {ino} does not exist")
+            inode = Inode(ino, unpack_inode(value))
+            _check(inode)
+        return inode.parent_ino
+
+    def create(self, fields: InodeFields) -> Inode:
+        """Make a new inode with the next number and this mount's generation; it is dirty."""
+        volume = self._volume
+        inode = Inode(volume.next_ino, fields)
+        inode.generation = volume.generation
+        volume.next_ino += 1
+        volume.inode_count += 1
+        inode.access_list = inode.default_list = b""
+        inode.has_attributes = False
+        self._remember(inode)
+        self.mark_dirty(inode)
+        return inode
+
+    def mark_dirty(self, inode: Inode) -> None:
+        """Let the next commit write ``inode``."""
+        ino = inode.ino
+        if ino not in self.dirty:
+            self.dirty[ino] = inode
+            if ino not in self.leaving:
+                self._inodes[ino] = inode
+            if inode.inline:
+                self.inline_bytes += len(inode.inline)
+
+    def remove(self, inode: Inode) -> None:
+        """Remove an inode that is leaving and has no content left."""
+        assert not inode.dirty_blocks
+        imap = self._volume.imap
+        ino = inode.ino
+        for cut in [*self.cuts.of(ino)]:
+            self.cuts.drop(cut)
+        imap.delete(inode_key(ino))
+        imap.delete(orphan_key(ino))
+        self.orphans.discard(ino)
+        self.dirty.pop(ino, None)
+        del self.leaving[ino]
+        self.cache.forget(ino, inode.windows)
+        self._volume.inode_count = max(0, self._volume.inode_count - 1)
+
+    def leave(self, inode: Inode) -> None:
+        """Let no request find ``inode``, an orphan without dirty blocks, any more.
+
+        Its windows stay in memory until they are given up: they may be many.
+        """
+        self._inodes.pop(inode.ino, None)
+        for index in [*inode.pinned]:
+            self._drop_pinned(inode, index)
+        self.leaving[inode.ino] = inode
+
+    def stay(self, ino: int) -> None:
+        """Let requests find inode ``ino`` again: it is no orphan, whatever its item says."""
+        self.leaving.pop(ino, None)
+        self.orphans.discard(ino)
+
+    def add_orphan(self, inode: Inode) -> None:
+        """Note that ``inode`` has lost its last name."""
+        self.orphans.add(inode.ino)
+        self._volume.imap.put(orphan_key(inode.ino), b"")
+
+    @property
+    def open_orphans(self) -> list[Inode]:
+        """Return the orphans that somebody has open: those stay in memory."""
+        inodes = (self._inodes.get(ino) for ino in self.orphans)
+        return [inode for inode in inodes if inode is not None and inode.open_count]
+
+    @property
+    def leaving_blocks(self) -> int:
+        """Return the blocks that will be free once all that is given up in steps is gone."""
+        leaving = sum(inode.blocks + inode.cut_blocks for inode in self.leaving.values() if inode)
+        inodes = (self._inodes.get(ino) for ino in self.cuts.inos())
+        return leaving + sum(inode.cut_blocks for inode in inodes if inode is not None)
+
+    def dirty_record_bytes(self) -> int:
+        """Return an upper bound of the records that dirty inodes will need."""
+        return len(self.dirty) * (INODE_BYTES + RECORD_OVERHEAD_BYTES) + self.inline_bytes
+
+    def log_dirty(self) -> None:
+        """Put every dirty inode into the inode map."""
+        imap = self._volume.imap
+        for ino, inode in self.dirty.items():
+            key, value = pack_key(ino, KIND_INODE, 0), pack_inode(inode.fields())
+            # Only data in it makes an inode longer that was there at the checkpoint.
+            imap.put(key, value, len(value) > INODE_BYTES or key >= imap.fresh_key)
+        self.dirty.clear()
+        self.inline_bytes = 0
+        self._evict_above = 2 * self.count_max
+
+    def window(self, inode: Inode, index: int) -> Window | None:
+        """Return window ``index`` of ``inode``, or None when nothing in it is mapped."""
+        if inode.is_cut and self.cuts.find(inode.ino, index):
+            return None
+        window = inode.windows.get(index)
+        if window is None:
+            window = inode.pinned.get(index)
+            if window is not None or not inode.blocks:
+                return window
+            value = self._volume.imap.get(window_key(inode.ino, index))
+            if value is None:
+                return None
+            window = self.unpacked(value)
+            self.cache.keep(inode.ino, inode.windows, index, window)
+        return window
+
+    def pin_window(self, inode: Inode, index: int) -> Window:
+        """Return window ``index`` of ``inode``, which stays in memory until it is unpinned."""
+        window = inode.pinned.get(index)
+        if window is None:
+            window = self.window(inode, index) or Window(self._volume.window_blocks)
+            inode.pinned[index] = window
+            window.pinned_bytes = window.memory_bytes
+            self.pinned_bytes += window.pinned_bytes
+            self.pinned_count += 1
+        return window
+
+    def unpin_window(self, inode: Inode, index: int) -> None:
+        """Let go of window ``index`` unless there are dirty blocks in it."""
+        size = self._volume.window_blocks
+        if not inode.dirty_blocks or not inode.dirty_extents.count_in(index * size, size):
+            self._drop_pinned(inode, index)
+            inode.read_window = -1
+
+    def _drop_pinned(self, inode: Inode, index: int) -> None:
+        window = inode.pinned.pop(index, None)
+        if window is not None:
+            self.pinned_bytes -= window.pinned_bytes
+            self.pinned_count -= 1
+
+    def drop_window(self, inode: Inode, index: int) -> None:
+        """Forget window ``index`` of ``inode``, which is given up."""
+        self.cache.drop(inode.ino, inode.windows, index)
+        self._drop_pinned(inode, index)
+        if inode.read_window == index:
+            inode.read_window = -1
+
+    def unpacked(self, value: bytes) -> Window:
+        """Return the window of an item that lies in segments in use; raises DamageError."""
+        window = Window.unpack(value, self._volume.window_blocks)
+        self._volume.check_in_use(window.runs)
+        return window
+
+    def windows(self, inode: Inode, first: int) -> Iterator[tuple[int, Window]]:
+        """Yield the windows of ``inode`` from window ``first`` on, each with its index."""
+        start = window_key(inode.ino, first)
+        end = pack_key(inode.ino, KIND_WINDOW + 1, 0)
+        for key, value in self._volume.imap.scan(start, end):
+            index = unpack_key(key)[2]
+            if not (inode.is_cut and self.cuts.find(inode.ino, index)):
+                yield index, self.unpacked(value)
+
+    def store_mapped(self, inode: Inode, index: int, window: Window) -> None:
+        """Write a window that gained blocks through to the map; their log write tells it."""
+        self.cache.keep(inode.ino, inode.windows, index, window)
+        self._volume.imap.apply(window_key(inode.ino, index), window)
+
+    def store_unmapped(self, inode: Inode, index: int, window: Window) -> None:
+        """Write a window that lost blocks through to the map; the next commit logs it."""
+        key = window_key(inode.ino, index)
+        if window.runs:
+            self.cache.keep(inode.ino, inode.windows, index, window)
+            value = window.pack()
+            self._volume.imap.put(key, value, len(value) > window.stored_bytes)
+            window.stored_bytes = min(window.stored_bytes, len(value))
+        else:
+            self.cache.drop(inode.ino, inode.windows, index)
+            self._volume.imap.delete(key)
+            window.stored_bytes = 0
+
+    def _remember(self, inode: Inode) -> None:
+        self._inodes[inode.ino] = inode
+
+    def trim(self) -> None:
+        """Drop inodes when there are twice as many as are to be kept.
+
+        Only between requests: a request holds inodes, and there must be one object for
+        each.
+        """
+        if len(self._inodes) > self._evict_above:
+            self._evict()
+
+    def _evict(self) -> None:
+        """Drop the inodes that came first until no more than the limit is kept.
+
+        What has to stay, because a commit is yet to come, is not looked at again
+        before as many have come to it.
+        """
+        limit = self.count_max
+        excess = len(self._inodes) - limit
+        for ino in [*self._inodes] if excess > 0 else []:
+            inode = self._inodes[ino]
+            if inode.open_count or inode.dirty_blocks or inode.is_cut:
+                continue
+            if ino in self.dirty or ino in self.orphans:
+                continue
+            self.cache.forget(ino, inode.windows)
+            for index in [*inode.pinned]:
+                self._drop_pinned(inode, index)
+            del self._inodes[ino]
+            excess -= 1
+            if excess <= 0:
+                break
+        self._evict_above = len(self._inodes) + limit
+
+
+def _check(inode: Inode) -> None:
+    """Raise DamageError when an inode item says what can't be."""
+    inline = inode.inline
+    if inode.mode >> 16:
+        raise DamageError(f"inode {inode.ino}: {inode.mode:#o} can't be its mode")
+    if inode.size > FILE_BYTES_MAX or (inline is not None and len(inline) != inode.size):
+        raise DamageError(f"inode {inode.ino}: {inode.size} bytes can't be its size")
+    if inode.blocks >> ADDRESS_BITS:
+        raise DamageError(f"inode {inode.ino}: {inode.blocks} blocks can't be mapped")

@@ -1,0 +1,170 @@
+"""The decoded extent map of some adjacent file blocks, 128 or so.
+
+Runs are in file order and do not overlap; every mapped block has a checksum, what is
+not mapped reads as zeros (FORMAT.md, "Window").
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+
+from lfs.common.checksum import CHECKSUM_BYTES
+from lfs.ondisk import (
+    KIND_WINDOW,
+    RUN_BYTES,
+    WINDOW_HEADER_BYTES,
+    Run,
+    WindowItem,
+    pack_key,
+)
+
+_WINDOW_MEMORY_BYTES = 800
+_RUN_MEMORY_BYTES = 108
+
+
+class Window:
+    """Where the blocks of one window are: runs in file order, a checksum for each block."""
+
+    __slots__ = ("checksums", "mapped", "pinned_bytes", "runs", "stored_bytes")
+
+    def __init__(self, block_count: int) -> None:
+        """Map nothing of ``block_count`` file blocks."""
+        self.runs: list[tuple[int, int, int]] = []
+        self.checksums = array("I", bytes(4 * block_count))
+        self.mapped = 0
+        self.pinned_bytes = 0
+        """What it was counted as when it was pinned."""
+        self.stored_bytes = 0
+        """No more than the length that its item has in the tree."""
+
+    @classmethod
+    def unpack(cls, raw: bytes, block_count: int) -> Window:
+        """Read a window item; raises DamageError."""
+        item = WindowItem.unpack(raw, block_count)
+        window = cls(block_count)
+        position = 0
+        for first, count, _, address in item.runs:
+            window.runs.append((first, count, address))
+            window.checksums[first : first + count] = array(
+                "I", item.checksums[position : position + count]
+            )
+            position += count
+        window.mapped = position
+        window.stored_bytes = len(raw)
+        return window
+
+    @property
+    def memory_bytes(self) -> int:
+        """Return about how much memory the window takes, and keeping it."""
+        return (
+            _WINDOW_MEMORY_BYTES
+            + CHECKSUM_BYTES * len(self.checksums)
+            + _RUN_MEMORY_BYTES * len(self.runs)
+        )
+
+    @property
+    def packed_bytes(self) -> int:
+        """Return the length of what ``pack`` returns."""
+        return WINDOW_HEADER_BYTES + RUN_BYTES * len(self.runs) + CHECKSUM_BYTES * self.mapped
+
+    def pack(self) -> bytes:
+        """Return the window item's value."""
+        runs = tuple(Run(first, count, 0, address) for first, count, address in self.runs)
+        checksums: list[int] = []
+        for first, count, _ in self.runs:
+            checksums += self.checksums[first : first + count]
+        return WindowItem(runs, tuple(checksums)).pack()
+
+    def map(self, first: int, checksums: Sequence[int], address: int) -> list[tuple[int, int]]:
+        """Map ``len(checksums)`` blocks from ``first`` on to ``address``.
+
+        Returns the ``(address, count)`` of what was there before.
+        """
+        count = len(checksums)
+        runs = self.runs
+        past_end = not runs or runs[-1][0] + runs[-1][1] <= first
+        replaced = [] if past_end else self.unmap(first, first + count)
+        self.checksums[first : first + count] = array("I", checksums)
+        self.mapped += count
+        index = bisect_left(runs, (first,))
+        if index:
+            start, length, at = runs[index - 1]
+            if start + length == first and at + length == address:
+                index -= 1
+                first, count, address = start, length + count, at
+                del runs[index]
+        if index < len(runs):
+            start, length, at = runs[index]
+            if first + count == start and address + count == at:
+                count += length
+                del runs[index]
+        runs.insert(index, (first, count, address))
+        return replaced
+
+    def unmap(self, first: int, end: int) -> list[tuple[int, int]]:
+        """Unmap blocks ``first`` to ``end``; returns the ``(address, count)`` they had."""
+        runs = self.runs
+        low_index = bisect_left(runs, (first,))
+        if low_index:
+            start, count, _ = runs[low_index - 1]
+            low_index -= start + count > first
+        high_index = bisect_left(runs, (end,), low_index)
+        if low_index == high_index:
+            return []
+        replaced: list[tuple[int, int]] = []
+        kept: list[tuple[int, int, int]] = []
+        for start, count, address in runs[low_index:high_index]:
+            low, high = max(start, first), min(start + count, end)
+            replaced.append((address + low - start, high - low))
+            if start < low:
+                kept.append((start, low - start, address))
+            if high < start + count:
+                kept.append((high, start + count - high, address + high - start))
+            self.mapped -= high - low
+        runs[low_index:high_index] = kept
+        return replaced
+
+    def extent_count(self, count_max: int) -> int:
+        """Return in how many places on disk the blocks lie; a hole alone parts nothing.
+
+        Counts no further than ``count_max``, which is at least 1.
+        """
+        found, end = 0, -1
+        for _, count, address in self.runs:
+            if address != end:
+                found += 1
+                if found == count_max:
+                    break
+            end = address + count
+        return found
+
+    def address(self, block: int) -> int:
+        """Return the address of ``block`` of this window, or 0."""
+        for first, count, address in self.runs:
+            if first <= block < first + count:
+                return address + block - first
+        return 0
+
+    def pieces(self, first: int, end: int) -> Iterator[tuple[int, int, int]]:
+        """Yield ``(block, count, address)`` covering ``first`` to ``end``; address 0 is a hole."""
+        position = first
+        for start, count, address in self.runs:
+            if start + count <= position:
+                continue
+            if start >= end:
+                break
+            if start > position:
+                yield position, start - position, 0
+                position = start
+            high = min(start + count, end)
+            yield position, high - position, address + position - start
+            position = high
+        if position < end:
+            yield position, end - position, 0
+
+
+def window_key(ino: int, index: int) -> bytes:
+    """Return the imap key of window ``index`` of inode ``ino``."""
+    return pack_key(ino, KIND_WINDOW, index)

@@ -1,0 +1,48 @@
+"""Making a new filesystem.
+
+Superblocks come last, so that a device is not taken for a filesystem before it
+is one.  Both checkpoint regions get a checkpoint, so that from the first moment
+either leads to the same tree.
+
+What an earlier filesystem left on the device, whatever its UUID, has another
+``filesystem_id``: the caller draws a new one each time.
+"""
+
+from __future__ import annotations
+
+from lfs.device.base import BlockDevice
+from lfs.filesystem import Filesystem
+from lfs.inodes.table import S_IFDIR
+from lfs.inodes.volume import Options, Volume
+from lfs.ondisk import Superblock
+
+
+def format_device(
+    device: BlockDevice,
+    superblock: Superblock,
+    now_ns: int,
+    root_mode: int = 0o755,
+    root_uid: int = 0,
+    root_gid: int = 0,
+) -> None:
+    """Make an empty filesystem on ``device``, described by ``superblock``.
+
+    A crash before this returns leaves no filesystem, or the whole new one.
+    Raises DeviceError.
+    """
+    primary_offset = superblock.offset_bytes
+    backup_offset = superblock.copy_offset_bytes
+    for offset in (primary_offset, backup_offset):
+        device.write(offset, [bytes(4096)])
+    device.flush()
+    volume = Volume(device, superblock, Options())
+    volume.usage.finish_loading(())
+    volume.log.start(1, 0, 0)
+    filesystem = Filesystem(volume)
+    filesystem.create_root(S_IFDIR | root_mode & 0o7777, root_uid, root_gid, now_ns)
+    filesystem.checkpoint(now_ns)
+    filesystem.unmount(now_ns)
+    device.write(backup_offset, [superblock.at(backup_offset).pack().ljust(4096, b"\0")])
+    device.flush()
+    device.write(primary_offset, [superblock.pack().ljust(4096, b"\0")])
+    device.flush()

@@ -1,0 +1,1 @@
+"""The commands that mount, remount and unmount, and the daemon that serves a mount."""

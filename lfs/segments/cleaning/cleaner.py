@@ -1,0 +1,393 @@
+"""The cleaner: turns runs with few live blocks into clean segments.
+
+Theory.  A victim's summaries tell who owned its blocks; the inode map tells
+which of them still do.  Live data is read, verified, and written to the cold
+head in file order, which also puts pieces of a file together.  What lies amid data
+written lately goes to the main head instead: it is hot, and cold runs stay full.  Live nodes and
+usage pages are left to a checkpoint, which writes them anew.  A victim without
+them is clean once the commit that follows has been flushed (``lfs.segments.usage``).
+
+A block that can't be verified stays where it is, under the checksum that
+convicts it, and its run is not cleaned again while mounted.  Neither is a run where
+a write failed: it would not be written again.
+
+Work is done in steps so that requests can come in between; each step looks up
+anew what is live.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+
+from lfs.alloc.delayed.admission import CLEAN_SHARE_LOW, Moving, SpaceRules
+from lfs.commit.checkpoint import Checkpointer
+from lfs.commit.commit import Committer
+from lfs.common.errors import DamageError, FilesystemError
+from lfs.common.turns import Flush, Turn
+from lfs.inodes.table import Inode, InodeTable
+from lfs.inodes.volume import Volume
+from lfs.segments.cleaning.moving import Failure, Mover, Piece, batches
+from lfs.segments.cleaning.survey import Found, Surveyor
+from lfs.segments.policy import choose_victims
+from lfs.segments.writer import HEAD_COLD, HEAD_MAIN
+
+_UTILISATION_AHEAD = 0.8
+_UTILISATION_WORTH = 0.85
+_GAIN_SEGMENTS_MIN = 4
+_GAIN_SHARE = 256
+_IDLE_ROUNDS_MAX = 8
+_LARGE_ROUNDS = 2
+"""So many rounds try a large run first: one that has no room after all must not be all."""
+_ROUND_GAINS = 8
+"""A round moves at most as much as so many times what it is to gain."""
+_MARGIN_SEGMENTS = 1
+"""So many are left beside what is moved and pending."""
+_RETRY_LOG_WRITES = 256
+"""After so many log writes there may be something to gain although nothing has died."""
+
+
+class Cleaner:
+    """Cleans one volume."""
+
+    def __init__(
+        self,
+        volume: Volume,
+        inodes: InodeTable,
+        space: SpaceRules,
+        mover: Mover,
+        committer: Committer,
+        checkpointer: Checkpointer,
+    ) -> None:
+        """Clean when asked to; nothing runs by itself."""
+        self._volume = volume
+        self._inodes = inodes
+        self._space = space
+        self._mover = mover
+        self._surveyor = Surveyor(volume, inodes)
+        self._committer = committer
+        self._checkpointer = checkpointer
+        self._work: Iterator[Flush | None] | None = None
+        self._touched_pages = False
+        segments = volume.superblock.segment_count
+        self._margin_blocks = _MARGIN_SEGMENTS * volume.superblock.segment_blocks
+        self._gain_segments = max(_GAIN_SEGMENTS_MIN, segments // _GAIN_SHARE)
+        self._exhausted: tuple[int, int, int] | None = None
+        self.moved_blocks = 0
+        self._fruitless_state: tuple[int, int] | None = None
+        self.cleaned_runs = 0
+
+    # --------------------------------------------------------------- foreground
+
+    def make_room(self, blocks: int, now_ns: int) -> None:
+        """Clean until ``blocks`` more can be accepted, or until nothing is gained.
+
+        A round that was begun in the background is finished: it has been paid for.
+        Once a round gains nothing, large runs are broken up, victims are chosen by what
+        they yield, not by age, and each round aims at twice as much as the one before:
+        what a round costs beside moving, its checkpoint above all, hardly grows with it.
+        Raises DeviceError when the log can't be written.
+        """
+        volume = self._volume
+        if volume.failed or volume.read_only:
+            return
+        if self._is_exhausted():
+            # What is pending must have room all the same; but a checkpoint takes some, too.
+            if self._space.is_pressing and (self._committer.dirty or volume.imap.changes):
+                self._release(blocks, now_ns)
+            return
+        volume.log.close_large()
+        if self._work is not None:
+            self._finish(self._work)
+        self._release(blocks, now_ns)
+        idle_rounds = 0
+        least_shortage = self._space.shortage_blocks(blocks)
+        while idle_rounds < self._patience(blocks):
+            gain_segments = self._gain_segments << idle_rounds
+            victims = [] if idle_rounds else self._victims(volume.options.cleaner_policy, 0.999)
+            if idle_rounds < _LARGE_ROUNDS:
+                victims = victims or self._large_victim()
+            victims = victims or self._victims("greedy", 0.999, gain_segments)
+            if not victims:
+                break
+            large_count = len(volume.usage.large_runs)
+            self._finish(self._clean(victims, now_ns))
+            self._release(blocks, now_ns)
+            # Against the least so far: what one round takes and the next gives is no gain.
+            shortage = self._space.shortage_blocks(blocks)
+            gained = shortage < least_shortage
+            gained |= len(volume.usage.large_runs) < large_count
+            least_shortage = min(least_shortage, shortage)
+            idle_rounds = 0 if gained else idle_rounds + 1
+        exhausted = self._space.shortage_blocks(blocks) > 0
+        self._exhausted = self._progress() if exhausted else None
+
+    def _progress(self) -> tuple[int, int, int]:
+        """Return what is live, what is clean, and a number that grows with the log."""
+        usage = self._volume.usage
+        retry = self._volume.log.next_sequence // _RETRY_LOG_WRITES
+        return usage.live_total, usage.clean_blocks, retry
+
+    def _is_exhausted(self) -> bool:
+        """Tell whether the last search for room found none, and little has happened since."""
+        if self._exhausted is None:
+            return False
+        live_blocks, clean_blocks, retry = self._progress()
+        before_live_blocks, before_clean_blocks, before_retry = self._exhausted
+        has_died, has_taken = live_blocks < before_live_blocks, clean_blocks < before_clean_blocks
+        return not has_died and not has_taken and retry == before_retry
+
+    def _large_victim(self) -> list[int]:
+        """Choose the large run that is the easiest to empty, if there is room for that.
+
+        It may be full: when there is none any more, no room is kept to empty one.
+        """
+        usage = self._volume.usage
+        runs = usage.large_runs.difference(self._volume.log.open_runs())
+        live = [(usage.live_blocks(run), run) for run in runs if usage.live_blocks(run)]
+        room_blocks = usage.clean_blocks - self._margin_blocks
+        return [
+            run
+            for blocks, run in sorted(live)[:1]
+            if self._space.pending_blocks(Moving(blocks)) <= room_blocks
+        ]
+
+    def _finish(self, work: Iterator[Flush | None]) -> None:
+        """Do the rest of a round at once."""
+        self._work = None
+        for flush in work:
+            if flush is not None:
+                self._volume.await_flush(flush)
+
+    def _patience(self, blocks: int) -> int:
+        """Return how many rounds without gain are worth it.
+
+        Some room beyond what is asked for is wanted, so that not every request
+        has to make its own.
+        """
+        spare_blocks = -self._space.shortage_blocks(blocks)
+        if spare_blocks < 0:
+            return _IDLE_ROUNDS_MAX
+        wanted_blocks = self._gain_segments * self._volume.superblock.segment_blocks // 2
+        return 1 if spare_blocks < wanted_blocks else 0
+
+    def _release(self, blocks: int, now_ns: int) -> None:
+        """Make empty runs clean: a commit does it for most, two checkpoints for all."""
+        volume = self._volume
+        volume.flush(self._committer.commit(now_ns))
+        for _ in range(2):
+            waits = volume.usage.unreleased_segments or volume.imap.changes
+            if self._space.shortage_blocks(blocks) <= 0 or not waits:
+                return
+            self._checkpointer.checkpoint(now_ns)
+
+    # --------------------------------------------------------------- background
+
+    @property
+    def busy(self) -> bool:
+        """Tell whether a round has been begun and not finished."""
+        return self._work is not None
+
+    def _wanted_victims(self) -> list[int]:
+        """Choose victims for a round ahead of need; none when it is not worth its cost."""
+        volume = self._volume
+        clean = volume.usage.clean_blocks
+        total = volume.superblock.segment_count * volume.superblock.segment_blocks
+        if clean * CLEAN_SHARE_LOW > total or self._state() == self._fruitless_state:
+            return []
+        return self._background_victims()
+
+    def _background_victims(self) -> list[int]:
+        """Choose victims for a round that nobody waits for.
+
+        While there is no need, only those that cost little.
+        """
+        worth = _UTILISATION_WORTH if self._space.is_scarce else _UTILISATION_AHEAD
+        return self._victims(self._volume.options.cleaner_policy, worth)
+
+    def step(self, now_ns: int) -> Turn:
+        """Do a bounded piece of cleaning, up to a flush."""
+        if self._volume.failed or self._volume.read_only:
+            return Turn(more=False)
+        if self._work is None:
+            victims = self._wanted_victims()
+            if not victims:
+                return Turn(more=False)
+            self._work = self._clean(victims, now_ns)
+        try:
+            return Turn(True, next(self._work))
+        except StopIteration:
+            self._work = None
+        return Turn(more=True)
+
+    # -------------------------------------------------------------------- a round
+
+    def _immovable_runs(self) -> Iterator[int]:
+        """Yield the runs that have something that can't be moved, as far as is known.
+
+        Where something has died since, it may have been that.
+        """
+        usage = self._volume.usage
+        for run, live_blocks in usage.immovable.items():
+            if usage.live_blocks(run) >= live_blocks:
+                yield run
+
+    def _have_room(self, found: Found, more: Found) -> bool:
+        """Tell whether what was found can be moved now, together with ``more``.
+
+        The nodes and usage pages of ``found`` are pending already.
+        """
+        windows = found.windows | more.windows
+        pending_blocks = self._space.pending_blocks(
+            Moving(
+                found.block_count + more.block_count,
+                len({ino for ino, _ in windows}),
+                len(windows),
+                len(found.divisible | more.divisible),
+                len(more.keys),
+                len(more.pages),
+            )
+        )
+        return pending_blocks + self._margin_blocks <= self._volume.usage.clean_blocks
+
+    def _victims(self, policy: str, utilisation_max: float, gain_segments: int = 0) -> list[int]:
+        """Choose victims by what is to be gained."""
+        volume = self._volume
+        gain_blocks = (gain_segments or self._gain_segments) * volume.superblock.segment_blocks
+        return choose_victims(
+            volume.usage,
+            policy,
+            volume.log.next_sequence,
+            {*volume.log.open_runs(), *volume.usage.given_up, *self._immovable_runs()},
+            _ROUND_GAINS * gain_blocks,
+            utilisation_max,
+            gain_blocks,
+        )
+
+    def _clean(self, victims: list[int], now_ns: int) -> Iterator[Flush | None]:
+        """Move what lives in ``victims``; yields between steps, or the flush that it needs.
+
+        It ends with all of it durable.
+
+        As many are moved together as there is room for.  Once that is durable, what they
+        leave is room for more, without a checkpoint, which costs as much for one as for
+        many.  A victim that has no room by itself is left out.
+        """
+        moved_before = self.moved_blocks
+        usage = self._volume.usage
+        moved_runs: dict[int, int] = {}
+        together = Found()
+        for run, sequence in [(run, usage.last_sequence(run)) for run in victims]:
+            # It may have been emptied and used again since it was chosen.
+            found = self._survey(run) if usage.last_sequence(run) == sequence else None
+            if found is None:
+                continue
+            if not self._have_room(together, found):
+                moved_runs |= yield from self._move_together(together, now_ns)
+                together = Found()
+                if not self._have_room(together, found):
+                    continue
+            together.add(found)
+            self._checkpointer.touched_keys.update(found.keys)
+            usage.dirty_pages.update(found.pages)
+            self._touched_pages |= bool(found.pages)
+            yield None
+        moved_runs |= yield from self._move_together(together, now_ns)
+        is_fruitless = self.moved_blocks == moved_before
+        if self._checkpointer.touched_keys or self._touched_pages:
+            is_fruitless = self._touched_pages = False
+            yield from self._checkpointer.steps(now_ns)
+        self._note_moved(moved_runs)
+        self._fruitless_state = self._state() if is_fruitless else None
+
+    def _move_together(
+        self, found: Found, now_ns: int
+    ) -> Generator[Flush | None, None, dict[int, int]]:
+        """Move what was found and commit it; returns the runs that have been done with.
+
+        Pieces are moved in file order, so stopping halfway would empty hardly any run.
+        """
+        if not found.pieces:
+            return found.runs
+        complete = True
+        for number, pieces in enumerate(batches(sorted(found.pieces))):
+            if number:
+                yield None
+            # Requests that came between may have taken the room there was.
+            batch = Found()
+            self._surveyor.add_pieces(batch, pieces)
+            complete = self._have_room(Found(), batch)
+            if not complete:
+                break
+            self._move(pieces, now_ns)
+        flush = Flush(self._committer.commit(now_ns))
+        yield flush
+        self._volume.await_flush(flush)
+        return found.runs if complete else {}
+
+    def _note_moved(self, runs: dict[int, int]) -> None:
+        """Count the runs that have become empty, and clean the others no more."""
+        usage = self._volume.usage
+        for run, sequence in runs.items():
+            if not usage.live_blocks(run) or usage.last_sequence(run) != sequence:
+                self.cleaned_runs += 1
+            elif not self._inodes.cuts.count:
+                # What was cut off is not moved, and soon gone.
+                usage.note_immovable(run)
+
+    def _state(self) -> tuple[int, int]:
+        """Return what a round depends on: while it is the same, so would be the next."""
+        usage = self._volume.usage
+        return usage.clean_blocks, usage.live_total
+
+    def _survey(self, run: int) -> Found | None:
+        """Find what lives in ``run``; None when that can't be told, or not all be moved.
+
+        Where an owner can't be read, nothing of it lives here if all that lives is known.
+        """
+        usage = self._volume.usage
+        try:
+            found = self._surveyor.survey(run)
+            if not found.failures or found.live_count >= usage.live_blocks(run):
+                usage.immovable.pop(run, None)
+                return found
+            failure = found.failures[0]
+        except (DamageError, FilesystemError) as error:
+            failure = error
+        self._volume.report(f"cleaner: leaving the run at {usage.address_of(run)}: {failure}")
+        usage.note_immovable(run)
+        return None
+
+    # --------------------------------------------------------------------- moving
+
+    def _move(self, pieces: list[Piece], now_ns: int) -> None:
+        """Write pieces elsewhere, as far as they are still live."""
+        failures: list[Failure] = []
+        extents = self._mover.load(pieces, failures)
+        for ino, error in failures:
+            self._volume.report(f"cleaner: inode {ino}: {error}")
+        size = self._volume.window_blocks
+        is_hot: dict[tuple[int, int], bool] = {}
+        for extent in extents:
+            place = extent.inode.ino, extent.first // size
+            if place not in is_hot:
+                is_hot[place] = self._is_hot(extent.inode, place[1])
+        for hot, head in ((False, HEAD_COLD), (True, HEAD_MAIN)):
+            chosen = [one for one in extents if is_hot[one.inode.ino, one.first // size] is hot]
+            self.moved_blocks += self._mover.place(chosen, head, now_ns)
+
+    def _is_hot(self, inode: Inode, index: int) -> bool:
+        """Tell whether most of a window was written lately: after the older checkpoint.
+
+        It will probably be written again soon, and would leave holes among cold data.
+        """
+        window = self._inodes.window(inode, index)
+        if window is None:
+            return False
+        usage = self._volume.usage
+        since = self._volume.checkpoint_sequences[0]
+        young = sum(
+            count
+            for _, count, address in window.runs
+            if usage.last_sequence(usage.run_of(address)) >= since
+        )
+        return 2 * young > window.mapped

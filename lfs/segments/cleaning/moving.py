@@ -1,0 +1,114 @@
+"""Moving live data: reading it, verified, and writing it to another place.
+
+The cleaner moves what keeps a run from being free, the defragmenter what is
+scattered.  Neither changes what a file holds: a log write names the same owners,
+blocks and checksums, and after a crash it counts only if a commit followed it.
+
+Who moves looked up earlier where a piece was, and requests came between: every
+piece is moved only as far as its file still has it there.  A block that can't be
+verified stays where it is, under the checksum that convicts it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lfs.alloc.delayed.write_out import Extent, WriteOut
+from lfs.common.errors import DamageError, FilesystemError
+from lfs.inodes.table import Inode, InodeTable
+from lfs.inodes.volume import Volume
+from lfs.ondisk import SUMMARY_CLEANER
+
+STEP_BLOCKS = 512
+"""So much is moved at once, so that no request waits long."""
+
+Piece = tuple[int, int, int, int]
+"""Data on disk: inode number, file block, address, count."""
+
+Failure = tuple[int, Exception]
+"""An inode number, and why a part of it could not be read."""
+
+
+class Mover:
+    """Moves data of one volume."""
+
+    def __init__(self, volume: Volume, inodes: InodeTable, write_out: WriteOut) -> None:
+        """Move by way of ``write_out``."""
+        self._volume = volume
+        self._inodes = inodes
+        self._write_out = write_out
+
+    def load(self, pieces: list[Piece], failures: list[Failure]) -> list[Extent]:
+        """Read what is still live of ``pieces``; what can't be read goes to ``failures``."""
+        extents: list[Extent] = []
+        for ino, first, address, count in pieces:
+            try:
+                inode = self._inodes.find(ino)
+                if inode is not None:
+                    extents += self._load(inode, first, address, count, failures)
+            except DamageError as error:
+                failures.append((ino, error))
+        return extents
+
+    def _load(
+        self, inode: Inode, first: int, address: int, count: int, failures: list[Failure]
+    ) -> Iterator[Extent]:
+        """Read what ``inode`` still has at ``address`` of blocks ``first`` to ``first + count``."""
+        size = self._volume.window_blocks
+        end = first + count
+        base = address - first
+        while first < end:
+            index, offset = divmod(first, size)
+            stop = min(size, offset + end - first)
+            window = self._inodes.window(inode, index)
+            pieces = list(window.pieces(offset, stop)) if window else []
+            for block, blocks, at in pieces:
+                if at == 0 or at - (index * size + block) != base:
+                    continue
+                assert window is not None
+                try:
+                    raw = self._volume.read_data(at, window.checksums[block : block + blocks])
+                except (DamageError, FilesystemError) as error:
+                    failures.append((inode.ino, error))
+                    continue
+                self._inodes.pin_window(inode, index)
+                yield Extent(inode, index * size + block, blocks, [raw])
+            first += stop - offset
+
+    def place(self, extents: list[Extent], head: int, now_ns: int) -> int:
+        """Write what was loaded to log head ``head``; returns how many blocks that were."""
+        extents = _joined(extents)
+        self._write_out.place(extents, head, now_ns, SUMMARY_CLEANER)
+        return sum(extent.count for extent in extents)
+
+
+def batches(pieces: list[Piece]) -> Iterator[list[Piece]]:
+    """Cut pieces into as much as is moved in one step."""
+    batch: list[Piece] = []
+    blocks = 0
+    for piece in pieces:
+        batch.append(piece)
+        blocks += piece[3]
+        if blocks >= STEP_BLOCKS:
+            yield batch
+            batch, blocks = [], 0
+    if batch:
+        yield batch
+
+
+def _joined(extents: list[Extent]) -> list[Extent]:
+    """Join extents that follow each other in the same file."""
+    joined: list[Extent] = []
+    for extent in extents:
+        last = joined[-1] if joined else None
+        follows = (
+            last is not None
+            and last.inode is extent.inode
+            and last.first + last.count == extent.first
+        )
+        if follows and last is not None:
+            last.count += extent.count
+            last.buffers += extent.buffers
+        else:
+            joined.append(extent)
+    return joined

@@ -1,0 +1,115 @@
+"""Packing leaves: filling those of the inode map that changes have left part empty.
+
+Theory.  A leaf is cut in two when it is full, and joined to another when it is nearly
+empty.  Keys that come and go at random, as those of names do, leave leaves about two
+thirds full (A. C. Yao, "On random 2-3 trees", Acta Informatica 9, 1978), and fewer items
+that are long fit worse.  So renaming alone, which takes nothing, makes the map larger
+until it is in that state, and a full disk may have no room for it.
+
+Leaves side by side that are rewritten together are cut anew, as full as they can be
+(``lfs.imap.rebuild``).  Packing lets the next checkpoint rewrite all leaves below a
+branch where that makes them fewer.  It goes on from where it stopped, so that the whole
+map has its turn before any part has another.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+
+from lfs.alloc.delayed.admission import SpaceRules
+from lfs.commit.checkpoint import Checkpointer
+from lfs.common.errors import DamageError, FilesystemError
+from lfs.imap.rebuild import fewest_nodes
+from lfs.inodes.volume import Volume
+from lfs.ondisk import NODE_HEADER_BYTES, Branch, Pointer
+
+_GAIN_BLOCKS = 64
+"""So many blocks are gained with one checkpoint, where there are as many to gain."""
+_GROWN_SHARE = 16
+"""The map is looked through again when it has grown by one node in so many."""
+_GAIN_SHARE = 8
+"""Leaves are packed where at least one in so many goes away."""
+
+
+class Packer:
+    """Packs the inode map of one volume."""
+
+    def __init__(self, volume: Volume, space: SpaceRules, checkpointer: Checkpointer) -> None:
+        """Pack when asked to; nothing runs by itself."""
+        self._volume = volume
+        self._space = space
+        self._checkpointer = checkpointer
+        self._cursor = b""
+        self._packed_count = 0
+        """The nodes there were when nothing was found to pack, or fewer since."""
+
+    def pack(self, now_ns: int) -> bool:
+        """Pack a part of the map and write a checkpoint; returns whether nodes became fewer.
+
+        It is looked through no more until it has grown, once nothing was found to gain.
+        Raises as ``Checkpointer.checkpoint``.
+        """
+        imap = self._volume.imap
+        before_count = imap.node_count
+        self._packed_count = min(self._packed_count, before_count)
+        if before_count <= self._packed_count + self._packed_count // _GROWN_SHARE:
+            return False
+        keys = self._keys_to_pack()
+        if keys:
+            self._checkpointer.touched_keys.update(keys)
+            self._checkpointer.checkpoint(now_ns)
+        return imap.node_count < before_count
+
+    def _keys_to_pack(self) -> list[bytes]:
+        """Return the first keys of leaves to be packed, as many as there is room to rewrite."""
+        keys: list[bytes] = []
+        gained = 0
+        for start in dict.fromkeys((self._cursor, b"")):
+            for branch in self._branches(
+                self._volume.imap.root, self._volume.imap.root_level, start
+            ):
+                fewer = self._gain(branch)
+                if fewer * _GAIN_SHARE < len(branch.children):
+                    continue
+                if not self._space.can_rewrite(len(keys) + len(branch.keys)):
+                    return keys
+                self._cursor = branch.keys[-1]
+                keys += branch.keys
+                gained += fewer
+                if gained >= _GAIN_BLOCKS:
+                    return keys
+            self._cursor = b""
+            if keys:
+                return keys
+        self._packed_count = self._volume.imap.node_count
+        return keys
+
+    def _branches(self, pointer: Pointer, level: int, start: bytes) -> Iterator[Branch]:
+        """Yield the branches above leaves, from the one that leads to ``start``, in order."""
+        if not level:
+            return
+        try:
+            node = self._volume.imap.load(pointer, level)
+        except (DamageError, FilesystemError):
+            return
+        assert isinstance(node, Branch)
+        if level == 1:
+            yield node
+            return
+        for child in node.children[max(0, bisect_right(node.keys, start) - 1) :]:
+            yield from self._branches(child, level - 1, start)
+
+    def _gain(self, branch: Branch) -> int:
+        """Return how many leaves fewer there would be below ``branch``."""
+        imap = self._volume.imap
+        sizes: list[int] = []
+        try:
+            for child in branch.children:
+                leaf = imap.load(child, 0)
+                assert not isinstance(leaf, Branch)
+                sizes += leaf.item_sizes
+        except (DamageError, FilesystemError):
+            return 0
+        capacity_bytes = self._volume.block_bytes - NODE_HEADER_BYTES
+        return len(branch.children) - fewest_nodes(sizes, capacity_bytes)
