@@ -30,7 +30,7 @@ from lfs.inodes.arguments import (
     check_owner,
     check_time,
 )
-from lfs.inodes.table import S_IFDIR, S_IFLNK, S_IFMT, Inode
+from lfs.inodes.inode import S_IFDIR, S_IFLNK, S_IFMT, Inode
 from lfs.inodes.volume import SECOND_NS, Options
 from lfs.mounting import Mounted
 from lfs.ondisk import ROOT_INO, SYMLINK_BYTES_MAX, TIME_NS_MAX, TIME_NS_MIN

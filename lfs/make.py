@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from lfs.device.base import BlockDevice
 from lfs.filesystem import Filesystem
-from lfs.inodes.table import S_IFDIR
+from lfs.inodes.inode import S_IFDIR
 from lfs.inodes.volume import Options, Volume
 from lfs.ondisk import Superblock
 

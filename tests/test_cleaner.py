@@ -11,7 +11,8 @@ import pytest
 from lfs.commit.checkpoint import Checkpointer
 from lfs.common.errors import DamageError
 from lfs.common.turns import Flush
-from lfs.inodes.table import Inode, InodeTable
+from lfs.inodes.inode import Inode
+from lfs.inodes.table import InodeTable
 from lfs.inodes.volume import Options, Volume
 from lfs.ondisk import BLOCK_NODE, BLOCK_USAGE, SUMMARY_CLEANER
 from lfs.segments.cleaning import cleaner as cleaner_module

@@ -13,7 +13,7 @@ from lfs.commit.recovery import read_checkpoints, read_superblock
 from lfs.common.errors import DamageError, FilesystemError
 from lfs.device.memory import MemoryDevice
 from lfs.filesystem import Filesystem, Options
-from lfs.inodes.table import inode_key
+from lfs.inodes.inode import inode_key
 from lfs.inodes.window import window_key
 from lfs.ondisk import ROOT_INO, Branch
 from tests.bad_reads import KINDS, SECTOR_BYTES, BadReads

@@ -16,7 +16,7 @@ import pytest
 
 from lfs.device.memory import MemoryDevice
 from lfs.filesystem import Filesystem, Options
-from lfs.inodes.table import INODE_MEMORY_BYTES
+from lfs.inodes.inode import INODE_MEMORY_BYTES
 from lfs.ondisk import ROOT_INO
 from tests.volumes import format_small, mount
 

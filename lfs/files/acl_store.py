@@ -20,7 +20,8 @@ from lfs.common.errors import DamageError, FilesystemError
 from lfs.files import acl
 from lfs.files.acl import AccessList
 from lfs.files.attributes import Attributes, check_flags
-from lfs.inodes.table import S_IFDIR, S_IFMT, Inode, InodeTable
+from lfs.inodes.inode import S_IFDIR, S_IFMT, Inode
+from lfs.inodes.table import InodeTable
 
 _S_ISGID = 0o2000
 

@@ -12,7 +12,8 @@ from lfs.alloc.delayed.admission import SpaceRules
 from lfs.common.errors import DamageError, FilesystemError
 from lfs.files.collisions import apply, removal
 from lfs.files.directory import NameHash
-from lfs.inodes.table import Inode, InodeTable
+from lfs.inodes.inode import Inode
+from lfs.inodes.table import InodeTable
 from lfs.inodes.volume import Volume
 from lfs.ondisk import (
     HASH_COLLISIONS,

@@ -17,7 +17,8 @@ from lfs.alloc.delayed.write_out import WriteOut
 from lfs.alloc.spans import Span, bytes_of, cut_around, put_blocks
 from lfs.common.errors import FilesystemError
 from lfs.files.removal import Removal
-from lfs.inodes.table import Inode, InodeTable
+from lfs.inodes.inode import Inode
+from lfs.inodes.table import InodeTable
 from lfs.inodes.volume import Volume
 from lfs.ondisk import FILE_BYTES_MAX, VERSION_MAX
 

@@ -16,7 +16,8 @@ from lfs.files.acl_store import AccessLists
 from lfs.files.contents import FileData
 from lfs.files.directory import Directories
 from lfs.inodes.arguments import check_bytes
-from lfs.inodes.table import S_IFCHR, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, Inode, InodeTable
+from lfs.inodes.inode import S_IFCHR, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, Inode
+from lfs.inodes.table import InodeTable
 from lfs.ondisk import (
     INODE_INLINE,
     NAME_BYTES_MAX,

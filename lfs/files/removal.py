@@ -22,7 +22,8 @@ from collections.abc import Iterator
 from lfs.commit.commit import Committer
 from lfs.common.errors import DamageError, FilesystemError
 from lfs.inodes.cuts import Cut
-from lfs.inodes.table import Inode, InodeTable
+from lfs.inodes.inode import Inode
+from lfs.inodes.table import InodeTable
 from lfs.inodes.volume import Volume
 from lfs.inodes.window import Window, window_key
 from lfs.ondisk import (

@@ -1,7 +1,6 @@
-"""Inodes in memory.
+"""The inodes that are in memory, and the way to the others.
 
-An ``Inode`` is the decoded inode item plus what is not on disk yet: its dirty
-blocks.  Its windows (``lfs.inodes.window``) are written through to the inode map whenever
+Their windows (``lfs.inodes.window``) are written through to the inode map whenever
 they change; inodes are collected in ``InodeTable.dirty`` and written by the next
 commit.
 
@@ -9,8 +8,7 @@ Some inodes and windows are given up in steps (``lfs.files.removal``).  An inode
 *leaving* is in no table but ``leaving``: no request finds it any more.  A window that
 was cut off (``lfs.inodes.cuts``) is unmapped for everybody.
 
-Invariants: an inode with inline content has no windows, but for those cut off, and no
-dirty blocks; an inode that is dirty, open, an orphan, cut or has dirty blocks stays in
+Invariant: an inode that is dirty, open, an orphan, cut or has dirty blocks stays in
 memory.
 """
 
@@ -19,186 +17,25 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 
-from lfs.alloc.extents import DirtyExtents
-from lfs.alloc.spans import DirtyBlocks
 from lfs.common.errors import DamageError, FilesystemError
 from lfs.inodes.arguments import check_integer
 from lfs.inodes.cuts import Cuts
+from lfs.inodes.inode import INODE_MEMORY_BYTES, Inode, check_inode, inode_key, orphan_key
 from lfs.inodes.volume import Volume
 from lfs.inodes.window import Window, window_key
 from lfs.inodes.window_cache import WindowCache
 from lfs.ondisk import (
-    ADDRESS_BITS,
-    FILE_BYTES_MAX,
     INO_MAX,
     INODE_BYTES,
-    INODE_CUT,
-    INODE_INLINE,
     KIND_INODE,
-    KIND_ORPHAN,
     KIND_WINDOW,
     RECORD_OVERHEAD_BYTES,
-    SYSTEM_INO,
     InodeFields,
     pack_inode,
     pack_key,
     unpack_inode,
     unpack_key,
 )
-
-INODE_MEMORY_BYTES = 640
-"""About what an inode in memory takes, without windows and contents."""
-
-S_IFMT = 0o170000
-S_IFCHR = 0o020000
-S_IFDIR = 0o040000
-S_IFREG = 0o100000
-S_IFLNK = 0o120000
-
-
-class Inode:
-    """An inode in memory.  Fields are those of FORMAT.md, "Inode"."""
-
-    __slots__ = (
-        "_dirty_extents",
-        "access_list",
-        "atime_ns",
-        "blocks",
-        "btime_ns",
-        "ctime_ns",
-        "cut_blocks",
-        "default_list",
-        "dirty_blocks",
-        "generation",
-        "gid",
-        "has_attributes",
-        "inline",
-        "ino",
-        "is_cut",
-        "mode",
-        "mtime_ns",
-        "nlink",
-        "open_count",
-        "parent_ino",
-        "pinned",
-        "rdev",
-        "read_window",
-        "size",
-        "uid",
-        "version",
-        "windows",
-    )
-
-    def __init__(self, ino: int, fields: InodeFields) -> None:
-        """Take the ``fields`` of inode ``ino``."""
-        self.ino = ino
-        (
-            self.mode,
-            self.uid,
-            self.gid,
-            self.nlink,
-            self.size,
-            self.blocks,
-            self.atime_ns,
-            self.mtime_ns,
-            self.ctime_ns,
-            self.btime_ns,
-            self.rdev,
-            flags,
-            self.version,
-            self.generation,
-            self.parent_ino,
-            inline,
-        ) = fields
-        self.inline: bytes | None = inline if flags & INODE_INLINE else None
-        self.is_cut = bool(flags & INODE_CUT)
-        """Whether there are windows that were cut off and are still mapped."""
-        self.cut_blocks = 0
-        """So many blocks at least are in those; ``blocks`` does not count them."""
-        self.windows: dict[int, Window] = {}
-        """Windows read or changed lately: a cache."""
-        self.pinned: dict[int, Window] = {}
-        """Windows of dirty blocks: writing those out must not have to read anything."""
-        self.read_window = -1
-        """The last window that was pinned for dirty blocks not yet taken; -1 for none."""
-        self.dirty_blocks: DirtyBlocks = {}
-        self._dirty_extents: DirtyExtents | None = None
-        self.open_count = 0
-        self.has_attributes = True
-        """False only when it is known to have no extended attributes."""
-        # Access control lists; None until they are asked for, empty for none.
-        self.access_list: bytes | None = None
-        self.default_list: bytes | None = None
-
-    def fields(self) -> InodeFields:
-        """Return the fields of the item as it goes to disk."""
-        inline = self.inline
-        flags = 0 if inline is None else INODE_INLINE
-        if self.is_cut:
-            flags |= INODE_CUT
-        return (
-            self.mode,
-            self.uid,
-            self.gid,
-            self.nlink,
-            self.size,
-            self.blocks + self.cut_blocks,
-            self.atime_ns,
-            self.mtime_ns,
-            self.ctime_ns,
-            self.btime_ns,
-            self.rdev,
-            flags,
-            self.version,
-            self.generation,
-            self.parent_ino,
-            inline or b"",
-        )
-
-    def hide_cut_blocks(self, file_blocks: int) -> None:
-        """Count no more than ``file_blocks`` of what is mapped: the rest is cut off."""
-        mapped_blocks = self.blocks + self.cut_blocks
-        self.cut_blocks = max(self.cut_blocks, mapped_blocks - file_blocks)
-        self.blocks = mapped_blocks - self.cut_blocks
-
-    def unmapped(self, blocks: int, is_cut_off: bool) -> None:
-        """Count ``blocks`` less, of a window that was cut off or of another."""
-        hidden_blocks = min(self.cut_blocks, blocks) if is_cut_off else 0
-        self.cut_blocks -= hidden_blocks
-        self.blocks -= blocks - hidden_blocks
-
-    @property
-    def dirty_extents(self) -> DirtyExtents:
-        """Return the numbers of the dirty blocks; most inodes never have any."""
-        extents = self._dirty_extents
-        if extents is None:
-            extents = self._dirty_extents = DirtyExtents()
-        return extents
-
-    @property
-    def is_directory(self) -> bool:
-        """Tell whether this is a directory."""
-        return self.mode & S_IFMT == S_IFDIR
-
-    @property
-    def is_regular(self) -> bool:
-        """Tell whether this is a regular file."""
-        return self.mode & S_IFMT == S_IFREG
-
-    @property
-    def is_symlink(self) -> bool:
-        """Tell whether this is a symbolic link."""
-        return self.mode & S_IFMT == S_IFLNK
-
-
-def inode_key(ino: int) -> bytes:
-    """Return the imap key of inode ``ino``."""
-    return pack_key(ino, KIND_INODE, 0)
-
-
-def orphan_key(ino: int) -> bytes:
-    """Return the imap key that marks ``ino`` as an orphan."""
-    return pack_key(SYSTEM_INO, KIND_ORPHAN, ino)
 
 
 class InodeTable:
@@ -246,7 +83,7 @@ class InodeTable:
         if value is None:
             return None
         inode = Inode(ino, unpack_inode(value))
-        _check(inode)
+        check_inode(inode)
         if inode.is_cut:
             inode.hide_cut_blocks(-(-inode.size // self._volume.block_bytes))
         if ino in self.leaving:
@@ -263,7 +100,7 @@ class InodeTable:
             if value is None:
                 raise DamageError(f"directory {ino} does not exist")
             inode = Inode(ino, unpack_inode(value))
-            _check(inode)
+            check_inode(inode)
         return inode.parent_ino
 
     def create(self, fields: InodeFields) -> Inode:
@@ -466,14 +303,3 @@ class InodeTable:
             if excess <= 0:
                 break
         self._evict_above = len(self._inodes) + limit
-
-
-def _check(inode: Inode) -> None:
-    """Raise DamageError when an inode item says what can't be."""
-    inline = inode.inline
-    if inode.mode >> 16:
-        raise DamageError(f"inode {inode.ino}: {inode.mode:#o} can't be its mode")
-    if inode.size > FILE_BYTES_MAX or (inline is not None and len(inline) != inode.size):
-        raise DamageError(f"inode {inode.ino}: {inode.size} bytes can't be its size")
-    if inode.blocks >> ADDRESS_BITS:
-        raise DamageError(f"inode {inode.ino}: {inode.blocks} blocks can't be mapped")

@@ -23,7 +23,7 @@ from lfs.filesystem import Filesystem
 from lfs.fuse import listing
 from lfs.fuse.listing import OpenDirectory
 from lfs.fuse.operations import LfsOperations
-from lfs.inodes.table import inode_key
+from lfs.inodes.inode import inode_key
 from lfs.ondisk import ENTRY_OFFSET_FLAG, ROOT_INO
 from tests.fuse.conftest import Mounter
 from tests.fuse.mounting import make_image

@@ -16,7 +16,8 @@ from lfs.alloc.delayed.admission import SpaceRules
 from lfs.alloc.scattered import ScatteredFiles
 from lfs.alloc.spans import buffers_of
 from lfs.device.base import Buffer
-from lfs.inodes.table import Inode, InodeTable
+from lfs.inodes.inode import Inode
+from lfs.inodes.table import InodeTable
 from lfs.inodes.volume import Volume
 from lfs.inodes.window import Window
 from lfs.ondisk import BLOCK_DATA, Entry, stored_block_checksum, stored_data

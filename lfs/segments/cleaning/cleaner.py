@@ -24,7 +24,8 @@ from lfs.commit.checkpoint import Checkpointer
 from lfs.commit.commit import Committer
 from lfs.common.errors import DamageError, FilesystemError
 from lfs.common.turns import Flush, Turn
-from lfs.inodes.table import Inode, InodeTable
+from lfs.inodes.inode import Inode
+from lfs.inodes.table import InodeTable
 from lfs.inodes.volume import Volume
 from lfs.segments.cleaning.moving import Failure, Mover, Piece, batches
 from lfs.segments.cleaning.survey import Found, Surveyor

@@ -26,7 +26,8 @@ from lfs.alloc.scattered import ScatteredFiles
 from lfs.commit.commit import Committer
 from lfs.common.errors import DamageError, FilesystemError
 from lfs.common.turns import Flush, Turn
-from lfs.inodes.table import Inode, InodeTable
+from lfs.inodes.inode import Inode
+from lfs.inodes.table import InodeTable
 from lfs.inodes.volume import SECOND_NS, Volume
 from lfs.segments.cleaning.moving import Failure, Mover, Piece, batches
 from lfs.segments.writer import BULK_BLOCKS, HEAD_BULK, HEAD_COLD

@@ -15,7 +15,8 @@ from collections.abc import Iterator
 
 from lfs.alloc.delayed.write_out import Extent, WriteOut
 from lfs.common.errors import DamageError, FilesystemError
-from lfs.inodes.table import Inode, InodeTable
+from lfs.inodes.inode import Inode
+from lfs.inodes.table import InodeTable
 from lfs.inodes.volume import Volume
 from lfs.ondisk import SUMMARY_CLEANER
 
