@@ -26,8 +26,8 @@ from lfs.volume import Volume
 
 _GAIN_BLOCKS = 64
 """So many blocks are gained with one checkpoint, where there are as many to gain."""
-_GROWN_SHARE = 16
-"""The map is looked through again when it has grown by one node in so many."""
+_CHANGED_SHARE = 16
+"""The map is looked through again when so many nodes have come, or items have gone: a share."""
 _GAIN_SHARE = 8
 """Leaves are packed where at least one in so many goes away."""
 
@@ -43,26 +43,36 @@ class Packer:
         self._cursor = b""
         self._packed_count = 0
         """The nodes there were when nothing was found to pack, or fewer since."""
+        self._deleted_count = 0
+        """The items that had been deleted by then."""
 
     def pack(self, now_ns: int) -> bool:
         """Pack a part of the map and write a checkpoint; returns whether nodes became fewer.
 
-        It is looked through no more until it has grown, once nothing was found to gain.
-        Raises as ``Checkpointer.checkpoint``.
+        Once nothing was found to gain, it is looked through no more until it has grown, or
+        until items have gone, which leaves leaves part empty.  Raises as
+        ``Checkpointer.checkpoint``.
         """
         imap = self._volume.imap
         before_count = imap.node_count
         self._packed_count = min(self._packed_count, before_count)
-        if before_count <= self._packed_count + self._packed_count // _GROWN_SHARE:
+        change = max(before_count - self._packed_count, imap.deleted_count - self._deleted_count)
+        if change <= self._packed_count // _CHANGED_SHARE:
             return False
         keys = self._keys_to_pack()
+        if keys is None:
+            self._space.make_room(0)
+            keys = self._keys_to_pack()
         if keys:
             self._checkpointer.touched_keys.update(keys)
             self._checkpointer.checkpoint(now_ns)
         return imap.node_count < before_count
 
-    def _keys_to_pack(self) -> list[bytes]:
-        """Return the first keys of leaves to be packed, as many as there is room to rewrite."""
+    def _keys_to_pack(self) -> list[bytes] | None:
+        """Return the first keys of leaves to be packed, as many as there is room to rewrite.
+
+        None if there is room for none.
+        """
         keys: list[bytes] = []
         gained = 0
         for start in dict.fromkeys((self._cursor, b"")):
@@ -73,7 +83,7 @@ class Packer:
                 if fewer * _GAIN_SHARE < len(branch.children):
                     continue
                 if not self._space.can_rewrite(len(keys) + len(branch.keys)):
-                    return keys
+                    return keys or None
                 self._cursor = branch.keys[-1]
                 keys += branch.keys
                 gained += fewer
@@ -83,6 +93,7 @@ class Packer:
             if keys:
                 return keys
         self._packed_count = self._volume.imap.node_count
+        self._deleted_count = self._volume.imap.deleted_count
         return keys
 
     def _branches(self, pointer: Pointer, level: int, start: bytes) -> Iterator[Branch]:
