@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from contextlib import suppress
-from operator import ge
 
 from lfs.checkpoint import Checkpointer
 from lfs.commit import Committer
@@ -92,7 +91,7 @@ class Cleaner:
         volume = self._volume
         if volume.failed or volume.read_only:
             return
-        if self._is_exhausted():
+        if self._is_exhausted(bool(blocks)):
             # What is pending must have room all the same; but a checkpoint takes some, too.
             if self._space.is_pressing and (self._committer.dirty or volume.imap.changes):
                 self._release(blocks, now_ns)
@@ -129,13 +128,22 @@ class Cleaner:
         retry = self._volume.log.next_sequence // _RETRY_LOG_WRITES
         return usage.live_total, usage.clean_blocks, len(self._immovable_runs()), retry
 
-    def _is_exhausted(self) -> bool:
-        """Tell whether the last search for room found none, and little has happened since."""
+    def _is_exhausted(self, is_urgent: bool) -> bool:
+        """Tell whether the last search for room found none, and little has happened since.
+
+        While nobody asks for room, as when files are deleted, a search has to be worth it:
+        each may take seconds where much can't be moved.
+        """
         if self._exhausted is None:
             return False
-        *now, retry = self._progress()
-        *before, before_retry = self._exhausted
-        return retry == before_retry and all(map(ge, now, before))
+        live_blocks, clean_blocks, stuck_count, retry = self._progress()
+        before_live_blocks, before_clean_blocks, before_stuck_count, before_retry = self._exhausted
+        if retry != before_retry or clean_blocks < before_clean_blocks:
+            return False
+        died_blocks = before_live_blocks - live_blocks
+        if not is_urgent:
+            return died_blocks < self._volume.superblock.segment_blocks
+        return died_blocks <= 0 and stuck_count >= before_stuck_count
 
     def _large_victim(self) -> list[int]:
         """Choose the large run that is the easiest to empty, if there is room for that.

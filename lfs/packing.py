@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
+from itertools import chain
 
 from lfs.checkpoint import Checkpointer
 from lfs.errors import DamageError, FilesystemError
@@ -28,8 +29,8 @@ _GAIN_BLOCKS = 64
 """So many blocks are gained with one checkpoint, where there are as many to gain."""
 _CHANGED_SHARE = 16
 """The map is looked through again when so many nodes have come, or items have gone: a share."""
-_GAIN_SHARE = 8
-"""Leaves are packed where at least one in so many goes away."""
+_TOGETHER = 8
+"""So many leaves side by side are packed at most to make them one fewer."""
 
 
 class Packer:
@@ -76,17 +77,14 @@ class Packer:
         keys: list[bytes] = []
         gained = 0
         for start in dict.fromkeys((self._cursor, b"")):
-            for branch in self._branches(
-                self._volume.imap.root, self._volume.imap.root_level, start
-            ):
-                fewer = self._gain(branch)
-                if fewer * _GAIN_SHARE < len(branch.children):
-                    continue
-                if not self._space.can_rewrite(len(keys) + len(branch.keys)):
-                    return keys or None
+            imap = self._volume.imap
+            for branch in self._branches(imap.root, imap.root_level, start):
+                for group in self._groups(branch):
+                    if not self._space.can_rewrite(len(keys) + len(group)):
+                        return keys or None
+                    keys += group
+                    gained += 1
                 self._cursor = branch.keys[-1]
-                keys += branch.keys
-                gained += fewer
                 if gained >= _GAIN_BLOCKS:
                     return keys
             self._cursor = b""
@@ -111,16 +109,27 @@ class Packer:
         for child in node.children[max(0, bisect_right(node.keys, start) - 1) :]:
             yield from self._branches(child, level - 1, start)
 
-    def _gain(self, branch: Branch) -> int:
-        """Return how many leaves fewer there would be below ``branch``."""
+    def _groups(self, branch: Branch) -> Iterator[list[bytes]]:
+        """Yield the first keys of leaves side by side that would be one fewer."""
         imap = self._volume.imap
-        sizes: list[int] = []
+        leaves: list[list[int]] = []
         try:
             for child in branch.children:
                 leaf = imap.load(child, 0)
                 assert not isinstance(leaf, Branch)
-                sizes += leaf.item_sizes
+                leaves.append(leaf.item_sizes)
         except (DamageError, FilesystemError):
-            return 0
+            return
+        filled_bytes = [sum(sizes) for sizes in leaves]
         capacity_bytes = self._volume.block_bytes - NODE_HEADER_BYTES
-        return len(branch.children) - fewest_nodes(sizes, capacity_bytes)
+        start = 0
+        while start < len(leaves):
+            for end in range(start + 2, min(start + _TOGETHER, len(leaves)) + 1):
+                count = end - start - 1
+                if sum(filled_bytes[start:end]) <= count * capacity_bytes:
+                    sizes = [*chain.from_iterable(leaves[start:end])]
+                    if fewest_nodes(sizes, capacity_bytes) <= count:
+                        yield [*branch.keys[start:end]]
+                        start = end - 1
+                        break
+            start += 1
