@@ -476,10 +476,11 @@ class UsageTable:
         self.immovable.pop(run, None)
         self._waits_ns.pop(run, None)
         self.pin(run)
-        if self._unwritable.isdisjoint(range(run, run + (1 << order))):
+        segments = range(run, run + (1 << order))
+        if self._unwritable.isdisjoint(segments):
             self.buddy.free(run, order)
             return
-        for segment in range(run, run + (1 << order)):
+        for segment in segments:
             if segment not in self._unwritable:
                 self.buddy.free(segment, 0)
 
@@ -521,8 +522,17 @@ class UsageTable:
             if self._live[run] >= noted.live_blocks and elapsed_ns < noted.until_ns:
                 yield run
 
-    def withhold(self, is_usable: Callable[[int], bool]) -> None:
-        """Take the clean segments that are not usable out of use, until the next mount."""
+    def withhold(self, is_usable: Callable[[int], bool], open_runs: Collection[int]) -> None:
+        """Take segments that are not usable out of use, until the next mount.
+
+        Those of runs in use go with these, but for the open ones: to clean them would gain
+        nothing.
+        """
+        for run in self.runs():
+            segments = range(run, run + (1 << self._order[run]))
+            unusable = [segment for segment in segments if not is_usable(segment)]
+            if unusable and run not in open_runs:
+                self.give_up(run, unusable, self._last_sequence[run])
         for found in _CLEAN_SEGMENTS.finditer(self._state):
             for segment in range(found.start(), found.end()):
                 if segment not in self._unwritable and not is_usable(segment):
