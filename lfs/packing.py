@@ -7,9 +7,9 @@ that are long fit worse.  So renaming alone, which takes nothing, makes the map 
 until it is in that state, and a full disk may have no room for it.
 
 Leaves side by side that are rewritten together are cut anew, as full as they can be
-(``lfs.imap_rebuild``).  Packing lets the next checkpoint rewrite all leaves below a
-branch where that makes them fewer.  It goes on from where it stopped, so that the whole
-map has its turn before any part has another.
+(``lfs.imap_rebuild``).  Packing lets the next checkpoint rewrite those of a few side by
+side that would be one fewer.  It goes on from where it stopped, so that the whole map has
+its turn before any part has another.
 """
 
 from __future__ import annotations
