@@ -251,6 +251,7 @@ class Mounted:
 
     def _make_room(self, blocks: int) -> None:
         """Turn dead blocks into clean ones, those of what waits to be given up first."""
+        self._volume.elapsed.advance(self._now_ns)
         while self._removal.finish(self._now_ns, _RECLAIM_STEPS):
             self._volume.flush(self._committer.commit(self._now_ns))
             if self._space.shortage_blocks(blocks) <= 0:
@@ -258,11 +259,15 @@ class Mounted:
         self._cleaner.make_room(blocks, self._now_ns)
 
     def _reclaim(self) -> bool:
-        """Give up some of what waits for that; returns whether there was any."""
+        """Give up some of what waits for that; returns whether there was any.
+
+        After that, see whether what could not be read can be now.
+        """
+        self._volume.elapsed.advance(self._now_ns)
         done = self._removal.finish(self._now_ns, _RECLAIM_STEPS)
         if done and not self._space.is_covered:
             self._make_room(0)
-        return done
+        return done or self._cleaner.try_again(self._now_ns)
 
     # -------------------------------------------------------------------- ending
 

@@ -108,6 +108,10 @@ def whole_state(filesystem: Filesystem) -> dict[str, Any]:
         "dirty blocks": {
             ino: list(inode.dirty_extents) for ino, inode in inodes.with_dirty_blocks.items()
         },
+        "pinned": {
+            (inode.ino, index) for inode in inodes._inodes.values() for index in inode.pinned
+        },
+        "pinned count": (inodes.pinned_count, inodes.pinned_bytes),
         "orphans": set(inodes.orphans),
         "changes": {key: imap.changed_value(key) for key in imap.changes},
         "to be logged": list(imap._unlogged),

@@ -332,7 +332,7 @@ def test_owner_that_can_not_be_read_keeps_a_run_only_while_it_lives_there(
 def test_run_that_could_not_be_moved_is_like_others_once_it_is_clean() -> None:
     disk, contents, victims = holey_disk()
     run = victims[1]
-    usage_of(disk).note_immovable(run)
+    usage_of(disk).note_immovable(run, 0)
     for ino in contents:
         disk.truncate(ino, 0)
     disk.checkpoint()

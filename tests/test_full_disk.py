@@ -332,6 +332,51 @@ def test_as_much_is_overwritten_at_once_as_is_promised(segments: int) -> None:
         filesystem.write(ino, offset, bytes([number]) * write_bytes, 10**9 + number)
 
 
+class Outage(MemoryDevice):
+    """A device that can't be read for a while."""
+
+    is_out = False
+
+    def read(self, offset_bytes: int, length_bytes: int) -> bytes:
+        """Read, or fail."""
+        if self.is_out:
+            raise DeviceError(errno.EIO, "read failed", offset_bytes)
+        return super().read(offset_bytes, length_bytes)
+
+
+def test_full_disk_serves_again_after_it_could_not_be_read_for_a_while() -> None:
+    device = Outage(8 * MIB)
+    format_small(device, 1024, SEGMENT_BLOCKS)
+    filesystem, ino = filled_with_one_file(device)
+    blocks = filesystem.getattr(ino).size // 1024
+    choose = random.Random(1)
+    usage = filesystem._volume.usage
+
+    def overwrite(count: int, now_ns: int) -> None:
+        for _ in range(count):
+            filesystem.write(ino, choose.randrange(blocks) * 1024, bytes(1024), now_ns)
+
+    overwrite(2000, 10**9)
+    device.is_out = True
+    # Cleaning finds nothing that it can move, and goes on without what it can't read.
+    assert error_of(lambda: overwrite(2000, 10**9)) == errno.ENOSPC
+    device.is_out = False
+    assert len(usage.immovable) > 50
+    assert usage.lost_blocks
+    # The search is not repeated for each request, but it is after some seconds.
+    overwrite(500, 30 * 10**9)
+    filesystem.setattr(ino, 30 * 10**9, size=(blocks - 100) * 1024)
+    assert error_of(lambda: grow(filesystem, ino)) == errno.ENOSPC
+    assert not usage.immovable
+    assert filesystem.getattr(ino).size >= (blocks - 4) * 1024
+
+
+def grow(filesystem: Filesystem, ino: int) -> None:
+    """Append until that is refused."""
+    while True:
+        filesystem.write(ino, filesystem.getattr(ino).size, bytes(1024), 40 * 10**9)
+
+
 def test_what_is_partly_stored_and_partly_dirty_is_overwritten() -> None:
     device = MemoryDevice(8 * MIB)
     format_small(device, 4096, SEGMENT_BLOCKS)

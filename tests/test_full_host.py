@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import errno
+import random
 import stat
 from collections.abc import Sequence
+
+import pytest
 
 from fsck.check import check_device
 from lfs.common.errors import DeviceError, FilesystemError
 from lfs.device.base import BlockDevice, Buffer
 from lfs.device.memory import PAGE_BYTES, MemoryDevice
 from lfs.filesystem import Filesystem
-from lfs.ondisk import ROOT_INO
+from lfs.ondisk import ROOT_INO, SEGMENT_CLEAN
 from tests.client import Data
 from tests.volumes import format_small
 
@@ -23,8 +26,9 @@ CONTENT_BYTES = 60_000
 class SparseHost(BlockDevice):
     """A sparse image on a host that has room for ``pages_left`` more pages."""
 
-    def __init__(self, medium: MemoryDevice, pages_left: int) -> None:
-        """Wrap ``medium``."""
+    def __init__(self, medium: MemoryDevice, pages_left: int, spare_pages: int = 0) -> None:
+        """Wrap ``medium``; no room is kept for later while only ``spare_pages`` are left."""
+        self.spare_pages = spare_pages
         self.medium = medium
         self.size_bytes = medium.size_bytes
         self.pages_left = pages_left
@@ -54,18 +58,20 @@ class SparseHost(BlockDevice):
 
     def keep_room(self, offset_bytes: int, length_bytes: int) -> None:
         """Fill a range."""
-        if self._new_pages(offset_bytes, length_bytes) <= self.pages_left:
+        if self._new_pages(offset_bytes, length_bytes) <= self.pages_left - self.spare_pages:
             self.write(offset_bytes, [bytes(length_bytes)])
 
     def close(self) -> None:
         """Do nothing."""
 
 
-def full_host() -> tuple[SparseHost, Filesystem, dict[bytes, bytes], list[str]]:
+def full_host(
+    room_bytes: int = 12 * MIB, spare_bytes: int = 0
+) -> tuple[SparseHost, Filesystem, dict[bytes, bytes], list[str]]:
     """Return a filesystem that took files until the host was full, and what was synced."""
     medium = MemoryDevice(64 * MIB)
     format_small(medium, 4096, 64)
-    host = SparseHost(medium, 12 * MIB // PAGE_BYTES)
+    host = SparseHost(medium, room_bytes // PAGE_BYTES, spare_bytes // PAGE_BYTES)
     lines: list[str] = []
     filesystem = Filesystem.mount(host, 1, report=lines.append)
     synced: dict[bytes, bytes] = {}
@@ -113,6 +119,47 @@ def test_full_host_refuses_what_grows_and_lets_delete() -> None:
     again = Filesystem.mount(host, 5000)
     assert not again.read_only
     check(again, synced)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_full_host_lets_delete_in_any_order(seed: int) -> None:
+    """Nothing is synced meanwhile, and few files lie in one segment: they have to be cleaned."""
+    host, filesystem, synced, lines = full_host(24 * MIB)
+    choose = random.Random(seed)
+    names = choose.sample([*synced], len(synced))
+    for number, name in enumerate(names[: len(names) // 3]):
+        delete(filesystem, name, 2000 + number)
+        del synced[name]
+    assert sum("written elsewhere" in line for line in lines) <= 4
+    filesystem.sync(9000)
+    filesystem.abandon()
+    for now_ns in (10_000, 20_000):
+        filesystem = Filesystem.mount(host, now_ns)
+        for number, name in enumerate([*choose.sample([*synced], len(synced) // 3)]):
+            delete(filesystem, name, now_ns + number)
+            del synced[name]
+        check(filesystem, synced)
+        filesystem.unmount(now_ns + 5000)
+    assert not check_device(host.medium.copy(), data=True).problems
+
+
+def test_full_host_has_room_for_all_that_becomes_clean() -> None:
+    host, filesystem, synced, _ = full_host(24 * MIB, spare_bytes=4 * MIB)
+    usage = filesystem._volume.usage
+    # Runs that had been filled have no holes, but for the last ones.
+    assert 10 < len(usage.given_up) < 25
+    for number, name in enumerate(synced):
+        delete(filesystem, name, 2000 + number)
+    filesystem.checkpoint(3000)
+    filesystem.checkpoint(3001)
+    clean = [
+        segment
+        for segment in range(usage.segment_count)
+        if usage._state[segment] == SEGMENT_CLEAN and segment not in usage._unwritable
+    ]
+    assert len(clean) > 60
+    for segment in clean:
+        assert host.is_stored(usage.address_of(segment) * 4096, usage.segment_blocks * 4096)
 
 
 def test_full_host_lets_mount_and_delete_after_a_crash() -> None:

@@ -103,7 +103,7 @@ def test_packing_passes_over_what_cannot_be_read(monkeypatch: pytest.MonkeyPatch
     keys_to_pack = Packer._keys_to_pack
     looking = False
 
-    def look(self: Packer) -> list[bytes]:
+    def look(self: Packer) -> list[bytes] | None:
         nonlocal looking
         looking = True
         try:
@@ -128,8 +128,59 @@ def test_packing_takes_no_more_than_there_is_room_for(monkeypatch: pytest.Monkey
     assert filesystem._volume.checkpoint_number == number
     assert not filesystem._checkpointer.touched_keys
     # It was for want of room that nothing was found: with room, there is as much to gain.
-    monkeypatch.undo()
+    rooms: list[int] = []
+
+    def make_room(blocks: int) -> None:
+        rooms.append(blocks)
+        monkeypatch.undo()
+
+    filesystem._space.make_room = make_room
     assert packer.pack(10**10)
+    assert rooms == [0]
+
+
+def test_packing_looks_again_once_items_have_gone() -> None:
+    filesystem = with_names(MemoryDevice(8 << 20))
+    packer = packer_of(filesystem)
+    while packer.pack(10**10):
+        pass
+    imap = filesystem._volume.imap
+    packed_count = imap.node_count
+    gone = random.Random(1).sample(range(COUNT), COUNT // 3)
+    for done, number in enumerate(gone):
+        ino = filesystem.unlink(ROOT_INO, name_of(number), 10**10).ino
+        filesystem.forget(ino)
+        if done % 10 == 0:
+            filesystem.checkpoint(10**10)
+    # Leaves are part empty.
+    before_count = imap.node_count
+    assert before_count < packed_count
+    while packer.pack(10**10):
+        pass
+    assert imap.node_count < before_count * 0.95
+
+
+def test_files_are_created_where_packing_makes_room_for_them() -> None:
+    device = MemoryDevice(4 << 20)
+    format_small(device, 1024, 64)
+    filesystem = mount(device, 0)
+    names: list[bytes] = []
+
+    def fill() -> None:
+        while True:
+            name = name_of(10**6 + len(names))
+            filesystem.create(ROOT_INO, name, REGULAR, 0, 0, len(names))
+            names.append(name)
+
+    with pytest.raises(FilesystemError, match="No space"):
+        fill()
+    count = len(names)
+    for number in random.Random(1).sample(range(count), count // 4):
+        entry = filesystem.unlink(ROOT_INO, names[number], 10**10)
+        filesystem.forget(entry.ino)
+    with pytest.raises(FilesystemError, match="No space"):
+        fill()
+    assert len(names) - count > count // 6
 
 
 def test_full_disk_of_names_is_renamed_for_ever() -> None:

@@ -76,6 +76,8 @@ class Imap:
         self._still: dict[bytes, int] = {}
         """What of that is counted for items that are no longer than what they replace."""
         self._still_bytes = 0
+        self.deleted_count = 0
+        """How many items have been deleted since the mount."""
         self.unlogged_bytes = 0
         """Upper bound of the length of the records that the next commit will log."""
         self._unlogged: dict[bytes, None] = {}
@@ -120,6 +122,7 @@ class Imap:
     def delete(self, key: bytes) -> None:
         """Remove ``key``, which need not exist; the next commit logs it."""
         self._note_growth(key, 0, False)
+        self.deleted_count += 1
         size = RECORD_OVERHEAD_BYTES
         self._unlogged[key] = None
         self.unlogged_bytes += size

@@ -61,6 +61,8 @@ class InodeTable:
         """About what the windows of dirty blocks take."""
         self.pinned_count = 0
         """How many of these there are."""
+        self._new_pins: dict[tuple[int, int], Inode] = {}
+        """Those that may have no dirty blocks: whoever pinned them may have failed."""
         self.inline_bytes = 0
         """Upper bound of the inline content in dirty inodes."""
 
@@ -214,6 +216,7 @@ class InodeTable:
             window.pinned_bytes = window.memory_bytes
             self.pinned_bytes += window.pinned_bytes
             self.pinned_count += 1
+            self._new_pins[inode.ino, index] = inode
         return window
 
     def unpin_window(self, inode: Inode, index: int) -> None:
@@ -228,6 +231,7 @@ class InodeTable:
         if window is not None:
             self.pinned_bytes -= window.pinned_bytes
             self.pinned_count -= 1
+            self._new_pins.pop((inode.ino, index), None)
 
     def drop_window(self, inode: Inode, index: int) -> None:
         """Forget window ``index`` of ``inode``, which is given up."""
@@ -273,11 +277,15 @@ class InodeTable:
         self._inodes[inode.ino] = inode
 
     def trim(self) -> None:
-        """Drop inodes when there are twice as many as are to be kept.
+        """Let go of windows pinned in vain, and of inodes when twice as many as are to be kept.
 
         Only between requests: a request holds inodes, and there must be one object for
         each.
         """
+        if self._new_pins:
+            for (_, index), inode in [*self._new_pins.items()]:
+                self.unpin_window(inode, index)
+            self._new_pins.clear()
         if len(self._inodes) > self._evict_above:
             self._evict()
 

@@ -39,7 +39,7 @@ from lfs.segments.writer import LogWriter, Placement
 
 SECOND_NS = 1_000_000_000
 CACHE_BYTES_MIN = 32 << 20
-_HOST_SEGMENTS_MIN = 4
+_HOST_SEGMENTS_MIN = 12
 _HOST_BYTES = 4 << 20
 """So much that is written last gets room on the host of a sparse image at once."""
 PLACES_MAX = 8
@@ -301,7 +301,8 @@ class Volume:
         usage.withhold(
             lambda segment: self.device.is_stored(
                 usage.address_of(segment) * self.block_bytes, segment_bytes
-            )
+            ),
+            self.log.open_runs(),
         )
         self.report(
             f"{error}: the host has no room for the image to grow; until the next mount there is "

@@ -36,6 +36,7 @@ from array import array
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import compress
+from typing import NamedTuple
 
 from lfs.alloc.buddy import BuddyAllocator
 from lfs.common.errors import DamageError
@@ -57,6 +58,9 @@ _LARGE_RUN_SHARE = 16
 _TAIL_SEGMENTS = 3.3
 _MOVING_COST = 1.85
 """Moving a block takes so many, its leaf included but for what is kept for companions."""
+_IMMOVABLE_NS = 10_000_000_000
+"""So long a run is left alone where something could not be moved, at first."""
+_IMMOVABLE_NS_MAX = 3_600_000_000_000
 _CLEAN_SEGMENTS = re.compile(re.escape(bytes([SEGMENT_CLEAN])) + b"+")
 
 
@@ -92,6 +96,15 @@ def _order_most(segment_count: int, segment_bytes: int) -> int:
     by_share = max(1, segment_count // _LARGE_RUN_SHARE).bit_length() - 1
     by_size = (_RUN_BYTES_MAX // segment_bytes).bit_length() - 1
     return max(_order_max(segment_count, segment_bytes), min(by_share, by_size))
+
+
+class Immovable(NamedTuple):
+    """What is known of a run in which something could not be moved."""
+
+    live_blocks: int
+    """So much lived there then."""
+    until_ns: int
+    """After so much time it is worth another try: a disk may fail for a while."""
 
 
 class UsageTable:
@@ -131,8 +144,10 @@ class UsageTable:
         self.is_lost = False
         self.given_up: set[int] = set()
         """Runs in use where a write failed."""
-        self.immovable: dict[int, int] = {}
-        """Runs in use with something that can't be moved, and how much lived in them then."""
+        self.immovable: dict[int, Immovable] = {}
+        """Runs in use with something that could not be moved."""
+        self._waits_ns: dict[int, int] = {}
+        """How long each run that has been one was left alone the last time."""
         self._unwritable: set[int] = set()
         self.on_damage: Callable[[DamageError], None] = _raise
         """Told once the table is found to be wrong: what is clean can't be trusted then."""
@@ -438,10 +453,15 @@ class UsageTable:
             self.pin(segment)
         self._state[run] = SEGMENT_RUN
         self._order[run] = order
+        self._keep_for_breakup(run)
+        self._last_sequence[run] = sequence
+
+    def _keep_for_breakup(self, run: int) -> None:
+        """Keep what it takes to empty a run that is large."""
+        order = self._order[run]
         if order > self.order_max:
             self.large_runs.add(run)
             self.breakup_blocks = max(self.breakup_blocks, self._breakup_blocks(order))
-        self._last_sequence[run] = sequence
 
     def _clear_run(self, run: int) -> None:
         order = self._order[run]
@@ -454,11 +474,13 @@ class UsageTable:
             self.dirty_pages.add(segment // self.per_page)
         self.given_up.discard(run)
         self.immovable.pop(run, None)
+        self._waits_ns.pop(run, None)
         self.pin(run)
-        if self._unwritable.isdisjoint(range(run, run + (1 << order))):
+        segments = range(run, run + (1 << order))
+        if self._unwritable.isdisjoint(segments):
             self.buddy.free(run, order)
             return
-        for segment in range(run, run + (1 << order)):
+        for segment in segments:
             if segment not in self._unwritable:
                 self.buddy.free(segment, 0)
 
@@ -476,13 +498,41 @@ class UsageTable:
         if self._live[run] == 0:
             self._note_empty(run)
 
-    def note_immovable(self, run: int) -> None:
-        """Note that something in a run can't be moved: no use to clean it while that lives."""
-        self.immovable[run] = self._live[run]
+    def note_immovable(self, run: int, elapsed_ns: int) -> None:
+        """Note that something in a run can't be moved: no use to clean it for a while.
+
+        Each time it is left alone for twice as long.
+        """
+        wait_ns = min(2 * self._waits_ns.get(run, _IMMOVABLE_NS // 2), _IMMOVABLE_NS_MAX)
+        self._waits_ns[run] = wait_ns
+        self.immovable[run] = Immovable(self._live[run], elapsed_ns + wait_ns)
         self.pin(run)
 
-    def withhold(self, is_usable: Callable[[int], bool]) -> None:
-        """Take the clean segments that are not usable out of use, until the next mount."""
+    def note_movable(self, run: int) -> None:
+        """Note that all that lives in a run can be read: it is like others."""
+        if self.immovable.pop(run, None) is not None:
+            self._keep_for_breakup(run)
+
+    def immovable_runs(self, elapsed_ns: int) -> Iterator[int]:
+        """Yield the runs that it is no use to clean now.
+
+        Where something has died since, it may have been what could not be moved.
+        """
+        for run, noted in self.immovable.items():
+            if self._live[run] >= noted.live_blocks and elapsed_ns < noted.until_ns:
+                yield run
+
+    def withhold(self, is_usable: Callable[[int], bool], open_runs: Collection[int]) -> None:
+        """Take segments that are not usable out of use, until the next mount.
+
+        Those of runs in use go with these, but for the open ones: to clean them would gain
+        nothing.
+        """
+        for run in self.runs():
+            segments = range(run, run + (1 << self._order[run]))
+            unusable = [segment for segment in segments if not is_usable(segment)]
+            if unusable and run not in open_runs:
+                self.give_up(run, unusable, self._last_sequence[run])
         for found in _CLEAN_SEGMENTS.finditer(self._state):
             for segment in range(found.start(), found.end()):
                 if segment not in self._unwritable and not is_usable(segment):

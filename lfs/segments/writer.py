@@ -275,8 +275,25 @@ class LogWriter:
         head = Head(number, address, blocks, 0, address, address + blocks)
         if number == HEAD_BULK:
             head.summary_end = head.payload_next = address + _front_area(blocks, fit)
+        before = self._heads[number]
         self._heads[number] = head
+        self._leave(before)
         return head
+
+    def _leave(self, head: Head | None) -> None:
+        """Let the host have no hole in a run that is filled no more.
+
+        It may be needed again when the host has no room.  The chain must not lead there.
+        """
+        if head is None or head in self._heads or head is self._promised:
+            return
+        block_bytes = self._superblock.block_bytes
+        for start, end in (
+            (head.summary_next, head.summary_end),
+            (head.payload_next or head.run_end, head.run_end),
+        ):
+            if start < end:
+                self._device.keep_room(start * block_bytes, (end - start) * block_bytes)
 
     def open_front(self, order: int) -> int:
         """Open a run of 2**order segments for the bulk head, larger than usual if need be.
@@ -320,6 +337,7 @@ class LogWriter:
         head.summary_next += 1
         self._write(placement, (), (), (), SUMMARY_JUMP, 0, target.summary_next, 0)
         self._promised = target
+        self._leave(head)
 
     def emit(
         self,

@@ -88,6 +88,40 @@ def test_usage_run_is_no_larger_than_the_cleaner_can_move() -> None:
     assert usage.run_blocks(largest) < cleaner_segments(usage.segment_count) * SEGMENT_BLOCKS
 
 
+def test_usage_run_that_could_not_be_moved_is_left_alone_for_ever_longer() -> None:
+    usage = clean_table()
+    run = open_run(usage)
+    usage.add_live(usage.address_of(run), 5)
+    now_ns, waits_ns = 0, []
+    for _ in range(20):
+        usage.note_immovable(run, now_ns)
+        begun_ns = now_ns
+        while [*usage.immovable_runs(now_ns)] == [run]:
+            now_ns += 10**9
+        waits_ns.append(now_ns - begun_ns)
+        # All that lives in it can be read, and one block, it turns out, can't.
+        usage.note_movable(run)
+        assert not usage.immovable
+    assert waits_ns[:3] == [10 * 10**9, 20 * 10**9, 40 * 10**9]
+    assert waits_ns[-1] == 3600 * 10**9
+    usage.note_immovable(run, now_ns)
+    usage.drop_live(usage.address_of(run), 1)
+    assert not [*usage.immovable_runs(now_ns)]
+
+
+def test_usage_large_run_keeps_what_it_takes_once_it_is_movable_again() -> None:
+    usage = UsageTable(0, SEGMENT_BLOCKS, 2000, 4096)
+    usage.finish_loading(())
+    run = usage.open_large_run(usage.order_most, 1)
+    assert run is not None
+    kept_blocks = usage.breakup_blocks
+    assert kept_blocks
+    usage.note_immovable(run, 0)
+    assert (usage.large_runs, usage.breakup_blocks) == (set(), 0)
+    usage.note_movable(run)
+    assert (usage.large_runs, usage.breakup_blocks) == ({run}, kept_blocks)
+
+
 def test_usage_run_is_smaller_when_free_space_is_in_pieces() -> None:
     usage = clean_table()
     runs = [open_run(usage) for _ in range(usage.segment_count)]

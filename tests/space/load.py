@@ -184,6 +184,10 @@ class Run:
         """Make everything durable."""
         self.filesystem.sync(self.now())
         self._note_stored()
+        inodes = self.filesystem._inodes
+        inodes.trim()
+        if inodes.pinned_count or inodes.pinned_bytes:
+            raise BrokenError(f"{inodes.pinned_count} windows are kept for no dirty block")
 
     def checkpoint(self) -> None:
         """Write a checkpoint."""

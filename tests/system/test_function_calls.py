@@ -33,7 +33,7 @@ CALLS = {
     "lookup": 16.46,
     "getattr": 3.00,
     "chmod": 29.00,
-    "truncate": 76.02,
+    "truncate": 81.01,
     "setxattr": 37.50,
     "read": 20.00,
     "read_large": 26.20,

@@ -317,7 +317,7 @@ class SpaceRules:
             return
         self._allowance_blocks = 0
         if is_longer:
-            self._require(lambda: blocks, self._change_blocks, self.pack)
+            self._require(lambda: blocks, self._change_blocks)
         elif self._change_blocks() < blocks:
             # Another place for what is as long may make the map larger, for a while.
             self.pack()
@@ -330,12 +330,7 @@ class SpaceRules:
         limit_blocks = self.reservations.limit_blocks + self._change_limit_blocks
         return limit_blocks - used_blocks - pending_blocks
 
-    def _require(
-        self,
-        needed: Callable[[], int],
-        available: Callable[[], int],
-        pack: Callable[[], bool] | None = None,
-    ) -> None:
+    def _require(self, needed: Callable[[], int], available: Callable[[], int]) -> None:
         """Raise ENOSPC unless as much is available as is needed, or is when work is done.
 
         Dirty data may replace other blocks, and the bound on pending metadata is
@@ -349,7 +344,7 @@ class SpaceRules:
             if self.reservations.dirty_blocks or self.metadata_blocks > 1:
                 self.checkpoint()
                 blocks = needed()
-            while pack and available() < blocks and pack():
+            while available() < blocks and self.pack():
                 pass
             if available() < blocks:
                 raise FilesystemError(errno.ENOSPC)

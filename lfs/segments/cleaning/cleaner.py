@@ -18,6 +18,7 @@ anew what is live.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from contextlib import suppress
 
 from lfs.alloc.delayed.admission import CLEAN_SHARE_LOW, Moving, SpaceRules
 from lfs.commit.checkpoint import Checkpointer
@@ -72,9 +73,9 @@ class Cleaner:
         segments = volume.superblock.segment_count
         self._margin_blocks = _MARGIN_SEGMENTS * volume.superblock.segment_blocks
         self._gain_segments = max(_GAIN_SEGMENTS_MIN, segments // _GAIN_SHARE)
-        self._exhausted: tuple[int, int, int] | None = None
+        self._exhausted: tuple[int, int, int, int] | None = None
         self.moved_blocks = 0
-        self._fruitless_state: tuple[int, int] | None = None
+        self._fruitless_state: tuple[int, int, int] | None = None
         self.cleaned_runs = 0
 
     # --------------------------------------------------------------- foreground
@@ -91,7 +92,7 @@ class Cleaner:
         volume = self._volume
         if volume.failed or volume.read_only:
             return
-        if self._is_exhausted():
+        if self._is_exhausted(bool(blocks)):
             # What is pending must have room all the same; but a checkpoint takes some, too.
             if self._space.is_pressing and (self._committer.dirty or volume.imap.changes):
                 self._release(blocks, now_ns)
@@ -122,20 +123,28 @@ class Cleaner:
         exhausted = self._space.shortage_blocks(blocks) > 0
         self._exhausted = self._progress() if exhausted else None
 
-    def _progress(self) -> tuple[int, int, int]:
-        """Return what is live, what is clean, and a number that grows with the log."""
+    def _progress(self) -> tuple[int, int, int, int]:
+        """Return what is live, clean and stuck, and a number that grows with the log."""
         usage = self._volume.usage
         retry = self._volume.log.next_sequence // _RETRY_LOG_WRITES
-        return usage.live_total, usage.clean_blocks, retry
+        return usage.live_total, usage.clean_blocks, len(self._immovable_runs()), retry
 
-    def _is_exhausted(self) -> bool:
-        """Tell whether the last search for room found none, and little has happened since."""
+    def _is_exhausted(self, is_urgent: bool) -> bool:
+        """Tell whether the last search for room found none, and little has happened since.
+
+        While nobody asks for room, as when files are deleted, a search has to be worth it:
+        each may take seconds where much can't be moved.
+        """
         if self._exhausted is None:
             return False
-        live_blocks, clean_blocks, retry = self._progress()
-        before_live_blocks, before_clean_blocks, before_retry = self._exhausted
-        has_died, has_taken = live_blocks < before_live_blocks, clean_blocks < before_clean_blocks
-        return not has_died and not has_taken and retry == before_retry
+        live_blocks, clean_blocks, stuck_count, retry = self._progress()
+        before_live_blocks, before_clean_blocks, before_stuck_count, before_retry = self._exhausted
+        if retry != before_retry or clean_blocks < before_clean_blocks:
+            return False
+        died_blocks = before_live_blocks - live_blocks
+        if not is_urgent:
+            return died_blocks < self._volume.superblock.segment_blocks
+        return died_blocks <= 0 and stuck_count >= before_stuck_count
 
     def _large_victim(self) -> list[int]:
         """Choose the large run that is the easiest to empty, if there is room for that.
@@ -222,15 +231,23 @@ class Cleaner:
 
     # -------------------------------------------------------------------- a round
 
-    def _immovable_runs(self) -> Iterator[int]:
-        """Yield the runs that have something that can't be moved, as far as is known.
+    def _immovable_runs(self) -> list[int]:
+        """Return the runs that it is no use to clean now."""
+        return [*self._volume.usage.immovable_runs(self._volume.elapsed.ns)]
 
-        Where something has died since, it may have been that.
+    def try_again(self, now_ns: int) -> bool:
+        """Clean the runs where something could not be moved, if it is time to try that again.
+
+        Returns whether errors have taken less out of use since.
         """
         usage = self._volume.usage
-        for run, live_blocks in usage.immovable.items():
-            if usage.live_blocks(run) >= live_blocks:
-                yield run
+        runs = [*usage.immovable.keys() - self._immovable_runs()]
+        if not runs or self._work is not None:
+            return False
+        lost_blocks = usage.lost_blocks
+        with suppress(DamageError):
+            self._finish(self._clean(sorted(runs), now_ns))
+        return usage.lost_blocks < lost_blocks
 
     def _have_room(self, found: Found, more: Found) -> bool:
         """Tell whether what was found can be moved now, together with ``more``.
@@ -331,14 +348,14 @@ class Cleaner:
         for run, sequence in runs.items():
             if not usage.live_blocks(run) or usage.last_sequence(run) != sequence:
                 self.cleaned_runs += 1
-            elif not self._inodes.cuts.count:
+            elif self._inodes.cuts.count == self._inodes.cuts.stuck_count:
                 # What was cut off is not moved, and soon gone.
-                usage.note_immovable(run)
+                usage.note_immovable(run, self._volume.elapsed.ns)
 
-    def _state(self) -> tuple[int, int]:
+    def _state(self) -> tuple[int, int, int]:
         """Return what a round depends on: while it is the same, so would be the next."""
         usage = self._volume.usage
-        return usage.clean_blocks, usage.live_total
+        return usage.clean_blocks, usage.live_total, len(self._immovable_runs())
 
     def _survey(self, run: int) -> Found | None:
         """Find what lives in ``run``; None when that can't be told, or not all be moved.
@@ -349,13 +366,13 @@ class Cleaner:
         try:
             found = self._surveyor.survey(run)
             if not found.failures or found.live_count >= usage.live_blocks(run):
-                usage.immovable.pop(run, None)
+                usage.note_movable(run)
                 return found
             failure = found.failures[0]
         except (DamageError, FilesystemError) as error:
             failure = error
         self._volume.report(f"cleaner: leaving the run at {usage.address_of(run)}: {failure}")
-        usage.note_immovable(run)
+        usage.note_immovable(run, self._volume.elapsed.ns)
         return None
 
     # --------------------------------------------------------------------- moving

@@ -7,15 +7,16 @@ that are long fit worse.  So renaming alone, which takes nothing, makes the map 
 until it is in that state, and a full disk may have no room for it.
 
 Leaves side by side that are rewritten together are cut anew, as full as they can be
-(``lfs.imap.rebuild``).  Packing lets the next checkpoint rewrite all leaves below a
-branch where that makes them fewer.  It goes on from where it stopped, so that the whole
-map has its turn before any part has another.
+(``lfs.imap.rebuild``).  Packing lets the next checkpoint rewrite those of a few side by
+side that would be one fewer.  It goes on from where it stopped, so that the whole map has
+its turn before any part has another.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
+from itertools import chain
 
 from lfs.alloc.delayed.admission import SpaceRules
 from lfs.commit.checkpoint import Checkpointer
@@ -26,10 +27,10 @@ from lfs.ondisk import NODE_HEADER_BYTES, Branch, Pointer
 
 _GAIN_BLOCKS = 64
 """So many blocks are gained with one checkpoint, where there are as many to gain."""
-_GROWN_SHARE = 16
-"""The map is looked through again when it has grown by one node in so many."""
-_GAIN_SHARE = 8
-"""Leaves are packed where at least one in so many goes away."""
+_CHANGED_SHARE = 16
+"""The map is looked through again when so many nodes have come, or items have gone: a share."""
+_TOGETHER = 8
+"""So many leaves side by side are packed at most to make them one fewer."""
 
 
 class Packer:
@@ -43,46 +44,54 @@ class Packer:
         self._cursor = b""
         self._packed_count = 0
         """The nodes there were when nothing was found to pack, or fewer since."""
+        self._deleted_count = 0
+        """The items that had been deleted by then."""
 
     def pack(self, now_ns: int) -> bool:
         """Pack a part of the map and write a checkpoint; returns whether nodes became fewer.
 
-        It is looked through no more until it has grown, once nothing was found to gain.
-        Raises as ``Checkpointer.checkpoint``.
+        Once nothing was found to gain, it is looked through no more until it has grown, or
+        until items have gone, which leaves leaves part empty.  Raises as
+        ``Checkpointer.checkpoint``.
         """
         imap = self._volume.imap
         before_count = imap.node_count
         self._packed_count = min(self._packed_count, before_count)
-        if before_count <= self._packed_count + self._packed_count // _GROWN_SHARE:
+        change = max(before_count - self._packed_count, imap.deleted_count - self._deleted_count)
+        if change <= self._packed_count // _CHANGED_SHARE:
             return False
         keys = self._keys_to_pack()
+        if keys is None:
+            self._space.make_room(0)
+            keys = self._keys_to_pack()
         if keys:
             self._checkpointer.touched_keys.update(keys)
             self._checkpointer.checkpoint(now_ns)
         return imap.node_count < before_count
 
-    def _keys_to_pack(self) -> list[bytes]:
-        """Return the first keys of leaves to be packed, as many as there is room to rewrite."""
+    def _keys_to_pack(self) -> list[bytes] | None:
+        """Return the first keys of leaves to be packed, as many as there is room to rewrite.
+
+        None if there is room for none.
+        """
         keys: list[bytes] = []
         gained = 0
         for start in dict.fromkeys((self._cursor, b"")):
-            for branch in self._branches(
-                self._volume.imap.root, self._volume.imap.root_level, start
-            ):
-                fewer = self._gain(branch)
-                if fewer * _GAIN_SHARE < len(branch.children):
-                    continue
-                if not self._space.can_rewrite(len(keys) + len(branch.keys)):
-                    return keys
+            imap = self._volume.imap
+            for branch in self._branches(imap.root, imap.root_level, start):
+                for group in self._groups(branch):
+                    if not self._space.can_rewrite(len(keys) + len(group)):
+                        return keys or None
+                    keys += group
+                    gained += 1
                 self._cursor = branch.keys[-1]
-                keys += branch.keys
-                gained += fewer
                 if gained >= _GAIN_BLOCKS:
                     return keys
             self._cursor = b""
             if keys:
                 return keys
         self._packed_count = self._volume.imap.node_count
+        self._deleted_count = self._volume.imap.deleted_count
         return keys
 
     def _branches(self, pointer: Pointer, level: int, start: bytes) -> Iterator[Branch]:
@@ -100,16 +109,27 @@ class Packer:
         for child in node.children[max(0, bisect_right(node.keys, start) - 1) :]:
             yield from self._branches(child, level - 1, start)
 
-    def _gain(self, branch: Branch) -> int:
-        """Return how many leaves fewer there would be below ``branch``."""
+    def _groups(self, branch: Branch) -> Iterator[list[bytes]]:
+        """Yield the first keys of leaves side by side that would be one fewer."""
         imap = self._volume.imap
-        sizes: list[int] = []
+        leaves: list[list[int]] = []
         try:
             for child in branch.children:
                 leaf = imap.load(child, 0)
                 assert not isinstance(leaf, Branch)
-                sizes += leaf.item_sizes
+                leaves.append(leaf.item_sizes)
         except (DamageError, FilesystemError):
-            return 0
+            return
+        filled_bytes = [sum(sizes) for sizes in leaves]
         capacity_bytes = self._volume.block_bytes - NODE_HEADER_BYTES
-        return len(branch.children) - fewest_nodes(sizes, capacity_bytes)
+        start = 0
+        while start < len(leaves):
+            for end in range(start + 2, min(start + _TOGETHER, len(leaves)) + 1):
+                count = end - start - 1
+                if sum(filled_bytes[start:end]) <= count * capacity_bytes:
+                    sizes = [*chain.from_iterable(leaves[start:end])]
+                    if fewest_nodes(sizes, capacity_bytes) <= count:
+                        yield [*branch.keys[start:end]]
+                        start = end - 1
+                        break
+            start += 1
