@@ -39,7 +39,7 @@ CALLS = {
     "read_large": 26.20,
     "append": 33.15,
     "overwrite": 33.19,
-    "write_large": 75.99,
+    "write_large": 78.48,
     "write_and_sync": 137.27,
     "rename": 73.47,
     "unlink": 104.47,

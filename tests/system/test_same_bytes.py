@@ -120,10 +120,10 @@ def test_cleaning_writes_the_same_bytes(policy: str, expected: str) -> None:
 @pytest.mark.parametrize(
     ("run_id", "expected"),
     [
-        ("small-2", "479f3b3c4d9ff1a5"),
+        ("small-2", "e2094f55baa955ed"),
         ("small-15", "d7a920e1f678d31f"),
         ("small-44", "968043f6c17f8967"),
-        ("small-173", "07c9ce8a4eafb454"),
+        ("small-173", "2a2b7bd718fb361f"),
     ],
 )
 def test_full_disks_hold_the_same_bytes(run_id: str, expected: str) -> None:
