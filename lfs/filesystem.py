@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import NoReturn
 
-from lfs.alloc.delayed.admission import Space
+from lfs.alloc.delayed.ledger import Space
 from lfs.common.errors import DamageError, FilesystemError
 from lfs.common.turns import Flush, Turn
 from lfs.files import acl
@@ -303,7 +303,7 @@ class Filesystem(Mounted):
             return
         if inode.is_directory and not options.directory_atime:
             return
-        if inode.atime_ns == now_ns or not self._space.is_covered:
+        if inode.atime_ns == now_ns or not self._ledger.is_covered:
             return
         check_time(now_ns)
         inode.atime_ns = now_ns
@@ -336,7 +336,7 @@ class Filesystem(Mounted):
             raise FilesystemError(errno.EISDIR)
         written = self._data.write(inode, offset, data, now_ns, privileged, stamp)
         volume = self._volume
-        dirty_bytes = self._space.reservations.dirty_blocks * volume.block_bytes
+        dirty_bytes = self._ledger.reservations.dirty_blocks * volume.block_bytes
         pinned_bytes = self._inodes.pinned_bytes
         options = volume.options
         if dirty_bytes >= options.dirty_bytes_max or pinned_bytes >= options.cache_bytes // 4:
@@ -419,16 +419,16 @@ class Filesystem(Mounted):
     @property
     def write_bytes_max(self) -> int:
         """Return how much one request may write and be sure of room where it overwrites."""
-        return self._space.write_bytes_max
+        return self._ledger.write_bytes_max
 
     def statfs(self) -> Space:
         """Return total, free and available blocks, and the number of inodes."""
-        return self._space.statistics()
+        return self._ledger.statistics()
 
     @property
     def dirty(self) -> bool:
         """Tell whether there is anything that no commit has logged."""
-        return self._committer.dirty and not self.read_only
+        return self._checkpointer.dirty and not self.read_only
 
     def begin_commit(self, now_ns: int) -> int:
         """Log everything up to now; returns a ticket for ``finish_commit``.
@@ -444,7 +444,7 @@ class Filesystem(Mounted):
             return self._volume.log.written_sequence
         self._volume.elapsed.advance(now_ns)
         self._maintenance.note_commit()
-        return self._committer.commit(now_ns)
+        return self._checkpointer.commit(now_ns)
 
     def finish_commit(self, ticket: int) -> None:
         """Note that the device was flushed after ``begin_commit`` returned ``ticket``."""
@@ -527,7 +527,7 @@ class Filesystem(Mounted):
         self._volume.check_writable()
         self._now_ns = now_ns
         self._inodes.trim()
-        if not self._space.cover():
+        if not self._admission.cover(now_ns):
             raise FilesystemError(errno.ENOSPC)
 
     def _end(self) -> None:

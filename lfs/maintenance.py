@@ -7,11 +7,11 @@ mount slow.
 
 from __future__ import annotations
 
-from lfs.alloc.delayed.admission import SpaceRules
+from lfs.alloc.admission.admission import Admission
+from lfs.alloc.admission.removal import Removal
+from lfs.alloc.delayed.ledger import Ledger
 from lfs.commit.checkpoint import Checkpointer
-from lfs.commit.commit import Committer
 from lfs.common.turns import Turn
-from lfs.files.removal import Removal
 from lfs.inodes.table import InodeTable
 from lfs.inodes.volume import Volume
 from lfs.segments.cleaning.cleaner import Cleaner
@@ -32,8 +32,8 @@ class Maintenance:
         self,
         volume: Volume,
         inodes: InodeTable,
-        space: SpaceRules,
-        committer: Committer,
+        ledger: Ledger,
+        admission: Admission,
         checkpointer: Checkpointer,
         cleaner: Cleaner,
         defragmenter: Defragmenter,
@@ -42,8 +42,8 @@ class Maintenance:
         """Look after one volume."""
         self._volume = volume
         self._inodes = inodes
-        self._space = space
-        self._committer = committer
+        self._ledger = ledger
+        self._admission = admission
         self._checkpointer = checkpointer
         self._cleaner = cleaner
         self._defragmenter = defragmenter
@@ -63,7 +63,7 @@ class Maintenance:
     def commit_due(self) -> bool:
         """Tell whether the commit interval has passed with something to commit."""
         since_ns = self._volume.elapsed.ns - self._commit_ns
-        return self._committer.dirty and since_ns >= self._volume.options.commit_interval_ns
+        return self._checkpointer.dirty and since_ns >= self._volume.options.commit_interval_ns
 
     def step(self, now_ns: int, idle: bool) -> Turn:
         """Checkpoint if the log or the time since the last one is long; else remove or clean.
@@ -74,9 +74,9 @@ class Maintenance:
         """
         if self._checkpointer.busy or self._checkpoint_due(idle):
             return self._checkpointer.step(now_ns)
-        if self._removal.is_waiting and self._space.cover():
+        if self._removal.is_waiting and self._admission.cover(now_ns):
             return Turn(self._removal.step(now_ns))
-        if idle or self._cleaner.busy or self._space.is_scarce:
+        if idle or self._cleaner.busy or self._ledger.is_scarce:
             turn = self._cleaner.step(now_ns)
             if turn.more:
                 return turn
@@ -116,4 +116,4 @@ class Maintenance:
             volume.imap.unlogged_bytes + self._inodes.inline_bytes > _UNLOGGED_BYTES_MAX
             or self.has_many_dirty_inodes
         ):
-            self._committer.commit(now_ns)
+            self._checkpointer.commit(now_ns)

@@ -18,7 +18,9 @@ from dataclasses import replace
 from hashlib import blake2b
 from typing import Self
 
-from lfs.alloc.delayed.admission import SpaceRules
+from lfs.alloc.admission.admission import Admission
+from lfs.alloc.admission.removal import Removal
+from lfs.alloc.delayed.ledger import Ledger
 from lfs.alloc.delayed.write_out import WriteOut
 from lfs.commit.checkpoint import Checkpointer
 from lfs.commit.commit import Committer
@@ -31,7 +33,6 @@ from lfs.files.attributes import Attributes
 from lfs.files.contents import FileData
 from lfs.files.directory import Directories, NameHash
 from lfs.files.names import Namespace
-from lfs.files.removal import Removal
 from lfs.inodes.arguments import check_time
 from lfs.inodes.table import InodeTable
 from lfs.inodes.volume import Options, Volume
@@ -41,8 +42,6 @@ from lfs.segments.cleaning.cleaner import Cleaner
 from lfs.segments.cleaning.defragment import Defragmenter
 from lfs.segments.cleaning.moving import Mover
 from lfs.segments.cleaning.packing import Packer
-
-_RECLAIM_STEPS = 8
 
 
 def _ignore(message: str) -> None:
@@ -70,49 +69,45 @@ class Mounted:
         self.device = volume.device
         name_hash = NameHash(volume.superblock.hash_seed)
         self._inodes = InodeTable(volume)
-        self._space = SpaceRules(volume, self._inodes)
-        self._write_out = WriteOut(volume, self._inodes, self._space)
-        self._committer = Committer(volume, self._inodes, self._space, self._write_out)
-        self._removal = Removal(volume, self._inodes, self._committer)
-        self._data = FileData(volume, self._inodes, self._space, self._write_out, self._removal)
-        self._directories = Directories(volume.imap, name_hash)
-        self._attributes = Attributes(volume, self._inodes, self._space, name_hash)
-        self._access = AccessLists(self._inodes, self._attributes)
-        self._names = Namespace(
-            self._inodes, self._directories, self._data, self._access, self._space
-        )
-        self._checkpointer = Checkpointer(volume, self._committer)
+        self._ledger = Ledger(volume, self._inodes)
+        self._write_out = WriteOut(volume, self._inodes, self._ledger)
+        committer = Committer(volume, self._inodes, self._ledger, self._write_out)
+        self._checkpointer = Checkpointer(volume, self._ledger, committer)
         mover = Mover(volume, self._inodes, self._write_out)
-        self._cleaner = Cleaner(
-            volume,
-            self._inodes,
-            self._space,
-            mover,
-            self._committer,
-            self._checkpointer,
-        )
+        self._cleaner = Cleaner(volume, self._inodes, self._ledger, mover, self._checkpointer)
         self._defragmenter = Defragmenter(
-            volume, self._inodes, self._space, mover, self._committer, self._write_out.scattered
+            volume, self._inodes, self._ledger, mover, self._checkpointer, self._write_out.scattered
+        )
+        self._removal = Removal(volume, self._inodes, self._checkpointer)
+        self._admission = Admission(
+            volume,
+            self._ledger,
+            self._checkpointer,
+            self._removal,
+            self._cleaner,
+            Packer(volume, self._ledger, self._checkpointer),
         )
         self._maintenance = Maintenance(
             volume,
             self._inodes,
-            self._space,
-            self._committer,
+            self._ledger,
+            self._admission,
             self._checkpointer,
             self._cleaner,
             self._defragmenter,
             self._removal,
         )
+        self._data = FileData(
+            volume, self._inodes, self._admission, self._ledger, self._write_out, self._removal
+        )
+        self._directories = Directories(volume.imap, name_hash)
+        self._attributes = Attributes(volume, self._inodes, self._admission, name_hash)
+        self._access = AccessLists(self._inodes, self._attributes)
+        self._names = Namespace(
+            self._inodes, self._directories, self._data, self._access, self._admission
+        )
         self._now_ns = 0
         self._needs_checkpoint = False
-        self._space.make_room = self._make_room
-        self._space.reclaim = self._reclaim
-        packer = Packer(volume, self._space, self._checkpointer)
-        self._space.pack = lambda: packer.pack(self._now_ns)
-        self._space.touched_keys = self._checkpointer.touched_keys
-        self._space.checkpoint = lambda: self._checkpointer.checkpoint(self._now_ns)
-        self._committer.checkpoint = self._checkpointer.checkpoint
 
     # ----------------------------------------------------------- mounting, unmounting
 
@@ -247,28 +242,6 @@ class Mounted:
             self._volume.report(f"orphans can't be removed: {error}")
         self._removal.finish(self._now_ns)
 
-    # ------------------------------------------------------------------- space
-
-    def _make_room(self, blocks: int) -> None:
-        """Turn dead blocks into clean ones, those of what waits to be given up first."""
-        self._volume.elapsed.advance(self._now_ns)
-        while self._removal.finish(self._now_ns, _RECLAIM_STEPS):
-            self._volume.flush(self._committer.commit(self._now_ns))
-            if self._space.shortage_blocks(blocks) <= 0:
-                return
-        self._cleaner.make_room(blocks, self._now_ns)
-
-    def _reclaim(self) -> bool:
-        """Give up some of what waits for that; returns whether there was any.
-
-        After that, see whether what could not be read can be now.
-        """
-        self._volume.elapsed.advance(self._now_ns)
-        done = self._removal.finish(self._now_ns, _RECLAIM_STEPS)
-        if done and not self._space.is_covered:
-            self._make_room(0)
-        return done or self._cleaner.try_again(self._now_ns)
-
     # -------------------------------------------------------------------- ending
 
     def unmount(self, now_ns: int) -> None:
@@ -286,9 +259,9 @@ class Mounted:
         """Remove the orphans, which nobody has open, and write a clean checkpoint."""
         for ino in self._inodes.orphans.difference(self._inodes.leaving):
             self.forget(ino)
-        if self._space.cover():
+        if self._admission.cover(now_ns):
             self._removal.finish(now_ns)
-        unchanged = not self._committer.dirty and self._volume.log.blocks_since_checkpoint == 0
+        unchanged = not self._checkpointer.dirty and self._volume.log.blocks_since_checkpoint == 0
         if not (unchanged and self._checkpointer.last_clean):
             self._checkpointer.insist(now_ns, clean=True)
 
@@ -380,7 +353,7 @@ class Mounted:
         inode = inodes.get(ino)
         if inode.open_count:
             return
-        may_go_on = self._space.cover()
+        may_go_on = self._admission.cover(self._now_ns)
         self._data.drop_dirty(inode)
         self._removal.line_up(inode)
         if may_go_on:

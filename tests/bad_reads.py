@@ -116,7 +116,7 @@ def whole_state(filesystem: Filesystem) -> dict[str, Any]:
         "changes": {key: imap.changed_value(key) for key in imap.changes},
         "to be logged": list(imap._unlogged),
         "space": filesystem.statfs(),
-        "promised": filesystem._space.reservations.dirty_blocks,
+        "promised": filesystem._ledger.reservations.dirty_blocks,
         "live": volume.usage.live_total,
         "next": (volume.next_ino, volume.inode_count),
     }

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import pytest
 
-from lfs.alloc.delayed.admission import SpaceRules
+from lfs.alloc.delayed.ledger import Ledger
 from lfs.common.errors import DamageError, FilesystemError
 from lfs.inodes.volume import Options
 from lfs.ondisk import SUMMARY_CLEANER, window_blocks
@@ -282,7 +282,7 @@ def test_no_space_is_used_that_is_not_to_spare() -> None:
     ino, _ = scattered_file(disk)
     pieces = piece_count(disk, ino)
     number = 0
-    while disk.filesystem._space.spare_blocks() > 64:
+    while disk.filesystem._ledger.spare_blocks() > 64:
         disk.make_file(b"filler %d" % number, data(number, 60 * BLOCK_BYTES))
         disk.sync()
         number += 1
@@ -311,13 +311,13 @@ def test_no_space_is_used_that_others_took_between_turns(
     elif others == "need the run":
         disk.filesystem._volume.log.close_large()
     else:
-        monkeypatch.setattr(SpaceRules, "shortage_blocks", lambda self, blocks: blocks - 1)
+        monkeypatch.setattr(Ledger, "shortage_blocks", lambda self, blocks: blocks - 1)
     disk.sync()
     work = defragmenter._work
     while defragmenter._work is work and disk.filesystem.tick(disk.now_ns, idle=True):
         assert others != "owe much" or defragmenter.moved_blocks == begun_blocks
         # It may go on in the run that it has, but not at the cost of what was promised.
-        assert others != "fill the disk" or disk.filesystem._space.shortage_blocks(0) <= 0
+        assert others != "fill the disk" or disk.filesystem._ledger.shortage_blocks(0) <= 0
     monkeypatch.undo()
     assert disk.read(ino) == content
     assert problems(disk.medium) == []

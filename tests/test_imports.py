@@ -33,6 +33,7 @@ FOLDERS = (
     "lfs/alloc/delayed",
     "lfs/commit",
     "lfs/segments/cleaning",
+    "lfs/alloc/admission",
     "lfs/files",
     "lfs",
     "lfs/control",

@@ -8,7 +8,7 @@ import stat
 import pytest
 
 from fsck.check import check_device
-from lfs.alloc.delayed.admission import SpaceRules
+from lfs.alloc.delayed.ledger import Ledger
 from lfs.common.errors import DamageError, FilesystemError
 from lfs.device.memory import MemoryDevice
 from lfs.filesystem import Filesystem
@@ -49,7 +49,7 @@ def rename_at_random(filesystem: Filesystem, names: list[bytes], count: int) -> 
 
 
 def packer_of(filesystem: Filesystem) -> Packer:
-    return Packer(filesystem._volume, filesystem._space, filesystem._checkpointer)
+    return Packer(filesystem._volume, filesystem._ledger, filesystem._checkpointer)
 
 
 def pack_all(filesystem: Filesystem) -> int:
@@ -122,11 +122,11 @@ def test_packing_takes_no_more_than_there_is_room_for(monkeypatch: pytest.Monkey
     filesystem = with_names(MemoryDevice(8 << 20))
     rename_at_random(filesystem, [name_of(number) for number in range(COUNT)], COUNT)
     packer = packer_of(filesystem)
-    monkeypatch.setattr(SpaceRules, "can_rewrite", lambda self, leaf_count: False)
+    monkeypatch.setattr(Ledger, "can_rewrite", lambda self, leaf_count: False)
     number = filesystem._volume.checkpoint_number
     assert not packer.pack(10**10)
     assert filesystem._volume.checkpoint_number == number
-    assert not filesystem._checkpointer.touched_keys
+    assert not filesystem._volume.imap.touched_keys
     # It was for want of room that nothing was found: with room, there is as much to gain.
     rooms: list[int] = []
 
@@ -134,8 +134,9 @@ def test_packing_takes_no_more_than_there_is_room_for(monkeypatch: pytest.Monkey
         rooms.append(blocks)
         monkeypatch.undo()
 
-    filesystem._space.make_room = make_room
-    assert packer.pack(10**10)
+    admission = filesystem._admission
+    monkeypatch.setattr(admission, "make_room", make_room)
+    assert admission._pack()
     assert rooms == [0]
 
 
@@ -183,7 +184,7 @@ def test_files_are_created_where_packing_makes_room_for_them() -> None:
     assert len(names) - count > count // 6
 
 
-def test_full_disk_of_names_is_renamed_for_ever() -> None:
+def test_full_disk_of_names_is_renamed_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     device = MemoryDevice(4 << 20)
     format_small(device, 1024, 64)
     filesystem = mount(device, 0)
@@ -200,13 +201,13 @@ def test_full_disk_of_names_is_renamed_for_ever() -> None:
             fill()
         pack_all(filesystem)
     packed: list[bool] = []
-    pack = filesystem._space.pack
+    pack = Packer.pack
 
-    def counted() -> bool:
-        packed.append(pack())
+    def counted(self: Packer, now_ns: int) -> bool | None:
+        packed.append(bool(pack(self, now_ns)))
         return packed[-1]
 
-    filesystem._space.pack = counted
+    monkeypatch.setattr(Packer, "pack", counted)
     rename_at_random(filesystem, names, 1500)
     assert any(packed)
     filesystem.unmount(10**11)

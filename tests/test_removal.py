@@ -323,7 +323,7 @@ def test_read_only_mounts_show_it_too_and_a_remount_goes_on() -> None:
 
 
 def test_ranges_beyond_the_limit_are_finished(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lfs.files.removal._CUTS_MAX", 4)
+    monkeypatch.setattr("lfs.alloc.admission.removal._CUTS_MAX", 4)
     device = _fresh()
     filesystem = mount(device, 1, STEP)
     ino = _sparse(filesystem, 100)

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from lfs.alloc.delayed.admission import Demand, SpaceRules
+from lfs.alloc.admission.admission import Admission, Demand
+from lfs.alloc.delayed.ledger import Ledger
 from lfs.alloc.reservation import Reservations
 from lfs.common.errors import FilesystemError
 from lfs.device.memory import MemoryDevice
@@ -48,13 +49,13 @@ def changes(filesystem: Filesystem, choose: random.Random) -> Iterator[None]:
         yield
 
 
-def hold(space: SpaceRules) -> None:
+def hold(space: Ledger, admission: Admission) -> None:
     """Hold the crude bound, and what it allows, against the real ones."""
     crude_blocks = space._crude_blocks()
     assert crude_blocks >= space.pending_blocks()
     assert crude_blocks >= space.metadata_blocks + space.reservations.dirty_blocks
-    space.cover()
-    allowed_blocks = space._allowance_blocks - 1
+    admission.cover(0)
+    allowed_blocks = admission._allowance_blocks - 1
     if allowed_blocks > 0:
         assert space.shortage_blocks(allowed_blocks) <= 0
         assert space.available_blocks(privileged=False) >= allowed_blocks
@@ -65,7 +66,7 @@ def test_crude_bound_is_a_bound(block_bytes: int) -> None:
     device = MemoryDevice(16 << 20)
     format_small(device, block_bytes, 64)
     filesystem = mount(device, 0)
-    space = filesystem._space
+    space = filesystem._ledger
     refused = 0
     steps = changes(filesystem, random.Random(block_bytes))
     while True:
@@ -78,7 +79,7 @@ def test_crude_bound_is_a_bound(block_bytes: int) -> None:
             steps = changes(filesystem, random.Random(refused))
             if refused > 3:
                 break
-        hold(space)
+        hold(space, filesystem._admission)
 
 
 counts = st.one_of(st.integers(0, 50), st.integers(0, 100_000))
@@ -119,7 +120,8 @@ def test_crude_bound_is_a_bound_whatever_is_pending(
     files: int,
     still: int,
 ) -> None:
-    space = _spaces(block_bytes)
+    filesystem = _filesystems(block_bytes)
+    space = filesystem._ledger
     volume, inodes = space._volume, space._inodes
     # Only how many there are matters.
     volume.imap.changes = dict.fromkeys(_NUMBERS[:changed])  # type: ignore[arg-type]
@@ -127,7 +129,7 @@ def test_crude_bound_is_a_bound_whatever_is_pending(
     inodes.inline_bytes = inline_bytes
     inodes.pinned_count = pinned
     inodes.with_dirty_blocks = dict.fromkeys(_NUMBERS[:files])  # type: ignore[assignment]
-    space.touched_keys = _NUMBERS[:touched]  # type: ignore[assignment]
+    volume.imap.touched_keys = _NUMBERS[:touched]  # type: ignore[assignment]
     volume.imap._still = dict.fromkeys(_NUMBERS[: min(still, changed)], 0)  # type: ignore[arg-type]
     volume.imap.node_count, volume.imap.root_level = nodes, level
     volume.imap.changed_bytes, volume.imap.unlogged_bytes = changed_bytes, unlogged_bytes
@@ -135,7 +137,7 @@ def test_crude_bound_is_a_bound_whatever_is_pending(
     space.reservations = Reservations(limit_blocks=4000, privileged_blocks=100)
     space.reservations.reserve(dirty_blocks)
     space._open_limit_blocks = 3900
-    hold(space)
+    hold(space, filesystem._admission)
 
 
 def nodes_of(imap: Imap) -> set[int]:
@@ -154,12 +156,12 @@ def nodes_of(imap: Imap) -> set[int]:
 
 
 @cache
-def _spaces(block_bytes: int) -> SpaceRules:
+def _filesystems(block_bytes: int) -> Filesystem:
     device = MemoryDevice(16 << 20)
     format_small(device, block_bytes, 64)
-    space = mount(device, 0)._space
-    space.make_room = lambda blocks: None
-    return space
+    filesystem = mount(device, 0)
+    filesystem._admission.make_room = lambda blocks: None  # type: ignore[method-assign]
+    return filesystem
 
 
 def test_allowance_is_spent_by_what_is_asked_in_one_request(
@@ -167,28 +169,28 @@ def test_allowance_is_spent_by_what_is_asked_in_one_request(
 ) -> None:
     device = MemoryDevice(16 << 20)
     format_small(device, 4096, 64)
-    space: SpaceRules = mount(device, 0)._space
+    admission = mount(device, 0)._admission
     looks: list[int] = []
-    covered = SpaceRules._covered
+    covered = Ledger.covers
 
-    def counted(self: SpaceRules, blocks: int) -> bool:
+    def counted(self: Ledger, blocks: int) -> bool:
         looks.append(blocks)
         return covered(self, blocks)
 
-    monkeypatch.setattr(SpaceRules, "_covered", counted)
-    space.cover()
-    most = space._allowance_blocks - 1
+    monkeypatch.setattr(Ledger, "covers", counted)
+    admission.cover(0)
+    most = admission._allowance_blocks - 1
     assert most > 100
-    space.admit(most - 10)
-    space.admit(9)
+    admission.admit(most - 10)
+    admission.admit(9)
     assert not looks
-    space.admit(50)
+    admission.admit(50)
     assert looks == [50]
     # What was allowed before is not true any more after a closer look.
-    space.admit(1)
+    admission.admit(1)
     assert looks == [50, 1]
-    space.cover()
-    space.admit(most)
+    admission.cover(0)
+    admission.admit(most)
     assert looks == [50, 1]
 
 
@@ -204,7 +206,7 @@ def test_windows_of_dirty_data_are_reckoned_with_before_they_are_mapped() -> Non
     assert before_count > 50
     for number in range(300):
         filesystem.write(ino, number * window_bytes, b"x" * 1024, 2)
-    space, imap = filesystem._space, filesystem._volume.imap
+    space, imap = filesystem._ledger, filesystem._volume.imap
     bound = space._node_blocks()
     pending_blocks = space.pending_blocks()
     assert space._inodes.pinned_count == 300
@@ -218,13 +220,15 @@ def test_windows_of_dirty_data_are_reckoned_with_before_they_are_mapped() -> Non
     assert space._inodes.pinned_count == 0
 
 
-def test_what_is_needed_is_asked_again_once_room_was_made() -> None:
+def test_what_is_needed_is_asked_again_once_room_was_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     device = MemoryDevice(16 << 20)
     format_small(device, 4096, 64)
-    space: SpaceRules = mount(device, 0)._space
+    admission = mount(device, 0)._admission
     demands = iter([Demand(1, 0), Demand(100_000, 0), Demand(100_000, 0)])
     rooms: list[int] = []
-    space.make_room = rooms.append
-    space._covered = lambda blocks: blocks < 1 or len(rooms) > 1  # type: ignore[method-assign]
-    space.admit(1, anew=lambda: next(demands))
+    monkeypatch.setattr(admission, "make_room", rooms.append)
+    monkeypatch.setattr(Ledger, "covers", lambda self, blocks: blocks < 1 or len(rooms) > 1)
+    admission.admit(1, anew=lambda: next(demands))
     assert rooms == [1, 100_000]

@@ -235,7 +235,7 @@ def test_appending_looks_for_each_window_once(monkeypatch: pytest.MonkeyPatch) -
 def test_dirty_limit_writes_small_files_together(size: int) -> None:
     """However the dirty blocks are spread over files, no more is written than was reserved for."""
     disk = roomy_disk(Options(dirty_bytes_max=MIB))
-    space = disk.filesystem._space
+    space = disk.filesystem._ledger
     inos = [disk.make_file(b"file %d" % number) for number in range(MIB // BLOCK_BYTES)]
     disk.sync()
     disk.device.reset_counters()

@@ -17,6 +17,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Generator, Iterator
 
+from lfs.alloc.delayed.ledger import Ledger
 from lfs.commit.commit import Committer
 from lfs.common.checksum import checksum
 from lfs.common.errors import DamageError, DeviceError, FilesystemError
@@ -49,19 +50,35 @@ _REGION_ATTEMPTS = 3
 class Checkpointer:
     """Writes checkpoints."""
 
-    def __init__(self, volume: Volume, committer: Committer) -> None:
+    def __init__(self, volume: Volume, ledger: Ledger, committer: Committer) -> None:
         """Write checkpoints of one volume."""
         self._volume = volume
+        self._ledger = ledger
         self._committer = committer
         self.elapsed_ns = 0
         """When the last one was made (``Volume.elapsed``)."""
         self._begun_count = 0
         self._work: Iterator[Flush] | None = None
-        self.touched_keys: set[bytes] = set()
-        """Keys whose nodes the next checkpoint must write anew (the cleaner's wish)."""
         self.last_clean = False
         self._unread_count = 0
         """How many times in a row a node could not be read."""
+
+    @property
+    def dirty(self) -> bool:
+        """Tell whether memory holds anything that no commit has logged to where it counts."""
+        return self._committer.has_unlogged or self._volume.log.is_broken
+
+    def commit(self, now_ns: int) -> int:
+        """Log everything; returns the sequence number that must be flushed for it to last.
+
+        Where the log is broken, everything is durable when this returns.  Raises
+        DeviceError; then the last commit counts, and the volume has failed.  Raises
+        DamageError where the log is broken and the checkpoint can't be written yet.
+        """
+        self._committer.log(now_ns)
+        if self._volume.log.is_broken:
+            self.checkpoint(now_ns)
+        return self._volume.log.written_sequence
 
     def checkpoint(self, now_ns: int, clean: bool = False) -> None:
         """Make everything durable and reachable from a checkpoint region.
@@ -170,10 +187,11 @@ class Checkpointer:
     def _rebuilt(self) -> Rebuilt:
         """Merge what changed; raises DamageError when a node of it can't be read."""
         volume = self._volume
-        if not volume.imap.changes and not self.touched_keys:
+        imap = volume.imap
+        if not imap.changes and not imap.touched_keys:
             # The two checkpoints never share a root, so that one bad block can't take both.
-            self.touched_keys.add(_FIRST_KEY)
-        return Rebuild(volume.imap, volume.block_bytes, self.touched_keys).run()
+            imap.touched_keys.add(_FIRST_KEY)
+        return Rebuild(imap, volume.block_bytes, imap.touched_keys).run()
 
     def _write_nodes(self, rebuilt: Rebuilt, now_ns: int) -> None:
         volume = self._volume
@@ -187,13 +205,14 @@ class Checkpointer:
         root = rebuilt.root.pointer if isinstance(rebuilt.root, NewNode) else rebuilt.root
         node_count = max(0, imap.node_count + len(nodes) - len(rebuilt.freed_addresses))
         imap.adopt(root, rebuilt.root_level, node_count, volume.next_ino)
-        self.touched_keys.clear()
 
     def _place_nodes(self, nodes: list[NewNode], now_ns: int) -> None:
         """Write nodes, children first, in as many log writes as it takes."""
         volume = self._volume
         while nodes:
-            placement = volume.reserve(HEAD_METADATA, len(nodes), 0, 1, whole=False)
+            placement = volume.reserve(
+                HEAD_METADATA, len(nodes), 0, 1, spare_blocks=self._ledger.log_spare_blocks
+            )
             now = nodes[: placement.payload_blocks]
             blocks: list[bytes] = []
             checksums: list[int] = []
@@ -229,7 +248,13 @@ class Checkpointer:
         usage = volume.usage
         indices = sorted(usage.dirty_pages)
         while indices:
-            placement = volume.reserve(HEAD_METADATA, len(indices), 0, len(indices), whole=False)
+            placement = volume.reserve(
+                HEAD_METADATA,
+                len(indices),
+                0,
+                len(indices),
+                spare_blocks=self._ledger.log_spare_blocks,
+            )
             now = indices[: placement.payload_blocks]
             if self._write_pages(now, placement, now_ns):
                 indices = indices[len(now) :]

@@ -10,14 +10,13 @@ A small commit, the usual ``fsync``, is a single log write: the inode and the
 names among its records, the data in its payload, the extents told by its entries.
 
 Where the log is broken (``lfs.segments.writer``), a commit is no commit: nothing
-leads to it.  Then a checkpoint takes its place before anybody is told that it lasts.
+leads to it.  Then a checkpoint takes its place (``Checkpointer.commit``) before anybody
+is told that it lasts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from lfs.alloc.delayed.admission import SpaceRules
+from lfs.alloc.delayed.ledger import Ledger
 from lfs.alloc.delayed.write_out import Extent, WriteOut
 from lfs.inodes.table import InodeTable
 from lfs.inodes.volume import Volume
@@ -31,16 +30,12 @@ class Committer:
     """Writes commits."""
 
     def __init__(
-        self, volume: Volume, inodes: InodeTable, space: SpaceRules, write_out: WriteOut
+        self, volume: Volume, inodes: InodeTable, ledger: Ledger, write_out: WriteOut
     ) -> None:
-        """Commit what the parts of one volume hold in memory.
-
-        ``checkpoint`` belongs to a part above and is set by it.
-        """
-        self.checkpoint: Callable[[int], None] = lambda now_ns: None
+        """Commit what the parts of one volume hold in memory."""
         self._volume = volume
         self._inodes = inodes
-        self._space = space
+        self._ledger = ledger
         self._write_out = write_out
         superblock = volume.superblock
         # One log write has to fit into one segment, whatever else is in use.
@@ -48,31 +43,18 @@ class Committer:
         self._record_room_bytes = self._room_blocks // 4 * superblock.block_bytes
 
     @property
-    def dirty(self) -> bool:
-        """Tell whether memory holds anything that no commit has logged to where it counts."""
-        return self._unlogged or self._volume.log.is_broken
-
-    @property
-    def _unlogged(self) -> bool:
+    def has_unlogged(self) -> bool:
+        """Tell whether memory holds anything that no commit has logged."""
         inodes = self._inodes
         return bool(inodes.dirty or inodes.with_dirty_blocks or self._volume.imap.unlogged_count)
 
-    def commit(self, now_ns: int) -> int:
-        """Log everything; returns the sequence number that must be flushed for it to last.
-
-        Where the log is broken, everything is durable when this returns.  Raises
-        DeviceError; then the last commit counts, and the volume has failed.  Raises
-        DamageError where the log is broken and the checkpoint can't be written yet.
-        """
-        self.log(now_ns)
-        if self._volume.log.is_broken:
-            self.checkpoint(now_ns)
-        return self._volume.log.written_sequence
-
     def log(self, now_ns: int, flags: int = 0) -> None:
-        """Log everything for a checkpoint that follows, or for ``commit``."""
+        """Write a commit.
+
+        Raises DeviceError; then the last one counts, and the volume has failed.
+        """
         volume = self._volume
-        if not self._unlogged:
+        if not self.has_unlogged:
             return
         extents = self._write_out.take_dirty([*self._inodes.with_dirty_blocks.values()])
         counts = [extent.count for extent in extents]
@@ -94,7 +76,7 @@ class Committer:
     ) -> None:
         """Write data and records as one log write."""
         volume = self._volume
-        placement = volume.reserve(HEAD_MAIN, blocks, record_bytes, len(extents), whole=True)
+        placement = volume.reserve(HEAD_MAIN, blocks, record_bytes, len(extents))
         # Windows go as they were before this payload: its entries tell the rest.
         records = volume.imap.take_unlogged()
         entries, buffers = self._write_out.map(extents, placement)
@@ -106,7 +88,7 @@ class Committer:
             self._inodes.log_dirty()
             volume.imap.take_unlogged()
         else:
-            self._space.written(blocks)
+            self._ledger.written(blocks)
 
     def _log_records(
         self, records: list[Record], record_bytes: int, now_ns: int, flags: int
@@ -115,7 +97,7 @@ class Committer:
         volume = self._volume
         position = 0
         record_blocks = record_bytes // volume.block_bytes + 1
-        self._space.take_in_hand(record_blocks)
+        self._ledger.take_in_hand(record_blocks)
         while True:
             room_bytes = volume.log.record_bytes_max(HEAD_MAIN)
             batch: list[Record] = []
@@ -128,9 +110,9 @@ class Committer:
                 used_bytes += length
                 position += 1
             done = position == len(records)
-            placement = volume.reserve(HEAD_MAIN, 0, used_bytes, 0, whole=True)
+            placement = volume.reserve(HEAD_MAIN, 0, used_bytes, 0)
             last = SUMMARY_COMMIT if done else 0
             volume.emit(placement, (), (), batch, flags | last, now_ns)
             if done:
                 break
-        self._space.written(record_blocks)
+        self._ledger.written(record_blocks)

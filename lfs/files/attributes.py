@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 
-from lfs.alloc.delayed.admission import SpaceRules
+from lfs.alloc.admission.admission import Admission
 from lfs.common.errors import DamageError, FilesystemError
 from lfs.files.collisions import apply, removal
 from lfs.files.directory import NameHash
@@ -45,12 +45,12 @@ class Attributes:
     """The extended attributes of all inodes."""
 
     def __init__(
-        self, volume: Volume, inodes: InodeTable, space: SpaceRules, name_hash: NameHash
+        self, volume: Volume, inodes: InodeTable, admission: Admission, name_hash: NameHash
     ) -> None:
         """Keep attributes in the inode map of ``volume``."""
         self._imap = volume.imap
         self._inodes = inodes
-        self._space = space
+        self._admission = admission
         self._hash = name_hash
         self._block_bytes = volume.block_bytes
         self._chunk_bytes = chunk_bytes(volume.block_bytes)
@@ -97,9 +97,9 @@ class Attributes:
         if offset < 0:
             raise FilesystemError(errno.ENOSPC, "too many attributes with the same hash")
         if item is not None and len(value) <= item.value_bytes:
-            self._space.admit_change(self.blocks(value))
+            self._admission.admit_change(self.blocks(value))
         else:
-            self._space.admit(self.blocks(value), privileged)
+            self._admission.admit(self.blocks(value), privileged)
         if item is not None:
             self._delete_chunks(inode.ino, offset, item)
         self._put(inode.ino, offset, name, value)

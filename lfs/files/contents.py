@@ -12,11 +12,12 @@ import errno
 from collections.abc import Sequence
 from itertools import islice
 
-from lfs.alloc.delayed.admission import Demand, SpaceRules
+from lfs.alloc.admission.admission import Admission, Demand
+from lfs.alloc.admission.removal import Removal
+from lfs.alloc.delayed.ledger import Ledger
 from lfs.alloc.delayed.write_out import WriteOut
 from lfs.alloc.spans import Span, bytes_of, cut_around, put_blocks
 from lfs.common.errors import FilesystemError
-from lfs.files.removal import Removal
 from lfs.inodes.inode import Inode
 from lfs.inodes.table import InodeTable
 from lfs.inodes.volume import Volume
@@ -30,14 +31,16 @@ class FileData:
         self,
         volume: Volume,
         inodes: InodeTable,
-        space: SpaceRules,
+        admission: Admission,
+        ledger: Ledger,
         write_out: WriteOut,
         removal: Removal,
     ) -> None:
         """Serve the inodes of one volume."""
         self._volume = volume
         self._inodes = inodes
-        self._space = space
+        self._admission = admission
+        self._ledger = ledger
         self._write_out = write_out
         self._removal = removal
 
@@ -173,9 +176,9 @@ class FileData:
         privileged: bool,
     ) -> None:
         if offset + len(data) <= len(inline):
-            self._space.admit_change(1)
+            self._admission.admit_change(1)
         else:
-            self._space.admit(1, privileged)
+            self._admission.admit(1, privileged)
         if offset or len(data) < len(inline):
             after = inline[offset + len(data) :]
             data = inline[:offset].ljust(offset, b"\0") + data + after
@@ -190,7 +193,7 @@ class FileData:
         converting = inode.inline is not None
         blocks = _clean_count(inode, first, end) + converting
         if blocks:
-            self._space.admit(
+            self._admission.admit(
                 blocks,
                 privileged,
                 lambda: Demand(
@@ -267,7 +270,7 @@ class FileData:
             cut_around(blocks, first, end, block_bytes)
         else:
             self._inodes.with_dirty_blocks[inode.ino] = inode
-        self._space.reservations.reserve(inode.dirty_extents.add(first, end - first))
+        self._ledger.reservations.reserve(inode.dirty_extents.add(first, end - first))
         start = 0
         if head is not None:
             skip = offset - first * block_bytes
@@ -294,7 +297,7 @@ class FileData:
         if inline:
             inode.dirty_blocks[0] = bytearray(inline)
             self._inodes.with_dirty_blocks[inode.ino] = inode
-            self._space.reservations.reserve(inode.dirty_extents.add(0, 1))
+            self._ledger.reservations.reserve(inode.dirty_extents.add(0, 1))
 
     def write_out(self, inodes: Sequence[Inode], now_ns: int) -> None:
         """Give the dirty data of files its place now, all of it together."""
@@ -355,7 +358,7 @@ class FileData:
         if not inode.dirty_blocks:
             self._inodes.with_dirty_blocks[inode.ino] = inode
         inode.dirty_blocks[block] = kept
-        self._space.reservations.reserve(inode.dirty_extents.add(block, 1))
+        self._ledger.reservations.reserve(inode.dirty_extents.add(block, 1))
 
     def _drop_dirty(self, inode: Inode, from_block: int) -> None:
         if not inode.dirty_blocks:
@@ -364,14 +367,14 @@ class FileData:
         cut_around(blocks, from_block, FILE_BYTES_MAX, self._volume.block_bytes)
         for block in [block for block in blocks if block >= from_block]:
             del blocks[block]
-        self._space.reservations.release(inode.dirty_extents.truncate(from_block))
+        self._ledger.reservations.release(inode.dirty_extents.truncate(from_block))
         if not inode.dirty_blocks:
             self._inodes.with_dirty_blocks.pop(inode.ino, None)
         for index in [*inode.pinned]:
             self._inodes.unpin_window(inode, index)
 
     def _extend(self, inode: Inode, size: int, privileged: bool) -> None:
-        self._space.admit(1, privileged)
+        self._admission.admit(1, privileged)
         inline = inode.inline
         if inline is not None:
             if size <= self._volume.inline_bytes_max:

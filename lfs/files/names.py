@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 
-from lfs.alloc.delayed.admission import SpaceRules
+from lfs.alloc.admission.admission import Admission
 from lfs.common.errors import DamageError, FilesystemError
 from lfs.files.acl_store import AccessLists
 from lfs.files.contents import FileData
@@ -78,14 +78,14 @@ class Namespace:
         directories: Directories,
         data: FileData,
         access: AccessLists,
-        space: SpaceRules,
+        admission: Admission,
     ) -> None:
         """Operate on the inodes and directories of one volume."""
         self._inodes = inodes
         self._directories = directories
         self._data = data
         self._access = access
-        self._space = space
+        self._admission = admission
 
     # ----------------------------------------------------------------- looking up
 
@@ -143,7 +143,7 @@ class Namespace:
             raise FilesystemError(errno.EMLINK)
         mode, lists = self._access.for_new(parent, mode, umask)
         list_blocks = self._access.blocks(lists) if lists else 0
-        self._space.admit(_CREATE_BLOCKS + list_blocks, uid == 0)
+        self._admission.admit(_CREATE_BLOCKS + list_blocks, uid == 0)
         if parent.mode & S_ISGID:
             gid = parent.gid
             mode |= S_ISGID if is_directory else 0
@@ -179,7 +179,7 @@ class Namespace:
         if not target:
             raise FilesystemError(errno.ENOENT)
         parent, place = self._new_name(parent_ino, name)
-        self._space.admit(_CREATE_BLOCKS + 1 + len(target) // 512, uid == 0)
+        self._admission.admit(_CREATE_BLOCKS + 1 + len(target) // 512, uid == 0)
         if parent.mode & S_ISGID:
             gid = parent.gid
         fields = _new_fields(S_IFLNK | 0o777, uid, gid, now_ns, 0, 0)
@@ -215,7 +215,7 @@ class Namespace:
             raise FilesystemError(errno.ENOENT, "the file was removed")
         if inode.nlink >= LINK_COUNT_MAX:
             raise FilesystemError(errno.EMLINK)
-        self._space.admit(1, privileged)
+        self._admission.admit(1, privileged)
         self._directories.put(place, ino, inode.mode >> 12, name)
         inode.nlink += 1
         self._touch(inode, now_ns)
@@ -308,12 +308,12 @@ class Namespace:
         elif not new_place:
             raise FilesystemError(errno.ENOSPC, "too many names with the same hash")
         if flags & RENAME_WHITEOUT:
-            self._space.admit(_CREATE_BLOCKS + (target is None), uid == 0)
+            self._admission.admit(_CREATE_BLOCKS + (target is None), uid == 0)
             self._directories.put(new_place, moved.ino, moved.mode >> 12, new_name)
             self._add_whiteout(parent, place, name, uid, gid, now_ns)
         else:
             if target is None:
-                self._space.admit_change(1, is_longer=len(new_name) > len(name))
+                self._admission.admit_change(1, is_longer=len(new_name) > len(name))
             self._directories.move(place, new_place, moved.ino, moved.mode >> 12, new_name)
         self._moved_in(moved, new_parent, target, now_ns)
         self._changed(parent, now_ns, entries=-1, subdirectories=-int(is_directory))

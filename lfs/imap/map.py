@@ -69,6 +69,8 @@ class Imap:
         self.node_count = node_count
         self.changes: dict[bytes, bytes | Packable | None] = {}
         """What changed since the checkpoint; keys come, but go only all together."""
+        self.touched_keys: set[bytes] = set()
+        """Keys whose nodes the next checkpoint writes anew although they have not changed."""
         self._order = KeyOrder(self.changes)
         self._packable_bytes: dict[bytes, int] = {}
         self.changed_bytes = 0
@@ -309,6 +311,7 @@ class Imap:
         self._still.clear()
         self._still_bytes = 0
         self.changes.clear()
+        self.touched_keys.clear()
         self._order.clear()
         self._packable_bytes.clear()
         self.changed_bytes = 0

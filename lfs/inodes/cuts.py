@@ -1,7 +1,7 @@
 """What was cut off files and is still mapped: windows that wait to be given up.
 
 Cutting a large file only notes which windows are no longer its own, in an item for
-each range (FORMAT.md, "Cut"); they are given up in steps (``lfs.files.removal``).  Until
+each range (FORMAT.md, "Cut"); they are given up in steps (``lfs.alloc.admission.removal``).  Until
 then a window in such a range counts as unmapped for everybody, and whoever writes
 there gives it up first, which parts the range in two.
 

@@ -4,7 +4,7 @@ Their windows (``lfs.inodes.window``) are written through to the inode map whene
 they change; inodes are collected in ``InodeTable.dirty`` and written by the next
 commit.
 
-Some inodes and windows are given up in steps (``lfs.files.removal``).  An inode that is
+Some inodes and windows are given up in steps (``lfs.alloc.admission.removal``).  An inode that is
 *leaving* is in no table but ``leaving``: no request finds it any more.  A window that
 was cut off (``lfs.inodes.cuts``) is unmapped for everybody.
 

@@ -238,7 +238,7 @@ class Volume:
         payload_blocks: int,
         record_bytes: int,
         extent_count: int,
-        whole: bool,
+        spare_blocks: Callable[[], int] | None = None,
         expected_blocks: int = 0,
     ) -> Placement:
         """Find a place for a log write, as ``LogWriter.reserve`` does.
@@ -251,7 +251,12 @@ class Volume:
         while True:
             try:
                 return self.log.reserve(
-                    number, payload_blocks, record_bytes, extent_count, whole, expected_blocks
+                    number,
+                    payload_blocks,
+                    record_bytes,
+                    extent_count,
+                    spare_blocks,
+                    expected_blocks,
                 )
             except DeviceError as error:
                 self._note_error(error)

@@ -148,7 +148,6 @@ class LogWriter:
         self._usage = usage
         self._heads: list[Head | None] = [None] * HEAD_COUNT
         self._promised: Head | None = None
-        self.spare_blocks: Callable[[], int] = lambda: 0
         """Tells how much of what is clean nobody was promised; set by a part above."""
         self._worth_blocks = worth_blocks(superblock.segment_blocks)
         self.next_address = 0
@@ -207,17 +206,19 @@ class LogWriter:
         payload_blocks: int,
         record_bytes: int,
         extent_count: int,
-        whole: bool,
+        spare_blocks: Callable[[], int] | None = None,
         expected_blocks: int = 0,
     ) -> Placement:
         """Find a place for up to ``payload_blocks`` blocks on log head ``number``.
 
         ``record_bytes`` and ``extent_count`` bound what the summary must hold
-        beside checksums.  With ``whole`` all blocks get a place in this one log
-        write.  A run opened for it has room for ``expected_blocks`` if possible.
-        Raises FilesystemError(ENOSPC) when no segment is clean, which the space
-        rules prevent.
+        beside checksums.  All blocks get a place in this one log write, unless
+        ``spare_blocks`` is given: it tells how many clean ones may go into a run beyond
+        what is needed now, so that it has room for ``expected_blocks``.
+        Raises FilesystemError(ENOSPC) when no segment is clean, which the ledger
+        prevents.
         """
+        whole = spare_blocks is None
         wanted = payload_blocks if whole else min(payload_blocks, _PAYLOAD_BLOCKS_MAX)
         fit = _Fit(self._superblock.block_bytes, wanted, record_bytes, extent_count)
         head = self._heads[number]
@@ -227,7 +228,7 @@ class LogWriter:
             or granted < 0
             or (granted < wanted and (whole or granted < self._worth_blocks))
         ):
-            head = self._open(number, expected_blocks, fit, whole)
+            head = self._open(number, expected_blocks, fit, spare_blocks)
             summary_blocks, granted = fit.into(head)
             if granted < 0 or (whole and granted < wanted) or (wanted and not granted):
                 raise FilesystemError(errno.ENOSPC, "log write larger than any clean run")
@@ -239,7 +240,9 @@ class LogWriter:
             head, self.next_sequence, address, summary_blocks, payload_address, granted
         )
 
-    def _open(self, number: int, expected_blocks: int, fit: _Fit, whole: bool) -> Head:
+    def _open(
+        self, number: int, expected_blocks: int, fit: _Fit, spare_blocks: Callable[[], int] | None
+    ) -> Head:
         """Open a new run for a head, large enough for what is wanted and expected.
 
         While there is nothing to spare it is no larger than what is wanted now; what is
@@ -251,7 +254,7 @@ class LogWriter:
         excess_segments = (1 << order) - needed_segments
         if excess_segments > 0:
             excess_blocks = excess_segments * self._superblock.segment_blocks
-            if not whole and excess_blocks > self.spare_blocks():
+            if spare_blocks and excess_blocks > spare_blocks():
                 order = needed_segments.bit_length() - 1
         return self._start_run(number, self._usage.open_run(order, self.next_sequence), fit)
 

@@ -16,7 +16,7 @@ from unittest import mock
 
 from fsck.reading.report import Report
 from lfs.alloc.delayed import admission as space_module
-from lfs.alloc.delayed.admission import SpaceRules
+from lfs.alloc.delayed.ledger import Ledger
 from lfs.alloc.delayed.write_out import Extent
 from lfs.alloc.reservation import Reservations
 from lfs.commit import checkpoint as checkpoint_module
@@ -418,12 +418,12 @@ def _dirty(patch: Patch) -> None:
 
 @_canary("reservation of changed metadata")
 def _metadata(patch: Patch) -> None:
-    patch(SpaceRules, "metadata_blocks", 0)
+    patch(Ledger, "metadata_blocks", 0)
 
 
 @_canary("reservation of commit and checkpoint")
 def _pending(patch: Patch) -> None:
-    patch(SpaceRules, "pending_blocks", lambda self, *moved: self.reservations.dirty_blocks)
+    patch(Ledger, "pending_blocks", lambda self, *moved: self.reservations.dirty_blocks)
 
 
 @_canary("slack that user data may not use")
@@ -444,7 +444,7 @@ def _cleaner(patch: Patch) -> None:
 
 @_canary("making room before a request")
 def _cover(patch: Patch) -> None:
-    patch(SpaceRules, "_covered", lambda self, blocks: True)
+    patch(Ledger, "covers", lambda self, blocks: True)
 
 
 @_canary("room for what is pending while the cleaner moves")

@@ -41,7 +41,6 @@ class Log:
         self.usage = usage_table()
         self.usage.finish_loading(())
         self.writer = LogWriter(self.device, self.superblock, self.usage)
-        self.writer.spare_blocks = lambda: 1 << 30
         self.reader = LogReader(self.device, self.superblock)
         self.first_address = 0
 
@@ -56,7 +55,7 @@ class Log:
         """Write as many of ``blocks`` blocks as are granted; returns the summary as read back."""
         record_bytes = sum(19 + len(value or b"") for _, value in records)
         placement = self.writer.reserve(
-            head, blocks, record_bytes, 1, whole, expected_blocks=expected_blocks
+            head, blocks, record_bytes, 1, None if whole else lambda: 1 << 30, expected_blocks
         )
         buffers = [block(placement.sequence * 1000 + i) for i in range(placement.payload_blocks)]
         checksums = [checksum(buffer) for buffer in buffers]

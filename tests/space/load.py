@@ -347,12 +347,13 @@ class Run:
 def _watch_nodes(filesystem: Filesystem) -> None:
     """Hold the nodes of each checkpoint against the bound there was before its commit."""
     rebuilt = filesystem._checkpointer._rebuilt
-    log = filesystem._committer.log
+    committer = filesystem._checkpointer._committer
+    log = committer.log
     bound = 0
 
     def logged(now_ns: int, flags: int = 0) -> None:
         nonlocal bound
-        bound = filesystem._space._node_blocks()
+        bound = filesystem._ledger._node_blocks()
         log(now_ns, flags)
 
     def watched() -> Rebuilt:
@@ -362,7 +363,7 @@ def _watch_nodes(filesystem: Filesystem) -> None:
         return result
 
     # Of this mount only: others may be there at the same time.
-    filesystem._committer.log = logged  # type: ignore[method-assign]
+    committer.log = logged  # type: ignore[method-assign]
     filesystem._checkpointer._rebuilt = watched  # type: ignore[method-assign]
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lfs.alloc.delayed.admission import SpaceRules
+from lfs.alloc.delayed.ledger import Ledger
 from lfs.alloc.scattered import ScatteredFiles
 from lfs.alloc.spans import buffers_of
 from lfs.device.base import Buffer
@@ -39,11 +39,11 @@ class Extent:
 class WriteOut:
     """Writes dirty data to the log and maps it."""
 
-    def __init__(self, volume: Volume, inodes: InodeTable, space: SpaceRules) -> None:
+    def __init__(self, volume: Volume, inodes: InodeTable, ledger: Ledger) -> None:
         """Serve the inodes of one volume."""
         self._volume = volume
         self._inodes = inodes
-        self._space = space
+        self._ledger = ledger
         self._spare_blocks: int | None = None
         self.scattered = ScatteredFiles()
 
@@ -68,8 +68,8 @@ class WriteOut:
             Extent(inode, first, count, buffers_of(blocks, first, count, block_bytes))
             for first, count in inode.dirty_extents
         ]
-        self._space.reservations.release(inode.dirty_extents.count)
-        self._space.take_in_hand(inode.dirty_extents.count)
+        self._ledger.reservations.release(inode.dirty_extents.count)
+        self._ledger.take_in_hand(inode.dirty_extents.count)
         blocks.clear()
         inode.dirty_extents.clear()
         inode.read_window = -1
@@ -121,7 +121,7 @@ class WriteOut:
                 continue
             if self._spare_blocks is None:
                 # Half of what is spare may go to neighbours.
-                self._spare_blocks = self._space.spare_blocks() // 2
+                self._spare_blocks = self._ledger.spare_blocks() // 2
             if len(wanted) > self._spare_blocks:
                 return False
             try:
@@ -132,7 +132,7 @@ class WriteOut:
             for block in wanted:
                 start = (block - first) * block_bytes
                 inode.dirty_blocks[base + block] = raw[start : start + block_bytes]
-                self._space.reservations.reserve(inode.dirty_extents.add(base + block, 1))
+                self._ledger.reservations.reserve(inode.dirty_extents.add(base + block, 1))
         return True
 
     # ----------------------------------------------------------------- placing
@@ -159,13 +159,13 @@ class WriteOut:
                 wanted,
                 0,
                 len(rest),
-                whole=False,
+                spare_blocks=self._ledger.log_spare_blocks,
                 expected_blocks=expected if head == HEAD_BULK else 0,
             )
             now, rest = _split(rest, placement.payload_blocks, self._volume.block_bytes)
             entries, buffers = self.map(now, placement)
             if self._volume.emit(placement, entries, buffers, (), flags, time_ns):
-                self._space.written(sum(extent.count for extent in now))
+                self._ledger.written(sum(extent.count for extent in now))
             else:
                 rest = now + rest
 

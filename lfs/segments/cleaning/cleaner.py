@@ -20,9 +20,8 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from contextlib import suppress
 
-from lfs.alloc.delayed.admission import CLEAN_SHARE_LOW, Moving, SpaceRules
+from lfs.alloc.delayed.ledger import CLEAN_SHARE_LOW, Ledger, Moving
 from lfs.commit.checkpoint import Checkpointer
-from lfs.commit.commit import Committer
 from lfs.common.errors import DamageError, FilesystemError
 from lfs.common.turns import Flush, Turn
 from lfs.inodes.inode import Inode
@@ -55,18 +54,16 @@ class Cleaner:
         self,
         volume: Volume,
         inodes: InodeTable,
-        space: SpaceRules,
+        ledger: Ledger,
         mover: Mover,
-        committer: Committer,
         checkpointer: Checkpointer,
     ) -> None:
         """Clean when asked to; nothing runs by itself."""
         self._volume = volume
         self._inodes = inodes
-        self._space = space
+        self._ledger = ledger
         self._mover = mover
         self._surveyor = Surveyor(volume, inodes)
-        self._committer = committer
         self._checkpointer = checkpointer
         self._work: Iterator[Flush | None] | None = None
         self._touched_pages = False
@@ -94,7 +91,7 @@ class Cleaner:
             return
         if self._is_exhausted(bool(blocks)):
             # What is pending must have room all the same; but a checkpoint takes some, too.
-            if self._space.is_pressing and (self._committer.dirty or volume.imap.changes):
+            if self._ledger.is_pressing and (self._checkpointer.dirty or volume.imap.changes):
                 self._release(blocks, now_ns)
             return
         volume.log.close_large()
@@ -102,7 +99,7 @@ class Cleaner:
             self._finish(self._work)
         self._release(blocks, now_ns)
         idle_rounds = 0
-        least_shortage = self._space.shortage_blocks(blocks)
+        least_shortage = self._ledger.shortage_blocks(blocks)
         while idle_rounds < self._patience(blocks):
             gain_segments = self._gain_segments << idle_rounds
             victims = [] if idle_rounds else self._victims(volume.options.cleaner_policy, 0.999)
@@ -115,12 +112,12 @@ class Cleaner:
             self._finish(self._clean(victims, now_ns))
             self._release(blocks, now_ns)
             # Against the least so far: what one round takes and the next gives is no gain.
-            shortage = self._space.shortage_blocks(blocks)
+            shortage = self._ledger.shortage_blocks(blocks)
             gained = shortage < least_shortage
             gained |= len(volume.usage.large_runs) < large_count
             least_shortage = min(least_shortage, shortage)
             idle_rounds = 0 if gained else idle_rounds + 1
-        exhausted = self._space.shortage_blocks(blocks) > 0
+        exhausted = self._ledger.shortage_blocks(blocks) > 0
         self._exhausted = self._progress() if exhausted else None
 
     def _progress(self) -> tuple[int, int, int, int]:
@@ -158,7 +155,7 @@ class Cleaner:
         return [
             run
             for blocks, run in sorted(live)[:1]
-            if self._space.pending_blocks(Moving(blocks)) <= room_blocks
+            if self._ledger.pending_blocks(Moving(blocks)) <= room_blocks
         ]
 
     def _finish(self, work: Iterator[Flush | None]) -> None:
@@ -174,7 +171,7 @@ class Cleaner:
         Some room beyond what is asked for is wanted, so that not every request
         has to make its own.
         """
-        spare_blocks = -self._space.shortage_blocks(blocks)
+        spare_blocks = -self._ledger.shortage_blocks(blocks)
         if spare_blocks < 0:
             return _IDLE_ROUNDS_MAX
         wanted_blocks = self._gain_segments * self._volume.superblock.segment_blocks // 2
@@ -183,10 +180,10 @@ class Cleaner:
     def _release(self, blocks: int, now_ns: int) -> None:
         """Make empty runs clean: a commit does it for most, two checkpoints for all."""
         volume = self._volume
-        volume.flush(self._committer.commit(now_ns))
+        volume.flush(self._checkpointer.commit(now_ns))
         for _ in range(2):
             waits = volume.usage.unreleased_segments or volume.imap.changes
-            if self._space.shortage_blocks(blocks) <= 0 or not waits:
+            if self._ledger.shortage_blocks(blocks) <= 0 or not waits:
                 return
             self._checkpointer.checkpoint(now_ns)
 
@@ -211,7 +208,7 @@ class Cleaner:
 
         While there is no need, only those that cost little.
         """
-        worth = _UTILISATION_WORTH if self._space.is_scarce else _UTILISATION_AHEAD
+        worth = _UTILISATION_WORTH if self._ledger.is_scarce else _UTILISATION_AHEAD
         return self._victims(self._volume.options.cleaner_policy, worth)
 
     def step(self, now_ns: int) -> Turn:
@@ -255,7 +252,7 @@ class Cleaner:
         The nodes and usage pages of ``found`` are pending already.
         """
         windows = found.windows | more.windows
-        pending_blocks = self._space.pending_blocks(
+        pending_blocks = self._ledger.pending_blocks(
             Moving(
                 found.block_count + more.block_count,
                 len({ino for ino, _ in windows}),
@@ -305,13 +302,13 @@ class Cleaner:
                 if not self._have_room(together, found):
                     continue
             together.add(found)
-            self._checkpointer.touched_keys.update(found.keys)
+            self._volume.imap.touched_keys.update(found.keys)
             usage.dirty_pages.update(found.pages)
             self._touched_pages |= bool(found.pages)
             yield None
         moved_runs |= yield from self._move_together(together, now_ns)
         is_fruitless = self.moved_blocks == moved_before
-        if self._checkpointer.touched_keys or self._touched_pages:
+        if self._volume.imap.touched_keys or self._touched_pages:
             is_fruitless = self._touched_pages = False
             yield from self._checkpointer.steps(now_ns)
         self._note_moved(moved_runs)
@@ -337,7 +334,7 @@ class Cleaner:
             if not complete:
                 break
             self._move(pieces, now_ns)
-        flush = Flush(self._committer.commit(now_ns))
+        flush = Flush(self._checkpointer.commit(now_ns))
         yield flush
         self._volume.await_flush(flush)
         return found.runs if complete else {}

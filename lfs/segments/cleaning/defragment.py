@@ -8,7 +8,7 @@ each step.  Nothing about the file changes but where it lies (``lfs.segments.cle
 
 What it costs is bounded.  A file is rewritten only after an eighth of it was
 scattered, so at most eight blocks are written for each; a stretch of it that is in
-few pieces stays.  Only spare space is used (``SpaceRules.spare_blocks``), so that
+few pieces stays.  Only spare space is used (``Ledger.spare_blocks``), so that
 neither a request nor the cleaner has to make up for it; if there is no large run, a
 smaller one serves as long as it leaves far fewer pieces.
 
@@ -21,9 +21,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
-from lfs.alloc.delayed.admission import SpaceRules
+from lfs.alloc.delayed.ledger import Ledger
 from lfs.alloc.scattered import ScatteredFiles
-from lfs.commit.commit import Committer
+from lfs.commit.checkpoint import Checkpointer
 from lfs.common.errors import DamageError, FilesystemError
 from lfs.common.turns import Flush, Turn
 from lfs.inodes.inode import Inode
@@ -48,17 +48,17 @@ class Defragmenter:
         self,
         volume: Volume,
         inodes: InodeTable,
-        space: SpaceRules,
+        ledger: Ledger,
         mover: Mover,
-        committer: Committer,
+        checkpointer: Checkpointer,
         scattered: ScatteredFiles,
     ) -> None:
         """Rewrite files among ``scattered`` when asked to; nothing runs by itself."""
         self._volume = volume
         self._inodes = inodes
-        self._space = space
+        self._ledger = ledger
         self._mover = mover
-        self._committer = committer
+        self._checkpointer = checkpointer
         self._scattered = scattered
         self._work: Iterator[Flush | None] | None = None
         self._now_ns = 0
@@ -122,7 +122,7 @@ class Defragmenter:
         volume = self._volume
         usage = volume.usage
         best = None
-        spare_blocks = self._space.spare_blocks()
+        spare_blocks = self._ledger.spare_blocks()
         for order in range(min(usage.order_most, usage.buddy.largest_order()) + 1):
             if usage.opening_blocks(order) > spare_blocks:
                 break
@@ -212,7 +212,7 @@ class Defragmenter:
             if failures:
                 raise DamageError(str(failures[0][1]))
         # What was there before can be reused after this.
-        flush = Flush(self._committer.commit(self._now_ns))
+        flush = Flush(self._checkpointer.commit(self._now_ns))
         yield flush
         self._volume.await_flush(flush)
 
@@ -225,7 +225,7 @@ class Defragmenter:
         blocks = sum(count for *_, count in batch)
         return (
             self._volume.log.has_front_room(run_address, blocks, len(batch))
-            and self._space.shortage_blocks(_CHANGED_BLOCKS * len(batch)) <= 0
+            and self._ledger.shortage_blocks(_CHANGED_BLOCKS * len(batch)) <= 0
         )
 
     def _leave(self, ino: int, error: Exception) -> None:

@@ -18,7 +18,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from itertools import chain
 
-from lfs.alloc.delayed.admission import SpaceRules
+from lfs.alloc.delayed.ledger import Ledger
 from lfs.commit.checkpoint import Checkpointer
 from lfs.common.errors import DamageError, FilesystemError
 from lfs.imap.rebuild import fewest_nodes
@@ -36,10 +36,10 @@ _TOGETHER = 8
 class Packer:
     """Packs the inode map of one volume."""
 
-    def __init__(self, volume: Volume, space: SpaceRules, checkpointer: Checkpointer) -> None:
+    def __init__(self, volume: Volume, ledger: Ledger, checkpointer: Checkpointer) -> None:
         """Pack when asked to; nothing runs by itself."""
         self._volume = volume
-        self._space = space
+        self._ledger = ledger
         self._checkpointer = checkpointer
         self._cursor = b""
         self._packed_count = 0
@@ -47,8 +47,10 @@ class Packer:
         self._deleted_count = 0
         """The items that had been deleted by then."""
 
-    def pack(self, now_ns: int) -> bool:
+    def pack(self, now_ns: int) -> bool | None:
         """Pack a part of the map and write a checkpoint; returns whether nodes became fewer.
+
+        None where there is no room to write what would be fewer.
 
         Once nothing was found to gain, it is looked through no more until it has grown, or
         until items have gone, which leaves leaves part empty.  Raises as
@@ -62,10 +64,9 @@ class Packer:
             return False
         keys = self._keys_to_pack()
         if keys is None:
-            self._space.make_room(0)
-            keys = self._keys_to_pack()
+            return None
         if keys:
-            self._checkpointer.touched_keys.update(keys)
+            imap.touched_keys.update(keys)
             self._checkpointer.checkpoint(now_ns)
         return imap.node_count < before_count
 
@@ -80,7 +81,7 @@ class Packer:
             imap = self._volume.imap
             for branch in self._branches(imap.root, imap.root_level, start):
                 for group in self._groups(branch):
-                    if not self._space.can_rewrite(len(keys) + len(group)):
+                    if not self._ledger.can_rewrite(len(keys) + len(group)):
                         return keys or None
                     keys += group
                     gained += 1

@@ -1,20 +1,17 @@
-"""Who may use how much: every accepted request can be stored (P4).
+"""The ledger of space: numbers in blocks, and what follows from them (P4).
 
-Theory.  Three numbers, in blocks (ARCHITECTURE.md, "Space").  *Used* is what
+Theory.  Three numbers (ARCHITECTURE.md, "Space").  *Used* is what
 lives on disk plus what accepted requests will add; it may not pass the *limit*,
 all segments but the slack.  Because the slack stays free, the cleaner can turn
 dead blocks into clean segments at any time.  Nodes count for more than they take,
 because they take their ancestors along when they move, and because data takes them
 along: as many are kept clean as may have to move with it, its *companions*.
 *Clean* is what can be written right now; it must cover all that the next commit
-and the next checkpoint may have to write, and the cleaner's working room.  When it
-does not, room is made before the request is accepted, so that write-out never
-finds the disk full.
+and the next checkpoint may have to write, and the cleaner's working room.
 
-Both are bounds on numbers that cost something to know.  So each request begins
-with a cruder bound, on both at once, that costs next to nothing: while much of the
-disk is free, it says how many blocks the request may ask for, and nothing else is
-computed.
+Both are bounds on numbers that cost something to know.  So there is a cruder bound, on
+both at once, that costs next to nothing: while much of the disk is free, it says how
+much may be accepted, and nothing else is computed.
 
 What errors take out of use is never clean, and counts as used without being live.
 The one batch that a failed write makes necessary anew comes out of the cleaner's
@@ -24,14 +21,11 @@ there is one of those, as much more is kept clean.
 
 from __future__ import annotations
 
-import errno
-from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from lfs.alloc.reservation import Reservations
 from lfs.common.checksum import CHECKSUM_BYTES
-from lfs.common.errors import FilesystemError
 from lfs.inodes.table import InodeTable
 from lfs.inodes.volume import Volume
 from lfs.ondisk import (
@@ -47,7 +41,7 @@ from lfs.segments.write_bound import WriteBound
 from lfs.segments.writer import BULK_BLOCKS, HEAD_MAIN, HEAD_METADATA
 
 _INODE_ITEM_BYTES = 256
-_CRUDE_BLOCKS = 4
+CRUDE_BLOCKS = 4
 _CHANGE_SHARE = 8
 _NODE_SURCHARGE = 0.25
 """A node counts for so much more than a block."""
@@ -75,15 +69,6 @@ class Space:
     inode_count: int
 
 
-class Demand(NamedTuple):
-    """What a request takes, in blocks."""
-
-    blocks: int
-    """What it makes dirty that is not."""
-    new_blocks: int
-    """What takes no other's place."""
-
-
 class Moving(NamedTuple):
     """What is about to be moved, in numbers."""
 
@@ -99,23 +84,13 @@ class Moving(NamedTuple):
 _NOTHING = Moving()
 
 
-class SpaceRules:
-    """Accepts or refuses requests by the space they need."""
+class Ledger:
+    """The space of one volume: what is used, promised, and to be written."""
 
     def __init__(self, volume: Volume, inodes: InodeTable) -> None:
-        """Watch over ``volume``.
-
-        ``make_room``, ``checkpoint``, ``pack`` and ``reclaim`` belong to parts above, which
-        set them.
-        """
+        """Count for ``volume``."""
         self._volume = volume
         self._inodes = inodes
-        self.make_room: Callable[[int], None] = lambda blocks: None
-        self.checkpoint: Callable[[], None] = lambda: None
-        self.pack: Callable[[], bool] = lambda: False
-        """Makes nodes fewer; returns whether it could."""
-        self.reclaim: Callable[[], bool] = lambda: False
-        """Gives up some of what waits for that; returns whether there was any."""
         superblock = volume.superblock
         segments = superblock.segment_count
         usable = max(0, segments - slack_segments(segments))
@@ -141,13 +116,8 @@ class SpaceRules:
         self._last_blocks = _LAST_SEGMENTS * superblock.segment_blocks
         self._in_hand_blocks = 0
         """Taken from memory to be written, and not yet written."""
-        self.touched_keys: Collection[bytes] = ()
-        """Keys whose nodes the next checkpoint writes anew; set by the part above."""
-        volume.log.spare_blocks = lambda: -self.shortage_blocks(0)
         self._stored = 0, 0, self._working_blocks, 0
         """Live blocks and nodes, what is kept for them, and how much more they count for."""
-        self._allowance_blocks = 0
-        """What may be accepted in this request without another look; negative for nothing."""
 
     # ---------------------------------------------------------------- accounting
 
@@ -228,14 +198,6 @@ class SpaceRules:
         """Note that blocks in hand, or moved, have been written."""
         self._in_hand_blocks = max(0, self._in_hand_blocks - blocks)
 
-    @property
-    def _dirty_window_count(self) -> int:
-        """Return how many windows dirty data may change, or make, in different places.
-
-        The windows of a file that had none lie side by side.
-        """
-        return self._inodes.pinned_count + len(self._inodes.with_dirty_blocks)
-
     def _node_blocks(self, moving: Moving = _NOTHING) -> int:
         """Return an upper bound of the nodes that a commit and a checkpoint write after ``moving``.
 
@@ -245,8 +207,11 @@ class SpaceRules:
         its own.  A branch has at least eight children.
         """
         imap = self._volume.imap
-        dirty = len(self._inodes.dirty) + self._dirty_window_count
-        changes = len(imap.changes) + dirty + len(self.touched_keys)
+        inodes = self._inodes
+        # Dirty data changes pinned windows, and makes those of a file that had none, which
+        # lie side by side.
+        dirty = len(inodes.dirty) + inodes.pinned_count + len(inodes.with_dirty_blocks)
+        changes = len(imap.changes) + dirty + len(imap.touched_keys)
         changes += moving.inodes + moving.windows + moving.nodes
         growing = imap.growing_count + dirty + moving.divisible_windows
         mapped = self.reservations.dirty_blocks + self._in_hand_blocks
@@ -282,99 +247,21 @@ class SpaceRules:
         clean_blocks = main_blocks + metadata_blocks + moved_blocks
         return clean_blocks + more_heads * volume.superblock.segment_blocks
 
-    # ----------------------------------------------------------------- admission
-
-    def admit(
-        self,
-        blocks: int,
-        privileged: bool = False,
-        anew: Callable[[], Demand] | None = None,
-    ) -> None:
-        """Accept a request that will write ``blocks`` blocks.
-
-        ``anew`` tells, when it comes to that, what it takes as things are then: a full
-        filesystem can still be overwritten.  Raises FilesystemError(ENOSPC) when the
-        request can't be promised.
-        """
-        if blocks < self._allowance_blocks:
-            self._allowance_blocks -= blocks
-            return
-        self._allowance_blocks = 0
-        demand = anew or (lambda: Demand(blocks, blocks))
-        if self.available_blocks(privileged) < blocks and demand().new_blocks:
-            self._require(lambda: demand().new_blocks, lambda: self.available_blocks(privileged))
-        self._make_room(lambda: demand().blocks)
-
-    def admit_change(self, blocks: int, is_longer: bool = False) -> None:
-        """Accept a request that replaces something, such as a name, by something else.
-
-        Unless that ``is_longer`` it takes nothing in the end, and is accepted as long as
-        there is a way to make room.  What is longer takes a few bytes, for which there is
-        a part of the slack; raises FilesystemError(ENOSPC) when that is used up.
-        """
-        if blocks < self._allowance_blocks:
-            self._allowance_blocks -= blocks
-            return
-        self._allowance_blocks = 0
-        if is_longer:
-            self._require(lambda: blocks, self._change_blocks)
-        elif self._change_blocks() < blocks:
-            # Another place for what is as long may make the map larger, for a while.
-            self.pack()
-        self._make_room(lambda: blocks)
-
-    def _change_blocks(self) -> int:
+    def change_blocks(self) -> int:
+        """Return how much of the slack is left to what replaces something by what is longer."""
         used_blocks = self._volume.usage.live_total + self._volume.usage.lost_blocks
         used_blocks += self._reserve(*self._nodes_and_data())[1]
         pending_blocks = self.metadata_blocks + self.reservations.dirty_blocks
         limit_blocks = self.reservations.limit_blocks + self._change_limit_blocks
         return limit_blocks - used_blocks - pending_blocks
 
-    def _require(self, needed: Callable[[], int], available: Callable[[], int]) -> None:
-        """Raise ENOSPC unless as much is available as is needed, or is when work is done.
-
-        Dirty data may replace other blocks, and the bound on pending metadata is
-        generous: a checkpoint shows what they come to.  What was dirty may be all that
-        is to be replaced.
-        """
-        blocks = needed()
-        while available() < blocks and self.reclaim():
-            pass
-        if available() < blocks:
-            if self.reservations.dirty_blocks or self.metadata_blocks > 1:
-                self.checkpoint()
-                blocks = needed()
-            while available() < blocks and self.pack():
-                pass
-            if available() < blocks:
-                raise FilesystemError(errno.ENOSPC)
-
-    def _make_room(self, needed: Callable[[], int]) -> None:
-        """Let what is clean cover what is needed; raises ENOSPC when that can't be.
-
-        Making room writes what is dirty.  What would only have changed it takes blocks of
-        its own then.
-        """
-        tried_blocks = -1
-        while not self._covered(blocks := needed()):
-            if blocks <= tried_blocks and not self.pack():
-                raise FilesystemError(errno.ENOSPC)
-            self.make_room(blocks)
-            tried_blocks = blocks
-
     def can_rewrite(self, leaf_count: int) -> bool:
         """Tell whether what is clean covers so many leaves beside what is pending."""
         needed_blocks = self.pending_blocks(Moving(nodes=leaf_count)) + self._last_blocks
         return needed_blocks <= self._volume.usage.clean_blocks
 
-    def cover(self) -> bool:
-        """Make sure that what is pending can be written, before more comes to it.
-
-        Every request that changes something starts with this.  One that only
-        takes away goes on even if no room can be made: the slack is for that.  Returns
-        whether it may; if not, so little is clean that what came to it might not be
-        written, and nothing that was accepted may be put at risk.
-        """
+    def crude_spare_blocks(self) -> int:
+        """Return about how much may be accepted without a closer look, less than 0 for nothing."""
         usage = self._volume.usage
         kept_blocks, surcharge_blocks = self._stored_reserve()
         room_blocks = usage.clean_blocks - kept_blocks
@@ -382,22 +269,22 @@ class SpaceRules:
         unpromised_blocks -= surcharge_blocks
         if unpromised_blocks < room_blocks:
             room_blocks = unpromised_blocks
-        spare_blocks = room_blocks - self._crude_blocks()
-        self._allowance_blocks = spare_blocks // _CRUDE_BLOCKS
-        if spare_blocks > 0 or self._covered(0):
-            return True
-        self.make_room(0)
-        return self.pending_blocks() + self._last_blocks <= usage.clean_blocks
+        return room_blocks - self._crude_blocks()
+
+    @property
+    def has_last_room(self) -> bool:
+        """Tell whether what is pending leaves what one request and a last checkpoint take."""
+        return self.pending_blocks() + self._last_blocks <= self._volume.usage.clean_blocks
 
     def _crude_blocks(self) -> int:
         """Return a bound of ``pending_blocks``, and of what is promised, that costs little.
 
-        It holds when ``_CRUDE_BLOCKS`` are added for each block that comes to it.
+        It holds when ``CRUDE_BLOCKS`` are added for each block that comes to it.
         """
         imap = self._volume.imap
         inodes = self._inodes
-        dirty_count = len(inodes.dirty) + self._dirty_window_count
-        path_count = (len(imap.changes) + dirty_count + len(self.touched_keys)) * (
+        dirty_count = len(inodes.dirty) + inodes.pinned_count + len(inodes.with_dirty_blocks)
+        path_count = (len(imap.changes) + dirty_count + len(imap.touched_keys)) * (
             imap.root_level + 1
         )
         if path_count > imap.node_count:
@@ -410,9 +297,9 @@ class SpaceRules:
             + self._fixed_blocks
         )
 
-    def _covered(self, blocks: int) -> bool:
+    def covers(self, blocks: int) -> bool:
         """Tell whether what is clean covers what is pending and ``blocks`` more."""
-        crude_blocks = self._crude_blocks() + _CRUDE_BLOCKS * blocks
+        crude_blocks = self._crude_blocks() + CRUDE_BLOCKS * blocks
         if crude_blocks + self._stored_reserve()[0] < self._volume.usage.clean_blocks:
             return True
         return self.shortage_blocks(blocks) <= 0
@@ -420,7 +307,7 @@ class SpaceRules:
     @property
     def is_covered(self) -> bool:
         """Tell whether what is pending can be written as things are."""
-        return self._covered(0)
+        return self.covers(0)
 
     def _stored_reserve(self) -> tuple[int, int]:
         """Return ``_kept_blocks``, and what counts as used, for what is stored now.
@@ -460,6 +347,10 @@ class SpaceRules:
     def is_scarce(self) -> bool:
         """Tell whether requests will soon have to wait for the cleaner."""
         return self.shortage_blocks(self._cleaner_blocks // 2) > 0
+
+    def log_spare_blocks(self) -> int:
+        """Return how many clean blocks may go into runs beyond what is needed now."""
+        return -self.shortage_blocks(0)
 
     def spare_blocks(self) -> int:
         """Return how many clean blocks may go to what nobody asked for, such as order in files.

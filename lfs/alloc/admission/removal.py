@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lfs.commit.commit import Committer
+from lfs.commit.checkpoint import Checkpointer
 from lfs.common.errors import DamageError, FilesystemError
 from lfs.inodes.cuts import Cut
 from lfs.inodes.inode import Inode
@@ -46,11 +46,11 @@ _STEPS_AT_ONCE = 64
 class Removal:
     """Removes orphans and what was cut off files of one volume."""
 
-    def __init__(self, volume: Volume, inodes: InodeTable, committer: Committer) -> None:
+    def __init__(self, volume: Volume, inodes: InodeTable, checkpointer: Checkpointer) -> None:
         """Start with nothing to do; ``load`` finds what an earlier mount left."""
         self._volume = volume
         self._inodes = inodes
-        self._committer = committer
+        self._checkpointer = checkpointer
         self._orphans: dict[int, bytes] = {}
 
     @property
@@ -216,7 +216,7 @@ class Removal:
             else:
                 room -= self._cut_some(next(self._cuts_left()), room)
         if self._volume.imap.unlogged_count > _COMMIT_ITEMS:
-            self._committer.commit(now_ns)
+            self._checkpointer.commit(now_ns)
         return True
 
     def finish(self, now_ns: int, steps_max: int = _STEPS_AT_ONCE) -> bool:
