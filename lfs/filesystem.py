@@ -336,11 +336,11 @@ class Filesystem(Mounted):
             raise FilesystemError(errno.EISDIR)
         written = self._data.write(inode, offset, data, now_ns, privileged, stamp)
         volume = self._volume
-        dirty_bytes = self._ledger.reservations.dirty_blocks * volume.block_bytes
+        dirty_bytes = self._inodes.dirty_data.block_count * volume.block_bytes
         pinned_bytes = self._inodes.pinned_bytes
         options = volume.options
         if dirty_bytes >= options.dirty_bytes_max or pinned_bytes >= options.cache_bytes // 4:
-            self._data.write_out([*self._inodes.with_dirty_blocks.values()], now_ns)
+            self._data.write_out([*self._inodes.dirty_data.owners.values()], now_ns)
         self._end()
         return written
 

@@ -97,9 +97,7 @@ class Mounted:
             self._defragmenter,
             self._removal,
         )
-        self._data = FileData(
-            volume, self._inodes, self._admission, self._ledger, self._write_out, self._removal
-        )
+        self._data = FileData(volume, self._inodes, self._admission, self._write_out, self._removal)
         self._directories = Directories(volume.imap, name_hash)
         self._attributes = Attributes(volume, self._inodes, self._admission, name_hash)
         self._access = AccessLists(self._inodes, self._attributes)

@@ -14,6 +14,7 @@ from typing import Any
 from lfs.common.errors import DeviceError
 from lfs.device.base import BlockDevice, Buffer
 from lfs.filesystem import Filesystem
+from lfs.inodes.inode import Inode
 from tests.state import tree_state
 
 SECTOR_BYTES = 512
@@ -91,11 +92,20 @@ def empty_caches(filesystem: Filesystem) -> None:
         imap.nodes.drop(address)
     imap._near.clear()
     for ino, inode in [*inodes._inodes.items()]:
-        kept = inode.open_count or inode.dirty_blocks or ino in inodes.dirty
+        kept = inode.open_count or inode.dirty or ino in inodes.dirty
         if not kept and ino not in inodes.orphans:
             del inodes._inodes[ino]
         inode.windows.clear()
         inode.access_list = inode.default_list = None
+
+
+def dirty_blocks(inode: Inode) -> dict[int, bytes]:
+    """Return the dirty blocks of a file, and what they hold."""
+    dirty = inode.dirty
+    if dirty is None:
+        return {}
+    numbers = (n for start, count in dirty.extents() for n in range(start, start + count))
+    return {number: bytes(dirty.content(number) or b"") for number in numbers}
 
 
 def whole_state(filesystem: Filesystem) -> dict[str, Any]:
@@ -106,7 +116,7 @@ def whole_state(filesystem: Filesystem) -> dict[str, Any]:
         "tree": tree_state(filesystem, 0),
         "inodes": {ino: inode.fields() for ino, inode in inodes.dirty.items()},
         "dirty blocks": {
-            ino: list(inode.dirty_extents) for ino, inode in inodes.with_dirty_blocks.items()
+            ino: dirty_blocks(inode) for ino, inode in inodes.dirty_data.owners.items()
         },
         "pinned": {
             (inode.ino, index) for inode in inodes._inodes.values() for index in inode.pinned
@@ -116,7 +126,7 @@ def whole_state(filesystem: Filesystem) -> dict[str, Any]:
         "changes": {key: imap.changed_value(key) for key in imap.changes},
         "to be logged": list(imap._unlogged),
         "space": filesystem.statfs(),
-        "promised": filesystem._ledger.reservations.dirty_blocks,
+        "promised": filesystem._ledger.dirty_blocks,
         "live": volume.usage.live_total,
         "next": (volume.next_ino, volume.inode_count),
     }

@@ -9,6 +9,7 @@ import pytest
 from lfs.device.memory import MemoryDevice
 from lfs.filesystem import Filesystem, Options
 from lfs.imap.map import Imap
+from lfs.inodes.inode import Inode
 from lfs.inodes.table import InodeTable
 from lfs.inodes.window import Window
 from lfs.ondisk import KEY_KIND, KIND_XATTR, ROOT_INO
@@ -86,13 +87,21 @@ def test_removing_a_new_file_looks_for_no_attributes(monkeypatch: pytest.MonkeyP
     filesystem.forget(filesystem.unlink(ROOT_INO, b"file", 2).ino)
 
 
-def test_inode_without_dirty_blocks_has_no_extents_in_memory() -> None:
+def test_inode_without_dirty_blocks_has_nothing_for_them_in_memory() -> None:
     filesystem = mount(empty(), 0)
     inode = filesystem.create(ROOT_INO, b"file", REGULAR, 0, 0, 1)
     filesystem.write(inode.ino, 0, b"inline", 2)
-    assert inode._dirty_extents is None
+    counts = [dirty_count(inode)]
     filesystem.write(inode.ino, 4096, b"a block", 3)
-    assert inode.dirty_extents.count == 2
+    counts.append(dirty_count(inode))
+    filesystem.sync(4)
+    counts.append(dirty_count(inode))
+    assert counts == [None, 2, None]
+
+
+def dirty_count(inode: Inode) -> int | None:
+    """Return how many blocks are dirty, None where nothing is kept for them."""
+    return inode.dirty.count if inode.dirty else None
 
 
 def test_what_a_request_holds_stays_the_only_object_of_its_inode() -> None:

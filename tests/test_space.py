@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from lfs.alloc.admission.admission import Admission, Demand
 from lfs.alloc.delayed.ledger import Ledger
-from lfs.alloc.reservation import Reservations
 from lfs.common.errors import FilesystemError
 from lfs.device.memory import MemoryDevice
 from lfs.filesystem import Filesystem
@@ -53,7 +52,7 @@ def hold(space: Ledger, admission: Admission) -> None:
     """Hold the crude bound, and what it allows, against the real ones."""
     crude_blocks = space._crude_blocks()
     assert crude_blocks >= space.pending_blocks()
-    assert crude_blocks >= space.metadata_blocks + space.reservations.dirty_blocks
+    assert crude_blocks >= space.metadata_blocks + space.dirty_blocks
     admission.cover(0)
     allowed_blocks = admission._allowance_blocks - 1
     if allowed_blocks > 0:
@@ -128,14 +127,14 @@ def test_crude_bound_is_a_bound_whatever_is_pending(
     inodes.dirty = dict.fromkeys(_NUMBERS[:dirty])  # type: ignore[assignment]
     inodes.inline_bytes = inline_bytes
     inodes.pinned_count = pinned
-    inodes.with_dirty_blocks = dict.fromkeys(_NUMBERS[:files])  # type: ignore[assignment]
+    inodes.dirty_data.owners = dict.fromkeys(_NUMBERS[:files])  # type: ignore[assignment]
+    inodes.dirty_data._block_count = dirty_blocks
     volume.imap.touched_keys = _NUMBERS[:touched]  # type: ignore[assignment]
     volume.imap._still = dict.fromkeys(_NUMBERS[: min(still, changed)], 0)  # type: ignore[arg-type]
     volume.imap.node_count, volume.imap.root_level = nodes, level
     volume.imap.changed_bytes, volume.imap.unlogged_bytes = changed_bytes, unlogged_bytes
     volume.usage.live_total = nodes + data_blocks
-    space.reservations = Reservations(limit_blocks=4000, privileged_blocks=100)
-    space.reservations.reserve(dirty_blocks)
+    space.limit_blocks, space.privileged_blocks = 4000, 100
     space._open_limit_blocks = 3900
     hold(space, filesystem._admission)
 
@@ -232,3 +231,35 @@ def test_what_is_needed_is_asked_again_once_room_was_made(
     monkeypatch.setattr(Ledger, "covers", lambda self, blocks: blocks < 1 or len(rooms) > 1)
     admission.admit(1, anew=lambda: next(demands))
     assert rooms == [1, 100_000]
+
+
+def test_promises_lower_what_is_left() -> None:
+    space = _filesystem_of(limit_blocks=1000, privileged_blocks=50)._ledger
+    assert space._left(100 + 10, privileged=False) == 840
+    assert space._left(100 + 10, privileged=True) == 890
+    promise(space, 800)
+    assert space.dirty_blocks == 800
+    assert space._left(100 + 10, privileged=False) == 40
+    promise(space, 500)
+    assert space._left(100 + 10, privileged=False) == 340
+
+
+def test_nothing_left_is_zero_not_less() -> None:
+    space = _filesystem_of(limit_blocks=100, privileged_blocks=50)._ledger
+    promise(space, 80)
+    assert space._left(10 + 5, privileged=False) == 0
+    assert space._left(10 + 5, privileged=True) == 5
+
+
+def _filesystem_of(limit_blocks: int, privileged_blocks: int) -> Filesystem:
+    device = MemoryDevice(16 << 20)
+    format_small(device, 4096, 64)
+    filesystem = mount(device, 0)
+    filesystem._ledger.limit_blocks = limit_blocks
+    filesystem._ledger.privileged_blocks = privileged_blocks
+    return filesystem
+
+
+def promise(space: Ledger, blocks: int) -> None:
+    """Let so many blocks be dirty."""
+    space._inodes.dirty_data._block_count = blocks

@@ -247,6 +247,6 @@ def test_dirty_limit_writes_small_files_together(size: int) -> None:
     promised_segments = -(-space.pending_blocks() // usage.segment_blocks) + 1
     clean_blocks = usage.clean_blocks
     disk.write(inos[-1], 0, bytes(size))
-    assert space.reservations.dirty_blocks == 0
+    assert space.dirty_blocks == 0
     assert MIB <= disk.device.written_bytes <= MIB * 9 // 8
     assert clean_blocks - usage.clean_blocks <= promised_segments * usage.segment_blocks

@@ -46,7 +46,7 @@ class Committer:
     def has_unlogged(self) -> bool:
         """Tell whether memory holds anything that no commit has logged."""
         inodes = self._inodes
-        return bool(inodes.dirty or inodes.with_dirty_blocks or self._volume.imap.unlogged_count)
+        return bool(inodes.dirty or inodes.dirty_data.owners or self._volume.imap.unlogged_count)
 
     def log(self, now_ns: int, flags: int = 0) -> None:
         """Write a commit.
@@ -56,7 +56,7 @@ class Committer:
         volume = self._volume
         if not self.has_unlogged:
             return
-        extents = self._write_out.take_dirty([*self._inodes.with_dirty_blocks.values()])
+        extents = self._write_out.take_dirty([*self._inodes.dirty_data.owners.values()])
         counts = [extent.count for extent in extents]
         blocks = sum(counts)
         record_bytes = self._inodes.dirty_record_bytes() + volume.imap.unlogged_bytes

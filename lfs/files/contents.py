@@ -14,9 +14,7 @@ from itertools import islice
 
 from lfs.alloc.admission.admission import Admission, Demand
 from lfs.alloc.admission.removal import Removal
-from lfs.alloc.delayed.ledger import Ledger
 from lfs.alloc.delayed.write_out import WriteOut
-from lfs.alloc.spans import Span, bytes_of, cut_around, put_blocks
 from lfs.common.errors import FilesystemError
 from lfs.inodes.inode import Inode
 from lfs.inodes.table import InodeTable
@@ -32,7 +30,6 @@ class FileData:
         volume: Volume,
         inodes: InodeTable,
         admission: Admission,
-        ledger: Ledger,
         write_out: WriteOut,
         removal: Removal,
     ) -> None:
@@ -40,7 +37,6 @@ class FileData:
         self._volume = volume
         self._inodes = inodes
         self._admission = admission
-        self._ledger = ledger
         self._write_out = write_out
         self._removal = removal
 
@@ -64,28 +60,14 @@ class FileData:
 
     def _read_blocks(self, inode: Inode, first: int, end: int) -> list[bytes]:
         """Return the bytes of file blocks ``first`` to ``end`` in parts of whole blocks."""
-        if not inode.dirty_blocks:
+        if inode.dirty is None:
             return self._read_stored(inode, first, end)
         parts: list[bytes] = []
-        block_bytes = self._volume.block_bytes
-        clean_from = block = first
-        while block < end:
-            dirty = inode.dirty_blocks.get(block)
-            if dirty is None:
-                block += 1
-                continue
-            if clean_from < block:
-                parts += self._read_stored(inode, clean_from, block)
-            if isinstance(dirty, Span):
-                stop = min(end, dirty.first + dirty.count)
-                parts.append(dirty.blocks(block, stop, block_bytes))
-                block = stop
+        for start, stop, content in inode.dirty.pieces(first, end):
+            if content is None:
+                parts += self._read_stored(inode, start, stop)
             else:
-                parts.append(bytes(dirty).ljust(block_bytes, b"\0"))
-                block += 1
-            clean_from = block
-        if clean_from < end:
-            parts += self._read_stored(inode, clean_from, end)
+                parts.append(content)
         return parts
 
     def _read_stored(self, inode: Inode, first: int, end: int) -> list[bytes]:
@@ -150,7 +132,7 @@ class FileData:
         if stamp:
             inode.mtime_ns = inode.ctime_ns = now_ns
         self._inodes.mark_dirty(inode)
-        dirty_bytes = inode.dirty_extents.count * self._volume.block_bytes
+        dirty_bytes = inode.dirty.count * self._volume.block_bytes if inode.dirty else 0
         if dirty_bytes >= self._volume.options.extent_bytes_max:
             self.write_out([inode], now_ns)
         return size
@@ -164,7 +146,7 @@ class FileData:
         else:
             inode.inline = None
             end = -(-inode.size // self._volume.block_bytes)
-            self._store(inode, 0, end, 0, data, None, None)
+            self._inodes.dirty_data.write(inode, 0, end, 0, data, None, None)
         self._inodes.mark_dirty(inode)
 
     def _write_inline(
@@ -215,7 +197,7 @@ class FileData:
         single = end - first == 1
         head = self._base(inode, first) if head_cut or (tail_cut and single) else None
         tail = self._base(inode, end - 1) if tail_cut and not single else None
-        self._store(inode, first, end, offset, data, head, tail)
+        self._inodes.dirty_data.write(inode, first, end, offset, data, head, tail)
 
     def _load_windows(self, inode: Inode, first: int, last: int) -> None:
         """Read windows ``first`` to ``last``, and keep them until their blocks are taken.
@@ -244,45 +226,12 @@ class FileData:
 
     def _base(self, inode: Inode, block: int) -> bytearray:
         """Return a block that will be partly overwritten, ready to be changed in place."""
-        dirty = inode.dirty_blocks.get(block)
+        dirty = self._inodes.dirty_data.editable(inode, block)
         if dirty is not None:
-            if isinstance(dirty, bytearray):
-                return dirty
-            return bytearray(bytes_of(dirty, block, self._volume.block_bytes))
+            return dirty
         if block * self._volume.block_bytes >= inode.size:
             return bytearray()
         return bytearray(b"".join(self._read_stored(inode, block, block + 1)))
-
-    def _store(
-        self,
-        inode: Inode,
-        first: int,
-        end: int,
-        offset: int,
-        data: bytes,
-        head: bytearray | None,
-        tail: bytearray | None,
-    ) -> None:
-        """Put ``data`` into the dirty blocks ``first`` to ``end``."""
-        block_bytes = self._volume.block_bytes
-        blocks = inode.dirty_blocks
-        if blocks:
-            cut_around(blocks, first, end, block_bytes)
-        else:
-            self._inodes.with_dirty_blocks[inode.ino] = inode
-        self._ledger.reservations.reserve(inode.dirty_extents.add(first, end - first))
-        start = 0
-        if head is not None:
-            skip = offset - first * block_bytes
-            start = min(len(data), block_bytes - skip)
-            _overlay(head, skip, data[:start])
-            blocks[first] = head
-            first += 1
-        if tail is not None:
-            end -= 1
-            _overlay(tail, 0, data[end * block_bytes - offset :])
-            blocks[end] = tail
-        put_blocks(blocks, first, end, data, start, block_bytes)
 
     def _leave_inline(self, inode: Inode) -> None:
         """Turn inline content into a dirty block; one block more was promised for it.
@@ -295,9 +244,7 @@ class FileData:
             self._inodes.pin_window(inode, 0)
         inode.inline = None
         if inline:
-            inode.dirty_blocks[0] = bytearray(inline)
-            self._inodes.with_dirty_blocks[inode.ino] = inode
-            self._ledger.reservations.reserve(inode.dirty_extents.add(0, 1))
+            self._inodes.dirty_data.put(inode, 0, bytearray(inline))
 
     def write_out(self, inodes: Sequence[Inode], now_ns: int) -> None:
         """Give the dirty data of files its place now, all of it together."""
@@ -332,7 +279,7 @@ class FileData:
         from_block = kept_blocks + bool(cut)
         self._removal.cut(inode, from_block, -(-inode.size // block_bytes))
         if kept is not None:
-            self._cut_block(inode, kept_blocks, kept)
+            self._inodes.dirty_data.put(inode, kept_blocks, kept)
         self._drop_dirty(inode, from_block)
         inode.version = min(inode.version + 1, VERSION_MAX)
         inode.size = size
@@ -341,10 +288,9 @@ class FileData:
 
     def _kept_part(self, inode: Inode, block: int, cut: int) -> bytearray | None:
         """Return the first ``cut`` bytes of ``block``; None for a hole."""
-        block_bytes = self._volume.block_bytes
-        dirty = inode.dirty_blocks.get(block)
+        dirty = inode.dirty.content(block) if inode.dirty else None
         if dirty is not None:
-            return bytearray(bytes_of(dirty, block, block_bytes)[:cut])
+            return bytearray(dirty[:cut])
         index, offset = divmod(block, self._volume.window_blocks)
         window = self._inodes.window(inode, index)
         if window is None or not window.address(offset):
@@ -352,26 +298,11 @@ class FileData:
         self._inodes.pin_window(inode, index)
         return bytearray(b"".join(self._read_stored(inode, block, block + 1))[:cut])
 
-    def _cut_block(self, inode: Inode, block: int, kept: bytearray) -> None:
-        """Let ``block`` end after ``kept``; zeros follow."""
-        cut_around(inode.dirty_blocks, block, block + 1, self._volume.block_bytes)
-        if not inode.dirty_blocks:
-            self._inodes.with_dirty_blocks[inode.ino] = inode
-        inode.dirty_blocks[block] = kept
-        self._ledger.reservations.reserve(inode.dirty_extents.add(block, 1))
-
     def _drop_dirty(self, inode: Inode, from_block: int) -> None:
-        if not inode.dirty_blocks:
-            return
-        blocks = inode.dirty_blocks
-        cut_around(blocks, from_block, FILE_BYTES_MAX, self._volume.block_bytes)
-        for block in [block for block in blocks if block >= from_block]:
-            del blocks[block]
-        self._ledger.reservations.release(inode.dirty_extents.truncate(from_block))
-        if not inode.dirty_blocks:
-            self._inodes.with_dirty_blocks.pop(inode.ino, None)
-        for index in [*inode.pinned]:
-            self._inodes.unpin_window(inode, index)
+        if inode.dirty:
+            self._inodes.dirty_data.drop(inode, from_block)
+            for index in [*inode.pinned]:
+                self._inodes.unpin_window(inode, index)
 
     def _extend(self, inode: Inode, size: int, privileged: bool) -> None:
         self._admission.admit(1, privileged)
@@ -419,13 +350,6 @@ class FileData:
 def _clean_count(inode: Inode, first: int, end: int) -> int:
     """Count the blocks from ``first`` to ``end`` that are not dirty."""
     count = end - first
-    if count == 1:
-        return first not in inode.dirty_blocks
-    return count - inode.dirty_extents.count_in(first, count)
-
-
-def _overlay(block: bytearray, start: int, part: bytes) -> None:
-    """Put ``part`` into ``block`` at ``start``, with zeros before it if need be."""
-    if len(block) < start:
-        block.extend(bytes(start - len(block)))
-    block[start : start + len(part)] = part
+    if inode.dirty is None:
+        return count
+    return first not in inode.dirty if count == 1 else count - inode.dirty.count_in(first, count)

@@ -55,9 +55,9 @@ def _sectors(inode: Inode, block_bytes: int) -> int:
     Nothing may have content and no blocks, or tar takes it for one hole.
     """
     blocks: int = inode.blocks
-    if inode.dirty_blocks:
+    if inode.dirty:
         dense = -(-inode.size // block_bytes)
-        blocks = min(blocks + inode.dirty_extents.count, dense)
+        blocks = min(blocks + inode.dirty.count, dense)
     return blocks * block_bytes // _SECTOR_BYTES or int(bool(inode.inline))
 
 

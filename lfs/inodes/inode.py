@@ -6,8 +6,7 @@ dirty blocks.
 
 from __future__ import annotations
 
-from lfs.alloc.extents import DirtyExtents
-from lfs.alloc.spans import DirtyBlocks
+from lfs.alloc.dirty import DirtyFile
 from lfs.common.errors import DamageError
 from lfs.inodes.window import Window
 from lfs.ondisk import (
@@ -36,7 +35,6 @@ class Inode:
     """An inode in memory.  Fields are those of FORMAT.md, "Inode"."""
 
     __slots__ = (
-        "_dirty_extents",
         "access_list",
         "atime_ns",
         "blocks",
@@ -44,7 +42,7 @@ class Inode:
         "ctime_ns",
         "cut_blocks",
         "default_list",
-        "dirty_blocks",
+        "dirty",
         "generation",
         "gid",
         "has_attributes",
@@ -97,8 +95,8 @@ class Inode:
         """Windows of dirty blocks: writing those out must not have to read anything."""
         self.read_window = -1
         """The last window that was pinned for dirty blocks not yet taken; -1 for none."""
-        self.dirty_blocks: DirtyBlocks = {}
-        self._dirty_extents: DirtyExtents | None = None
+        self.dirty: DirtyFile | None = None
+        """Its dirty blocks, kept by ``lfs.alloc.dirty.DirtyData``."""
         self.open_count = 0
         self.has_attributes = True
         """False only when it is known to have no extended attributes."""
@@ -142,14 +140,6 @@ class Inode:
         hidden_blocks = min(self.cut_blocks, blocks) if is_cut_off else 0
         self.cut_blocks -= hidden_blocks
         self.blocks -= blocks - hidden_blocks
-
-    @property
-    def dirty_extents(self) -> DirtyExtents:
-        """Return the numbers of the dirty blocks; most inodes never have any."""
-        extents = self._dirty_extents
-        if extents is None:
-            extents = self._dirty_extents = DirtyExtents()
-        return extents
 
     @property
     def is_directory(self) -> bool:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 
+from lfs.alloc.dirty import DirtyData
 from lfs.common.errors import DamageError, FilesystemError
 from lfs.inodes.arguments import check_integer
 from lfs.inodes.cuts import Cuts
@@ -46,7 +47,7 @@ class InodeTable:
         self._volume = volume
         self._inodes: dict[int, Inode] = {}
         self.dirty: dict[int, Inode] = {}
-        self.with_dirty_blocks: dict[int, Inode] = {}
+        self.dirty_data: DirtyData[Inode] = DirtyData(volume.block_bytes)
         self.orphans: set[int] = set()
         self.cuts = Cuts(volume.imap)
         share_bytes = volume.options.cache_bytes // 4
@@ -130,7 +131,7 @@ class InodeTable:
 
     def remove(self, inode: Inode) -> None:
         """Remove an inode that is leaving and has no content left."""
-        assert not inode.dirty_blocks
+        assert not inode.dirty
         imap = self._volume.imap
         ino = inode.ino
         for cut in [*self.cuts.of(ino)]:
@@ -222,7 +223,7 @@ class InodeTable:
     def unpin_window(self, inode: Inode, index: int) -> None:
         """Let go of window ``index`` unless there are dirty blocks in it."""
         size = self._volume.window_blocks
-        if not inode.dirty_blocks or not inode.dirty_extents.count_in(index * size, size):
+        if inode.dirty is None or not inode.dirty.count_in(index * size, size):
             self._drop_pinned(inode, index)
             inode.read_window = -1
 
@@ -299,7 +300,7 @@ class InodeTable:
         excess = len(self._inodes) - limit
         for ino in [*self._inodes] if excess > 0 else []:
             inode = self._inodes[ino]
-            if inode.open_count or inode.dirty_blocks or inode.is_cut:
+            if inode.open_count or inode.dirty or inode.is_cut:
                 continue
             if ino in self.dirty or ino in self.orphans:
                 continue

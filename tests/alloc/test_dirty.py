@@ -1,71 +1,112 @@
+"""Dirty data against a dictionary of blocks: contents, extents, counts and owners in step."""
+
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lfs.alloc.extents import DirtyExtents
+from lfs.alloc.dirty import DirtyData, DirtyFile
 
+BLOCK = 16
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["add", "append", "remove", "truncate"]),
-        st.integers(0, 60),
-        st.integers(0, 12),
+        st.sampled_from(["write", "write", "write", "put", "drop", "take"]),
+        st.integers(0, 2),
+        st.integers(0, 600),
+        st.integers(1, 200),
     ),
-    max_size=40,
+    max_size=25,
 )
 
 
-def _extents(blocks: set[int]) -> list[tuple[int, int]]:
-    """Return the maximal extents of a set of blocks."""
-    found: list[tuple[int, int]] = []
-    for block in sorted(blocks):
-        if found and sum(found[-1]) == block:
-            found[-1] = (found[-1][0], found[-1][1] + 1)
-        else:
-            found.append((block, 1))
-    return found
+@dataclass
+class File:
+    """What ``DirtyData`` must know of a file."""
+
+    ino: int
+    dirty: DirtyFile | None = None
+
+
+def content_of(dirty: DirtyFile, block: int) -> bytes | None:
+    content = dirty.content(block)
+    return None if content is None else bytes(content).ljust(BLOCK, b"\0")
+
+
+def write(dirty: DirtyData[File], file: File, offset: int, data: bytes) -> None:
+    """Write as a file's owner does; what is not dirty held zeros."""
+    first, end = offset // BLOCK, -(-(offset + len(data)) // BLOCK)
+    head_cut, tail_cut = offset % BLOCK, -(offset + len(data)) % BLOCK
+    single = end - first == 1
+    head = tail = None
+    if head_cut or (tail_cut and single):
+        head = dirty.editable(file, first)
+        head = bytearray() if head is None else head
+    if tail_cut and not single:
+        tail = dirty.editable(file, end - 1)
+        tail = bytearray() if tail is None else tail
+    dirty.write(file, first, end, offset, data, head, tail)
+
+
+def check(dirty: DirtyData[File], files: list[File], model: dict[int, dict[int, bytes]]) -> None:
+    """Compare all that is known of dirty data with the model."""
+    assert dirty.block_count == sum(map(len, model.values()))
+    assert {ino: file.ino for ino, file in dirty.owners.items()} == {
+        ino: ino for ino, blocks in model.items() if blocks
+    }
+    for file in files:
+        blocks = model[file.ino]
+        assert (file.dirty is not None) == bool(blocks)
+        if file.dirty is None:
+            continue
+        assert file.dirty.count == len(blocks)
+        numbers = [n for start, count in file.dirty.extents() for n in range(start, start + count)]
+        assert numbers == sorted(blocks)
+        end = max(blocks) + 2
+        assert {n: content_of(file.dirty, n) for n in range(end) if n in file.dirty} == blocks
+        position = 0
+        for start, stop, content in file.dirty.pieces(0, end):
+            assert start == position
+            expected = [blocks.get(number) for number in range(start, stop)]
+            if content is None:
+                assert not any(expected)
+            else:
+                assert content == b"".join(one or b"missing" for one in expected)
+            position = stop
+        assert position == end
+        assert file.dirty.count_in(1, 7) == len({*range(1, 8)} & {*blocks})
 
 
 @given(STEPS)
-def test_dirty_extents_match_a_set_of_blocks(steps: list[tuple[str, int, int]]) -> None:
-    dirty = DirtyExtents()
-    model: set[int] = set()
-    for step, block, count in steps:
-        before = len(model)
-        start = max(model, default=-1) + 1 if step == "append" else block
-        if step in ("add", "append"):
-            model |= set(range(start, start + count))
-            assert dirty.add(start, count) == len(model) - before
-        elif step == "remove":
-            model -= set(range(block, block + count))
-            assert dirty.remove(block, count) == before - len(model)
+def test_dirty_data_is_what_was_written_last(steps: list[tuple[str, int, int, int]]) -> None:
+    dirty: DirtyData[File] = DirtyData(BLOCK)
+    files = [File(ino) for ino in range(3)]
+    model: dict[int, dict[int, bytes]] = {file.ino: {} for file in files}
+    for number, (step, ino, offset, length) in enumerate(steps):
+        file, blocks = files[ino], model[ino]
+        data = bytes([number + 1]) * length
+        if step == "write":
+            write(dirty, file, offset, data)
+            for block in range(offset // BLOCK, -(-(offset + length) // BLOCK)):
+                start = block * BLOCK
+                whole = bytearray(blocks.get(block, bytes(BLOCK)))
+                low, high = max(offset, start), min(offset + length, start + BLOCK)
+                whole[low - start : high - start] = data[: high - low]
+                blocks[block] = bytes(whole)
+        elif step == "put":
+            dirty.put(file, offset // BLOCK, data[:BLOCK])
+            blocks[offset // BLOCK] = data[:BLOCK].ljust(BLOCK, b"\0")
+        elif step == "drop":
+            dirty.drop(file, offset // BLOCK)
+            model[ino] = {n: held for n, held in blocks.items() if n < offset // BLOCK}
         else:
-            model = {kept for kept in model if kept < block}
-            assert dirty.truncate(block) == before - len(model)
-        expected = _extents(model)
-        assert list(dirty) == expected
-        assert len(dirty) == len(expected)
-        assert dirty.count == len(model)
-        assert dirty.largest() == max(expected, key=lambda extent: extent[1], default=None)
-        for probe in range(75):
-            holder = next((e for e in expected if e[0] <= probe < sum(e)), None)
-            assert dirty.extent_at(probe) == holder
-            assert (probe in dirty) == (probe in model)
-            span = set(range(probe, probe + count))
-            assert dirty.count_in(probe, count) == len(model & span)
-
-
-def test_dirty_extents_are_clean_after_clear() -> None:
-    dirty = DirtyExtents()
-    dirty.add(3, 4)
-    dirty.clear()
-    assert (list(dirty), dirty.count) == ([], 0)
-    assert dirty.add(5, 1) == 1
-
-
-def test_dirty_extents_written_in_order_are_one() -> None:
-    dirty = DirtyExtents()
-    for block in range(0, 1000, 8):
-        assert dirty.add(block, 8) == 8
-    assert list(dirty) == [(0, 1000)]
-    assert dirty.add(500, 8) == 0
+            found: dict[int, bytes] = {}
+            for start, count, buffers in dirty.take(file):
+                raw = b"".join(buffers)
+                assert len(raw) == count * BLOCK
+                for block in range(count):
+                    found[start + block] = raw[block * BLOCK : (block + 1) * BLOCK]
+            assert found == blocks
+            model[ino] = {}
+        check(dirty, files, model)

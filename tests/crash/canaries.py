@@ -18,7 +18,7 @@ from fsck.reading.report import Report
 from lfs.alloc.delayed import admission as space_module
 from lfs.alloc.delayed.ledger import Ledger
 from lfs.alloc.delayed.write_out import Extent
-from lfs.alloc.reservation import Reservations
+from lfs.alloc.dirty import DirtyData
 from lfs.commit import checkpoint as checkpoint_module
 from lfs.commit.checkpoint import Checkpointer
 from lfs.commit.commit import Committer
@@ -411,9 +411,7 @@ def _damage(patch: Patch) -> None:
 
 @_canary("reservation of dirty data")
 def _dirty(patch: Patch) -> None:
-    patch(Reservations, "dirty_blocks", 0)
-    patch(Reservations, "reserve", lambda self, blocks: None)
-    patch(Reservations, "release", lambda self, blocks: None)
+    patch(DirtyData, "block_count", 0)
 
 
 @_canary("reservation of changed metadata")
@@ -423,7 +421,7 @@ def _metadata(patch: Patch) -> None:
 
 @_canary("reservation of commit and checkpoint")
 def _pending(patch: Patch) -> None:
-    patch(Ledger, "pending_blocks", lambda self, *moved: self.reservations.dirty_blocks)
+    patch(Ledger, "pending_blocks", lambda self, *moved: self.dirty_blocks)
 
 
 @_canary("slack that user data may not use")

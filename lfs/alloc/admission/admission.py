@@ -124,7 +124,7 @@ class Admission:
         while available() < blocks and self._reclaim():
             pass
         if available() < blocks:
-            if self._ledger.reservations.dirty_blocks or self._ledger.metadata_blocks > 1:
+            if self._ledger.dirty_blocks or self._ledger.metadata_blocks > 1:
                 self._checkpointer.checkpoint(self._now_ns)
                 blocks = needed()
             while available() < blocks and self._pack():

@@ -24,7 +24,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from lfs.alloc.reservation import Reservations
 from lfs.common.checksum import CHECKSUM_BYTES
 from lfs.inodes.table import InodeTable
 from lfs.inodes.volume import Volume
@@ -106,7 +105,8 @@ class Ledger:
         # What the cleaner can put into a segment, of blocks that are all scattered.
         limit_blocks = usable * self._bound.full_blocks
         privileged_blocks = limit_blocks * superblock.reserved_basis_points // 10_000
-        self.reservations = Reservations(limit_blocks, privileged_blocks)
+        self.limit_blocks = limit_blocks
+        self.privileged_blocks = privileged_blocks
         slack_blocks = slack_segments(segments) * superblock.segment_blocks
         self._change_limit_blocks = slack_blocks // _CHANGE_SHARE
         self._open_limit_blocks = limit_blocks - privileged_blocks
@@ -122,6 +122,11 @@ class Ledger:
     # ---------------------------------------------------------------- accounting
 
     @property
+    def dirty_blocks(self) -> int:
+        """Return the blocks promised to dirty data and not yet written out or dropped."""
+        return self._inodes.dirty_data.block_count
+
+    @property
     def metadata_blocks(self) -> int:
         """Return an upper bound of the blocks that changed items will add to the map."""
         volume = self._volume
@@ -135,8 +140,17 @@ class Ledger:
         usage = self._volume.usage
         used_blocks = usage.live_total + usage.lost_blocks - leaving_blocks
         used_blocks += self._reserve(*self._nodes_and_data())[1]
-        left = self.reservations.available(used_blocks, self.metadata_blocks, privileged)
+        left = self._left(used_blocks, privileged)
         return self._without_surcharge(left)
+
+    def _left(self, used_blocks: int, privileged: bool) -> int:
+        """Return how much of the limit is left, never less than 0.
+
+        Beside what is used, what was promised to dirty data and what pending metadata may
+        add; only privileged callers may use all of it.
+        """
+        limit_blocks = self.limit_blocks - (0 if privileged else self.privileged_blocks)
+        return max(0, limit_blocks - used_blocks - self.metadata_blocks - self.dirty_blocks)
 
     def _without_surcharge(self, left: int) -> int:
         """Return how many blocks of data ``left`` blocks are good for.
@@ -161,7 +175,7 @@ class Ledger:
         usage = self._volume.usage
         node_count = self._volume.imap.node_count
         data = max(0, usage.live_total - node_count - usage.page_count)
-        return node_count + self.metadata_blocks, data + self.reservations.dirty_blocks
+        return node_count + self.metadata_blocks, data + self.dirty_blocks
 
     def _reserve(self, nodes: int, data: int) -> tuple[int, int]:
         """Return what is kept for companions, and by how much nodes count for more.
@@ -181,7 +195,7 @@ class Ledger:
         An empty disk is all free: in total there is what data alone can fill.
         """
         leaving_blocks = self._inodes.leaving_blocks
-        total_blocks = self.reservations.limit_blocks - self._volume.usage.lost_blocks
+        total_blocks = self.limit_blocks - self._volume.usage.lost_blocks
         return Space(
             self._volume.block_bytes,
             max(0, int(total_blocks / self._scattered_cost)),
@@ -210,11 +224,11 @@ class Ledger:
         inodes = self._inodes
         # Dirty data changes pinned windows, and makes those of a file that had none, which
         # lie side by side.
-        dirty = len(inodes.dirty) + inodes.pinned_count + len(inodes.with_dirty_blocks)
+        dirty = len(inodes.dirty) + inodes.pinned_count + len(inodes.dirty_data.owners)
         changes = len(imap.changes) + dirty + len(imap.touched_keys)
         changes += moving.inodes + moving.windows + moving.nodes
         growing = imap.growing_count + dirty + moving.divisible_windows
-        mapped = self.reservations.dirty_blocks + self._in_hand_blocks
+        mapped = self.dirty_blocks + self._in_hand_blocks
         written = 2 * (imap.root_level + 2) + 2 * _MAPPED_BYTES * mapped // self._block_bytes
         nodes = imap.node_count
         for _ in range(imap.root_level + 1):
@@ -231,7 +245,7 @@ class Ledger:
         usage = volume.usage
         records = volume.imap.unlogged_bytes + self._inodes.dirty_record_bytes()
         records += moving.inodes * (INODE_BYTES + RECORD_OVERHEAD_BYTES)
-        data = self.reservations.dirty_blocks + self._in_hand_blocks
+        data = self.dirty_blocks + self._in_hand_blocks
         nodes = self._node_blocks(moving)
         mapped = data + moving.blocks + nodes
         pages = len(usage.dirty_pages) + moving.usage_pages + 2 * mapped + 8
@@ -251,8 +265,8 @@ class Ledger:
         """Return how much of the slack is left to what replaces something by what is longer."""
         used_blocks = self._volume.usage.live_total + self._volume.usage.lost_blocks
         used_blocks += self._reserve(*self._nodes_and_data())[1]
-        pending_blocks = self.metadata_blocks + self.reservations.dirty_blocks
-        limit_blocks = self.reservations.limit_blocks + self._change_limit_blocks
+        pending_blocks = self.metadata_blocks + self.dirty_blocks
+        limit_blocks = self.limit_blocks + self._change_limit_blocks
         return limit_blocks - used_blocks - pending_blocks
 
     def can_rewrite(self, leaf_count: int) -> bool:
@@ -283,7 +297,7 @@ class Ledger:
         """
         imap = self._volume.imap
         inodes = self._inodes
-        dirty_count = len(inodes.dirty) + inodes.pinned_count + len(inodes.with_dirty_blocks)
+        dirty_count = len(inodes.dirty) + inodes.pinned_count + len(inodes.dirty_data.owners)
         path_count = (len(imap.changes) + dirty_count + len(imap.touched_keys)) * (
             imap.root_level + 1
         )
@@ -292,7 +306,7 @@ class Ledger:
         pending_bytes = imap.changed_bytes + imap.unlogged_bytes + inodes.inline_bytes
         return (
             9 * (path_count + dirty_count) // 4
-            + 2 * (self.reservations.dirty_blocks + self._in_hand_blocks)
+            + 2 * (inodes.dirty_data.block_count + self._in_hand_blocks)
             + pending_bytes // 192
             + self._fixed_blocks
         )

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 from lfs.alloc.delayed.ledger import Ledger
 from lfs.alloc.scattered import ScatteredFiles
-from lfs.alloc.spans import buffers_of
 from lfs.device.base import Buffer
 from lfs.inodes.inode import Inode
 from lfs.inodes.table import InodeTable
@@ -62,18 +61,13 @@ class WriteOut:
         return [extent for inode in inodes for extent in self._take(inode)]
 
     def _take(self, inode: Inode) -> list[Extent]:
-        blocks = inode.dirty_blocks
-        block_bytes = self._volume.block_bytes
+        if inode.dirty:
+            self._ledger.take_in_hand(inode.dirty.count)
         extents = [
-            Extent(inode, first, count, buffers_of(blocks, first, count, block_bytes))
-            for first, count in inode.dirty_extents
+            Extent(inode, first, count, buffers)
+            for first, count, buffers in self._inodes.dirty_data.take(inode)
         ]
-        self._ledger.reservations.release(inode.dirty_extents.count)
-        self._ledger.take_in_hand(inode.dirty_extents.count)
-        blocks.clear()
-        inode.dirty_extents.clear()
         inode.read_window = -1
-        self._inodes.with_dirty_blocks.pop(inode.ino, None)
         self._inodes.mark_dirty(inode)
         return extents
 
@@ -88,7 +82,7 @@ class WriteOut:
         size = self._volume.window_blocks
         by_window: dict[int, int] = {}
         pieces: dict[int, int] = {}
-        for first, count in inode.dirty_extents:
+        for first, count in inode.dirty.extents() if inode.dirty else ():
             while count:
                 index, offset = divmod(first, size)
                 part = min(size - offset, count)
@@ -115,8 +109,10 @@ class WriteOut:
         """
         base = index * self._volume.window_blocks
         block_bytes = self._volume.block_bytes
+        dirty = inode.dirty
+        assert dirty is not None
         for first, count, address in window.runs:
-            wanted = [b for b in range(first, first + count) if base + b not in inode.dirty_blocks]
+            wanted = [b for b in range(first, first + count) if base + b not in dirty]
             if not wanted:
                 continue
             if self._spare_blocks is None:
@@ -131,8 +127,8 @@ class WriteOut:
             self._spare_blocks -= len(wanted)
             for block in wanted:
                 start = (block - first) * block_bytes
-                inode.dirty_blocks[base + block] = raw[start : start + block_bytes]
-                self._ledger.reservations.reserve(inode.dirty_extents.add(base + block, 1))
+                content = raw[start : start + block_bytes]
+                self._inodes.dirty_data.put(inode, base + block, content)
         return True
 
     # ----------------------------------------------------------------- placing

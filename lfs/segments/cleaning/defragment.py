@@ -105,13 +105,13 @@ class Defragmenter:
         since_ns = self._volume.elapsed.ns - self._scattered.written_ns(inode.ino)
         return (
             scattered_blocks * _SHARE_WORTH >= inode.blocks > 0
-            and not inode.dirty_blocks
+            and not inode.dirty
             and since_ns >= QUIET_NS
         )
 
     def _is_left_alone(self, inode: Inode) -> bool:
         """Tell whether the file that is being rewritten has not been changed since that began."""
-        return not inode.dirty_blocks and inode.ctime_ns == self._ctime_ns
+        return not inode.dirty and inode.ctime_ns == self._ctime_ns
 
     def _order(self, blocks: int) -> int | None:
         """Return the order of the run for the next ``blocks`` blocks of a file.

@@ -1,0 +1,197 @@
+"""Dirty data: what was accepted and has no place on disk yet.
+
+Theory.  Four things must stay in step: what each dirty block of a file holds
+(``lfs.alloc.spans``), the numbers of these blocks as extents (``lfs.alloc.extents``), how
+many there are in all files, which is the room promised to them, and which files have any.
+``DirtyData`` owns all four.  Others read a file's part (``DirtyFile``), and nobody but it
+changes anything.
+
+Invariants: a file has a ``DirtyFile`` exactly while it has dirty blocks, and is among
+``owners`` as long; the extents are those of the blocks; ``block_count`` is their number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Generic, Protocol, TypeVar
+
+from lfs.alloc.extents import DirtyExtents
+from lfs.alloc.spans import DirtyBlocks, Held, Span, buffers_of, bytes_of, cut_around, put_blocks
+from lfs.device.base import Buffer
+
+_PAST_ALL_BLOCKS = 1 << 62
+
+
+class DirtyFile:
+    """The dirty blocks of one file, to be read."""
+
+    __slots__ = ("_block_bytes", "_blocks", "_extents")
+
+    def __init__(self, block_bytes: int) -> None:
+        """Start with none, of ``block_bytes`` bytes each."""
+        self._block_bytes = block_bytes
+        self._blocks: DirtyBlocks = {}
+        self._extents = DirtyExtents()
+
+    @property
+    def count(self) -> int:
+        """Return how many blocks are dirty."""
+        return self._extents.count
+
+    def count_in(self, start: int, count: int) -> int:
+        """Return how many of ``count`` blocks at ``start`` are dirty."""
+        return self._extents.count_in(start, count)
+
+    def __contains__(self, block: int) -> bool:
+        """Tell whether ``block`` is dirty."""
+        return block in self._blocks
+
+    def extents(self) -> Iterator[tuple[int, int]]:
+        """Yield ``(start, count)`` of each extent, ascending; no changes meanwhile."""
+        return iter(self._extents)
+
+    def content(self, block: int) -> bytes | bytearray | None:
+        """Return what ``block`` holds, which may end early where zeros follow; None if clean."""
+        held = self._blocks.get(block)
+        return None if held is None else bytes_of(held, block, self._block_bytes)
+
+    def pieces(self, first: int, end: int) -> Iterator[tuple[int, int, bytes | None]]:
+        """Yield ``(start, end, content)`` for blocks ``first`` to ``end``; None where clean."""
+        block_bytes = self._block_bytes
+        clean_from = block = first
+        while block < end:
+            held = self._blocks.get(block)
+            if held is None:
+                block += 1
+                continue
+            if clean_from < block:
+                yield clean_from, block, None
+            if isinstance(held, Span):
+                stop = min(end, held.first + held.count)
+                yield block, stop, held.blocks(block, stop, block_bytes)
+                block = stop
+            else:
+                yield block, block + 1, bytes(held).ljust(block_bytes, b"\0")
+                block += 1
+            clean_from = block
+        if clean_from < end:
+            yield clean_from, end, None
+
+
+class Owner(Protocol):
+    """A file, as far as its dirty data is concerned."""
+
+    ino: int
+    dirty: DirtyFile | None
+
+
+OwnerT = TypeVar("OwnerT", bound=Owner)
+
+
+class DirtyData(Generic[OwnerT]):
+    """The dirty data of all files."""
+
+    def __init__(self, block_bytes: int) -> None:
+        """Start with none, in blocks of ``block_bytes`` bytes."""
+        self._block_bytes = block_bytes
+        self._block_count = 0
+        self.owners: dict[int, OwnerT] = {}
+        """The files that have some, by inode number, in the order in which they came to it."""
+
+    @property
+    def block_count(self) -> int:
+        """Return how many blocks are dirty in all files."""
+        return self._block_count
+
+    def write(
+        self,
+        owner: OwnerT,
+        first: int,
+        end: int,
+        offset: int,
+        data: bytes,
+        head: bytearray | None,
+        tail: bytearray | None,
+    ) -> None:
+        """Make blocks ``first`` to ``end`` dirty, with ``data`` at byte ``offset`` of the file.
+
+        Where the first or the last block is written in part, ``head`` or ``tail`` is what
+        it held, to be changed and kept; of a single block that is ``head``.
+        """
+        block_bytes = self._block_bytes
+        dirty = self._blocks_of(owner)
+        blocks = dirty._blocks
+        if blocks:
+            cut_around(blocks, first, end, block_bytes)
+        self._block_count += dirty._extents.add(first, end - first)
+        start = 0
+        if head is not None:
+            skip = offset - first * block_bytes
+            start = min(len(data), block_bytes - skip)
+            _overlay(head, skip, data[:start])
+            blocks[first] = head
+            first += 1
+        if tail is not None:
+            end -= 1
+            _overlay(tail, 0, data[end * block_bytes - offset :])
+            blocks[end] = tail
+        put_blocks(blocks, first, end, data, start, block_bytes)
+
+    def put(self, owner: OwnerT, block: int, content: bytes | bytearray) -> None:
+        """Make ``block`` dirty; it holds ``content``, and zeros after it."""
+        dirty = self._blocks_of(owner)
+        cut_around(dirty._blocks, block, block + 1, self._block_bytes)
+        self._block_count += dirty._extents.add(block, 1)
+        dirty._blocks[block] = content
+
+    def editable(self, owner: OwnerT, block: int) -> bytearray | None:
+        """Return what dirty ``block`` holds, to be given to ``write``; None if it is clean."""
+        dirty = owner.dirty
+        held: Held | None = dirty._blocks.get(block) if dirty else None
+        if held is None or isinstance(held, bytearray):
+            return held
+        return bytearray(bytes_of(held, block, self._block_bytes))
+
+    def drop(self, owner: OwnerT, first: int) -> None:
+        """Give up the dirty blocks of a file from block ``first`` on."""
+        dirty = owner.dirty
+        if dirty is None:
+            return
+        blocks = dirty._blocks
+        cut_around(blocks, first, _PAST_ALL_BLOCKS, self._block_bytes)
+        for block in [block for block in blocks if block >= first]:
+            del blocks[block]
+        self._block_count -= dirty._extents.truncate(first)
+        if not blocks:
+            self._forget(owner)
+
+    def take(self, owner: OwnerT) -> list[tuple[int, int, list[Buffer]]]:
+        """Return ``(start, count, buffers)`` of each extent, in file order: it is clean now."""
+        dirty = owner.dirty
+        if dirty is None:
+            return []
+        taken = [
+            (start, count, buffers_of(dirty._blocks, start, count, self._block_bytes))
+            for start, count in dirty._extents
+        ]
+        self._block_count -= dirty._extents.count
+        self._forget(owner)
+        return taken
+
+    def _blocks_of(self, owner: OwnerT) -> DirtyFile:
+        dirty = owner.dirty
+        if dirty is None:
+            dirty = owner.dirty = DirtyFile(self._block_bytes)
+            self.owners[owner.ino] = owner
+        return dirty
+
+    def _forget(self, owner: OwnerT) -> None:
+        owner.dirty = None
+        del self.owners[owner.ino]
+
+
+def _overlay(block: bytearray, start: int, part: bytes) -> None:
+    """Put ``part`` into ``block`` at ``start``, with zeros before it if need be."""
+    if len(block) < start:
+        block.extend(bytes(start - len(block)))
+    block[start : start + len(part)] = part
