@@ -35,7 +35,7 @@ from lfs.commit.superblocks import require_writable as require_writable
 from lfs.common.errors import DamageError, FilesystemError, LogDamageError
 from lfs.device.base import BlockDevice
 from lfs.inodes.volume import Volume
-from lfs.inodes.window import Window, window_key
+from lfs.inodes.window import Window, shares, window_key
 from lfs.ondisk import (
     BLOCK_DATA,
     CHECKPOINT_REGION_BYTES,
@@ -374,17 +374,16 @@ class Recovery:
         address = summary.payload_address
         for entry in summary.entries:
             count = len(entry.checksums)
-            position = 0
-            while entry.kind == BLOCK_DATA and position < count:
-                index, offset = divmod(entry.key + position, size)
-                part = entry.checksums[position : position + size - offset]
+            end = entry.key + (count if entry.kind == BLOCK_DATA else 0)
+            for index, start, stop in shares(entry.key, end, size):
                 key = window_key(entry.owner, index)
                 if key not in windows:
                     windows[key] = self._window(key)
                 window = windows[key]
                 if window is not None:
-                    window.map(offset, part, address + position)
-                position += len(part)
+                    position = index * size + start - entry.key
+                    part = entry.checksums[position : position + stop - start]
+                    window.map(start, part, address + position)
             address += count
 
     def _move_live(self, value: bytes | None, sign: int) -> None:

@@ -19,6 +19,7 @@ from lfs.common.errors import FilesystemError
 from lfs.inodes.inode import Inode
 from lfs.inodes.table import InodeTable
 from lfs.inodes.volume import Volume
+from lfs.inodes.window import shares
 from lfs.ondisk import FILE_BYTES_MAX, VERSION_MAX
 
 
@@ -73,16 +74,12 @@ class FileData:
     def _read_stored(self, inode: Inode, first: int, end: int) -> list[bytes]:
         """Return file blocks from disk, adjacent ones in one device request."""
         volume = self._volume
-        size = volume.window_blocks
         pending: list[int] = []
         pending_address = 0
         parts: list[bytes] = []
-        position = first
-        while position < end:
-            index, offset = divmod(position, size)
-            stop = min(size, offset + end - position)
+        for index, start, stop in shares(first, end, volume.window_blocks):
             window = self._inodes.window(inode, index)
-            pieces = window.pieces(offset, stop) if window else [(offset, stop - offset, 0)]
+            pieces = window.pieces(start, stop) if window else [(start, stop - start, 0)]
             for block, count, address in pieces:
                 if pending and address != pending_address + len(pending):
                     parts.append(volume.read_data(pending_address, pending))
@@ -94,7 +91,6 @@ class FileData:
                     pending_address = address
                 assert window is not None
                 pending += window.checksums[block : block + count]
-            position += stop - offset
         if pending:
             parts.append(volume.read_data(pending_address, pending))
         return parts
@@ -213,15 +209,11 @@ class FileData:
 
     def _unmapped(self, inode: Inode, first: int, end: int) -> int:
         """Count the blocks from ``first`` to ``end`` that have no place on disk."""
-        size = self._volume.window_blocks
         unmapped = 0
-        while first < end:
-            index, offset = divmod(first, size)
-            stop = min(size, offset + end - first)
+        for index, start, stop in shares(first, end, self._volume.window_blocks):
             window = self._inodes.window(inode, index)
-            pieces = window.pieces(offset, stop) if window else [(offset, stop - offset, 0)]
+            pieces = window.pieces(start, stop) if window else [(start, stop - start, 0)]
             unmapped += sum(count for _, count, address in pieces if address == 0)
-            first += stop - offset
         return unmapped
 
     def _base(self, inode: Inode, block: int) -> bytearray:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from lfs.common.checksum import CHECKSUM_BYTES
 from lfs.ondisk import (
@@ -147,8 +147,9 @@ class Window:
                 return address + block - first
         return 0
 
-    def pieces(self, first: int, end: int) -> Iterator[tuple[int, int, int]]:
-        """Yield ``(block, count, address)`` covering ``first`` to ``end``; address 0 is a hole."""
+    def pieces(self, first: int, end: int) -> list[tuple[int, int, int]]:
+        """Return ``(block, count, address)`` covering ``first`` to ``end``; address 0 is a hole."""
+        found: list[tuple[int, int, int]] = []
         position = first
         for start, count, address in self.runs:
             if start + count <= position:
@@ -156,13 +157,29 @@ class Window:
             if start >= end:
                 break
             if start > position:
-                yield position, start - position, 0
+                found.append((position, start - position, 0))
                 position = start
             high = min(start + count, end)
-            yield position, high - position, address + position - start
+            found.append((position, high - position, address + position - start))
             position = high
         if position < end:
-            yield position, end - position, 0
+            found.append((position, end - position, 0))
+        return found
+
+
+def shares(first: int, end: int, window_blocks: int) -> list[tuple[int, int, int]]:
+    """Return ``(index, start, stop)`` of each window that has some of ``first`` to ``end``.
+
+    ``first`` and ``end`` count blocks of the file, ``start`` and ``stop`` those of the window.
+    """
+    index, start = divmod(first, window_blocks)
+    found: list[tuple[int, int, int]] = []
+    while first < end:
+        stop = min(window_blocks, start + end - first)
+        found.append((index, start, stop))
+        first += stop - start
+        index, start = index + 1, 0
+    return found
 
 
 def window_key(ino: int, index: int) -> bytes:

@@ -18,7 +18,7 @@ from lfs.device.base import Buffer
 from lfs.inodes.inode import Inode
 from lfs.inodes.table import InodeTable
 from lfs.inodes.volume import Volume
-from lfs.inodes.window import Window
+from lfs.inodes.window import Window, shares
 from lfs.ondisk import BLOCK_DATA, Entry, stored_block_checksum, stored_data
 from lfs.segments.writer import BULK_BLOCKS, HEAD_BULK, HEAD_MAIN, Placement
 
@@ -83,13 +83,9 @@ class WriteOut:
         by_window: dict[int, int] = {}
         pieces: dict[int, int] = {}
         for first, count in inode.dirty.extents() if inode.dirty else ():
-            while count:
-                index, offset = divmod(first, size)
-                part = min(size - offset, count)
-                by_window[index] = by_window.get(index, 0) + part
+            for index, start, stop in shares(first, first + count, size):
+                by_window[index] = by_window.get(index, 0) + stop - start
                 pieces[index] = pieces.get(index, 0) + 1
-                first += part
-                count -= part
         for index, dirty in by_window.items():
             window = self._inodes.pin_window(inode, index)
             if not window.mapped or dirty == size:
@@ -211,20 +207,17 @@ class WriteOut:
         """Point the windows of an extent to ``address`` and put them into ``windows``."""
         volume = self._volume
         size = volume.window_blocks
-        position = 0
-        while position < len(checksums):
-            index, offset = divmod(first + position, size)
-            count = min(size - offset, len(checksums) - position)
+        for index, start, stop in shares(first, first + len(checksums), size):
             window = windows.get((inode, index))
             if window is None:
                 window = self._inodes.pin_window(inode, index)
                 windows[inode, index] = window
-            part = checksums[position : position + count]
-            inode.blocks += count
-            for old_address, old_count in window.map(offset, part, address + position):
+            position = index * size + start - first
+            part = checksums[position : position + stop - start]
+            inode.blocks += stop - start
+            for old_address, old_count in window.map(start, part, address + position):
                 volume.usage.drop_live(old_address, old_count)
                 inode.blocks = max(0, inode.blocks - old_count)
-            position += count
 
 
 def _split(

@@ -18,6 +18,7 @@ from lfs.common.errors import DamageError, FilesystemError
 from lfs.inodes.inode import Inode
 from lfs.inodes.table import InodeTable
 from lfs.inodes.volume import Volume
+from lfs.inodes.window import shares
 from lfs.ondisk import SUMMARY_CLEANER
 
 STEP_BLOCKS = 512
@@ -56,17 +57,14 @@ class Mover:
     ) -> Iterator[Extent]:
         """Read what ``inode`` still has at ``address`` of blocks ``first`` to ``first + count``."""
         size = self._volume.window_blocks
-        end = first + count
         base = address - first
-        while first < end:
-            index, offset = divmod(first, size)
-            stop = min(size, offset + end - first)
+        for index, start, stop in shares(first, first + count, size):
             window = self._inodes.window(inode, index)
-            pieces = list(window.pieces(offset, stop)) if window else []
-            for block, blocks, at in pieces:
+            if window is None:
+                continue
+            for block, blocks, at in window.pieces(start, stop):
                 if at == 0 or at - (index * size + block) != base:
                     continue
-                assert window is not None
                 try:
                     raw = self._volume.read_data(at, window.checksums[block : block + blocks])
                 except (DamageError, FilesystemError) as error:
@@ -74,7 +72,6 @@ class Mover:
                     continue
                 self._inodes.pin_window(inode, index)
                 yield Extent(inode, index * size + block, blocks, [raw])
-            first += stop - offset
 
     def place(self, extents: list[Extent], head: int, now_ns: int) -> int:
         """Write what was loaded to log head ``head``; returns how many blocks that were."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from lfs.common.errors import DamageError, FilesystemError
 from lfs.inodes.table import InodeTable
 from lfs.inodes.volume import Volume
+from lfs.inodes.window import shares
 from lfs.ondisk import BLOCK_DATA, BLOCK_NODE, BLOCK_USAGE, Entry, Pointer, Summary
 from lfs.segments.cleaning.moving import Piece
 
@@ -106,19 +107,15 @@ class Surveyor:
         if inode is None:
             return
         size = self._volume.window_blocks
-        end = entry.key + len(entry.checksums)
-        position = entry.key
-        while position < end:
-            index, offset = divmod(position, size)
-            stop = min(size, offset + end - position)
+        for index, start, stop in shares(entry.key, entry.key + len(entry.checksums), size):
             window = self._inodes.window(inode, index)
-            if window is not None:
-                base = address + position - entry.key - offset
-                for first, count, at in window.runs:
-                    low, high = max(first, offset), min(first + count, stop)
-                    if low < high and at - first == base:
-                        yield entry.owner, index * size + low, at + low - first, high - low
-            position += stop - offset
+            if window is None:
+                continue
+            base = address + index * size - entry.key
+            for first, count, at in window.runs:
+                low, high = max(first, start), min(first + count, stop)
+                if low < high and at - first == base:
+                    yield entry.owner, index * size + low, at + low - first, high - low
 
     def _live_nodes(self, entry: Entry, address: int) -> Iterator[bytes]:
         """Yield keys that lead to the nodes at ``address`` that are in use."""
