@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.needs import reason_to_skip
+from tests.support.needs import reason_to_skip
+
+pytest_plugins = ["tests.support.mounts"]
 
 # No deadline: a shared machine may stall any single example.  A failure prints
 # the blob that replays it.

@@ -1,4 +1,4 @@
-"""``lfs requests``: how counts are told; what they are on a mount is in tests/fuse."""
+"""``lfs requests``: how counts are told; what they are on a mount is in tests/mounted."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.fuse.mounting import WAIT_SECONDS, environment
+from tests.support.mounting import WAIT_SECONDS, environment
 
 NAMES = {
     "mkfs.lfs": "mkfs",

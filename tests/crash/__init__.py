@@ -16,8 +16,9 @@ writes that VARIANT says; ``/COUNT:VARIANT`` after it is a second crash, in the
 events of the mount that followed.  ``LFS_CRASH=ID pytest tests/crash`` and
 ``./deep-crash --replay ID`` replay one alone.
 
-- ``workloads`` names them: ``ace`` enumerates, ``pressure`` fills the disk and
-  makes the cleaner work, ``traces`` were recorded of real programs by ``record``.
+- ``workloads.names`` names them: ``workloads.ace`` enumerates, ``workloads.pressure``
+  fills the disk and makes the cleaner work, ``workloads.traces`` were recorded of real
+  programs by ``workloads.record``.
 - ``recording`` runs one, ``states`` makes the media, ``oracle`` judges them,
   ``explorer`` does it for many in worker processes and counts.
 - ``power`` cuts the power of a running workload and goes on; ``damage`` flips bytes.

@@ -23,8 +23,8 @@ from lfs.ondisk import backup_superblock_offset_bytes
 from tests.crash.oracle import LATER_NS, ViolationError
 from tests.crash.recording import Recording
 from tests.crash.states import Point, medium_of, points
-from tests.state import state_digest, tree_state
-from tests.volumes import FIRST_SEGMENT_BYTES
+from tests.support.state import state_digest, tree_state
+from tests.support.volumes import FIRST_SEGMENT_BYTES
 
 _SECTOR_BYTES = 512
 _BLOCK_BYTES = 1024

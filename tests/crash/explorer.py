@@ -26,7 +26,7 @@ from tests.crash.oracle import GOES_ON_EVERY, Found, Oracle, medium_digest
 from tests.crash.power import run_schedule
 from tests.crash.recording import Activity, Recording, record
 from tests.crash.states import Point, medium_of, point_at, points, variants
-from tests.crash.workloads import empty_medium, find, kind_of
+from tests.crash.workloads.names import empty_medium, find, kind_of
 
 AGAIN_EVERY = 24
 AGAIN_VARIANTS_MAX = 24

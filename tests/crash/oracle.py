@@ -26,10 +26,10 @@ from lfs.device.memory import MemoryDevice
 from lfs.device.recording import Event, RecordingDevice
 from lfs.filesystem import Filesystem
 from lfs.ondisk import ROOT_INO
-from tests.client import Data, Request
 from tests.crash.recording import Recording, Runner
-from tests.state import state_difference, state_digest, tree_state
-from tests.volumes import without_newest_checkpoint
+from tests.support.client import Data, Request
+from tests.support.state import state_difference, state_digest, tree_state
+from tests.support.volumes import without_newest_checkpoint
 
 LATER_NS = 10**15
 _STEP_NS = 1_000_000

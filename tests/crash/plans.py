@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from fnmatch import fnmatch
 from itertools import count
 
-from tests.crash import ace
 from tests.crash.explorer import Task
-from tests.crash.workloads import find, trace_names
+from tests.crash.workloads import ace
+from tests.crash.workloads.names import find, trace_names
 
 _STRIDE = 1_000_003
 """A prime that divides no count of workloads: steps of it visit every number once."""

@@ -23,13 +23,13 @@ from itertools import chain, count, repeat
 from lfs.device.base import BlockDevice, Buffer
 from lfs.device.memory import MemoryDevice
 from lfs.filesystem import Filesystem
-from tests.client import Client, Request
 from tests.crash.oracle import ViolationError, check_clean
 from tests.crash.recording import Runner, run_on_model
-from tests.crash.workloads import Workload, empty_medium, find
-from tests.model import Model
-from tests.state import state_difference, state_digest, tree_state
-from tests.volumes import ROOT_MODE
+from tests.crash.workloads.names import Workload, empty_medium, find
+from tests.support.client import Client, Request
+from tests.support.model import Model
+from tests.support.state import state_difference, state_digest, tree_state
+from tests.support.volumes import ROOT_MODE
 
 _FOREVER = 1 << 62
 _CUTS_MAX = 1000

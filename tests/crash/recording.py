@@ -27,11 +27,11 @@ from lfs.ondisk import (
     SUMMARY_COMMIT,
     SUMMARY_JUMP,
 )
-from tests.client import Client, Refused, Request
-from tests.crash.workloads import Workload, empty_medium, find
-from tests.model import Model
-from tests.state import state_digest, tree_state
-from tests.volumes import ROOT_MODE
+from tests.crash.workloads.names import Workload, empty_medium, find
+from tests.support.client import Client, Refused, Request
+from tests.support.model import Model
+from tests.support.state import state_digest, tree_state
+from tests.support.volumes import ROOT_MODE
 
 MAY_BE_REFUSED = frozenset(
     {"create", "mkdir", "symlink", "link", "write", "write_handle", "setxattr", "removexattr"}

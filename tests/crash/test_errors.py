@@ -12,9 +12,9 @@ import random
 
 import pytest
 
-from tests.crash import ace
 from tests.crash.explorer import Task, Totals, explore_all
 from tests.crash.recording import record, writes_of
+from tests.crash.workloads import ace
 
 STATES_MIN = 1_500
 

@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 
 from lfs.device.memory import MemoryDevice
 from lfs.device.recording import Event, Flush, Mark, Write
-from tests.crash import ace, states, workloads
+from tests.crash import states
 from tests.crash.explorer import Task, Totals, explore, explore_all, replay_state
 from tests.crash.plans import long_plan, short_plan
 from tests.crash.recording import ACTIVITIES, Activity, record
+from tests.crash.workloads import ace
+from tests.crash.workloads import names as workloads
 
 STATES_MIN = 20_000
 REPLAYED = os.environ.get("LFS_CRASH")

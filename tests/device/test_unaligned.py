@@ -15,7 +15,7 @@ from lfs.device.base import Buffer
 from lfs.device.memory import MemoryDevice
 from lfs.device.recording import RecordingDevice, Write
 from lfs.device.unaligned import ByteAccess
-from tests.patience import HANG_SECONDS
+from tests.support.patience import HANG_SECONDS
 
 SIZE_BYTES = 4096
 

@@ -11,7 +11,7 @@ import pytest
 from lfs.device import writeback
 from lfs.device.file import FileDevice
 from lfs.device.writeback import PENDING_MAX, WRITEBACK_BYTES_MIN, Writeback
-from tests.patience import HANG_SECONDS
+from tests.support.patience import HANG_SECONDS
 
 MIB = 1 << 20
 

@@ -10,7 +10,7 @@ from typing import IO
 
 from faultdisk.serving.control import Answer, ask
 from lfs.kernel.mountpoint import find_mount, unmount
-from tests.fuse.mounting import WAIT_SECONDS, command, environment, run
+from tests.support.mounting import WAIT_SECONDS, command, environment, run
 
 
 def make_image(path: Path, size_bytes: int = 8 << 20) -> Path:

@@ -24,7 +24,7 @@ from lfs.device.fault.device import FaultDevice
 from lfs.device.fault.plan.grammar import parse_plan
 from lfs.device.memory import MemoryDevice
 from lfs.device.recording import Event, Mark
-from tests.patience import HANG_SECONDS
+from tests.support.patience import HANG_SECONDS
 
 
 class Controlled:

@@ -19,7 +19,7 @@ from lfs.device.file import FileDevice
 from lfs.kernel.mountpoint import find_mount, unmount
 from tests.faultdisk.conftest import Serve
 from tests.faultdisk.serving import ServedDisk
-from tests.fuse.mounting import WAIT_SECONDS, environment, wait_until
+from tests.support.mounting import WAIT_SECONDS, environment, wait_until
 
 pytestmark = pytest.mark.fuse
 

@@ -35,8 +35,8 @@ from lfs.device.fault.plan.grammar import parse_plan
 from lfs.device.memory import MemoryDevice
 from lfs.device.recording import Discard, Event, Flush, Write
 from tests.faultdisk.nbd_client import NbdClient, info_request
-from tests.fuse.mounting import wait_until
-from tests.patience import HANG_SECONDS
+from tests.support.mounting import wait_until
+from tests.support.patience import HANG_SECONDS
 
 SIZE_BYTES = 64 << 20
 TEXT = "a test disk"

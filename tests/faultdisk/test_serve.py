@@ -18,7 +18,7 @@ from tests.faultdisk.commands import Capture, refused
 from tests.faultdisk.conftest import Serve
 from tests.faultdisk.nbd_client import NbdClient
 from tests.faultdisk.serving import faultdisk, make_image
-from tests.fuse.mounting import run
+from tests.support.mounting import run
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from fsck.check import check_device
 from lfs.device.memory import MemoryDevice
 from lfs.ondisk import CHECKPOINT_REGION_BYTES, HEAD_AREA_BYTES, Checkpoint
 from tests.fsck.samples import flip
-from tests.volumes import format_small, mount
+from tests.support.volumes import format_small, mount
 
 SECOND_NS = 10**9
 GEOMETRIES = [(4096, 64), (1024, 64), (16384, 64), (65536, 64)]

@@ -11,8 +11,8 @@ from lfs.commit.recovery import read_checkpoints, read_superblock
 from lfs.device.memory import MemoryDevice
 from lfs.filesystem import Filesystem
 from lfs.ondisk import ROOT_INO, SUPERBLOCK_OFFSET_BYTES
-from tests.disks import REGULAR
-from tests.volumes import format_small
+from tests.support.disks import REGULAR
+from tests.support.volumes import format_small
 
 SIZE_BYTES = 8 << 20
 

@@ -25,9 +25,9 @@ from lfs.fuse.listing import OpenDirectory
 from lfs.fuse.operations import LfsOperations
 from lfs.inodes.inode import inode_key
 from lfs.ondisk import ENTRY_OFFSET_FLAG, ROOT_INO
-from tests.fuse.conftest import Mounter
-from tests.fuse.mounting import make_image
 from tests.fuse.test_operations import USER, filesystem, make_open, operations, run
+from tests.support.mounting import make_image
+from tests.support.mounts import Mounter
 
 __all__ = ["filesystem", "operations"]
 

@@ -22,8 +22,8 @@ from lfs.fuse.handlers import Handlers
 from lfs.fuse.operations import LfsOperations
 from lfs.make import format_device
 from lfs.ondisk import ROOT_INO
-from tests.acls import user, value_of
-from tests.volumes import format_small, mount, superblock
+from tests.support.acls import user, value_of
+from tests.support.volumes import format_small, mount, superblock
 
 T = TypeVar("T")
 

@@ -9,8 +9,8 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from tests.fuse.mounting import MountedImage, make_image
 from tests.posix.world import World
+from tests.support.mounting import MountedImage, make_image
 
 
 def _filled(mounted: MountedImage) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuse.test_attributes import as_root
+from tests.mounted.test_attributes import as_root
 from tests.posix.conditions import REQUIRED, Condition, as_markdown, conditions, table
 from tests.posix.world import World
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.fuse.test_attributes import as_user
+from tests.mounted.test_attributes import as_user
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.programs.mounting import Disk, Need
+from tests.programs.support.mounting import Disk, Need
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.programs.mounting import Disk, Need, run
+from tests.programs.support.mounting import Disk, Need, run
 
 pytestmark = [
     pytest.mark.fuse,

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.programs.mounting import Disk, Need
-from tests.programs.postgres import SCALE, Load, Server, find_programs, load
+from tests.programs.support.mounting import Disk, Need
+from tests.programs.support.postgres import SCALE, Load, Server, find_programs, load
 
 pytestmark = [
     pytest.mark.fuse,

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.programs.mounting import Disk, Need, run
-from tests.programs.trees import check_sparse, compare_trees, make_tree, make_what_tar_omits
+from tests.programs.support.mounting import Disk, Need, run
+from tests.programs.support.trees import check_sparse, compare_trees, make_tree, make_what_tar_omits
 
 pytestmark = [
     pytest.mark.fuse,

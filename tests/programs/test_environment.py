@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.programs.mounting import Disk, run
+from tests.programs.support.mounting import Disk, run
 
 pytestmark = pytest.mark.fuse
 

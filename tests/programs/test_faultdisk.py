@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.faultdisk.serving import ServedDisk, faultdisk
-from tests.programs.faulty import (
+from tests.programs.support.faulty import (
     BLOCK_BYTES,
     IMAGE_BYTES,
     Appender,
@@ -26,7 +26,7 @@ from tests.programs.faulty import (
     check_ext4,
     whole_records,
 )
-from tests.programs.mounting import Need, run
+from tests.programs.support.mounting import Need, run
 
 pytestmark = [
     pytest.mark.fuse,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.programs.mounting import Disk
+from tests.programs.support.mounting import Disk
 
 pytestmark = pytest.mark.fuse
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.client import Data
-from tests.programs.mounting import Disk, Need, git, run
+from tests.programs.support.mounting import Disk, Need, git, run
+from tests.support.client import Data
 
 pytestmark = pytest.mark.fuse
 

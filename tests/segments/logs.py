@@ -11,7 +11,7 @@ from lfs.ondisk import BLOCK_DATA, Entry, Record, Summary, summary_to_blocks
 from lfs.segments.reader import LogReader
 from lfs.segments.usage import UsageTable
 from lfs.segments.writer import LogWriter
-from tests.volumes import FIRST_SEGMENT_BYTES, superblock
+from tests.support.volumes import FIRST_SEGMENT_BYTES, superblock
 
 BLOCK_BYTES = 1024
 SEGMENT_BLOCKS = 16

@@ -18,7 +18,7 @@ import pytest
 import lfs
 from lfs.filesystem import Filesystem
 from lfs.ondisk import ROOT_INO
-from tests.disks import BLOCK_BYTES, Disk, data
+from tests.support.disks import BLOCK_BYTES, Disk, data
 
 MIB = 1 << 20
 REGULAR = stat.S_IFREG | 0o644

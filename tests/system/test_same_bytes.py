@@ -14,12 +14,12 @@ import pytest
 from lfs.device.memory import MemoryDevice
 from lfs.device.recording import Discard, Flush, RecordingDevice, Write
 from lfs.filesystem import Options
-from tests.client import Client
-from tests.disks import BLOCK_BYTES, Disk, data
 from tests.space.kinds import go
 from tests.space.load import Run
-from tests.volumes import format_small, mount
-from tests.workload import workload
+from tests.support.client import Client
+from tests.support.disks import BLOCK_BYTES, Disk, data
+from tests.support.volumes import format_small, mount
+from tests.support.workload import workload
 
 MIB = 1 << 20
 

@@ -15,7 +15,7 @@ from lfs.device.fault.plan.plan import FaultPlan, Survival
 from lfs.device.memory import MemoryDevice
 from lfs.device.recording import Flush, Mark, RecordingDevice, Write
 from tests.device.fault.disks import BLOCK, SECTOR, SIZE_BYTES, Disk, fails
-from tests.patience import HANG_SECONDS
+from tests.support.patience import HANG_SECONDS
 
 MS = 1_000_000
 

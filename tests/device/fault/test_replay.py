@@ -13,7 +13,7 @@ from lfs.device.fault.plan.grammar import parse_plan
 from lfs.device.fault.plan.plan import FaultPlan
 from lfs.device.fault.plan.rule import Chance, Rule
 from tests.device.fault.disks import Disk, trace
-from tests.device.fault.strategies import bare_rules
+from tests.device.fault.plan.strategies import bare_rules
 
 CHANCES = [
     "loss 20%",

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from tests.fuse.mounting import renameat2
 from tests.programs.stress import contents
 from tests.programs.stress.model import (
     Directory,
@@ -22,6 +21,7 @@ from tests.programs.stress.model import (
     directories_in,
     places_in,
 )
+from tests.support.mounting import renameat2
 
 SHARED_DIRECTORY = "shared"
 SHARED_FILE = "slots"

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.fuse.mounting import MountedImage
+from tests.support.mounting import MountedImage
 
 # The daemon has about 14 open; what it opened for each file or request would pass this soon.
 DESCRIPTORS_MAX = 24

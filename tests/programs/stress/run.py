@@ -9,11 +9,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.fuse.mounting import MountedImage, make_image
-from tests.programs.mounting import run_module
 from tests.programs.stress import daemon
 from tests.programs.stress.actor import SHARED_DIRECTORY, SHARED_FILE
 from tests.programs.stress.worker import StressError, Worker
+from tests.programs.support.mounting import run_module
+from tests.support.mounting import MountedImage, make_image
 
 # Small, so that the log comes round and the cleaner has work.
 IMAGE_SIZE = "256M"

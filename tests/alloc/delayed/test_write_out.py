@@ -1,0 +1,252 @@
+"""Where data goes: delayed allocation, and putting windows together again."""
+
+from __future__ import annotations
+
+import pytest
+
+from lfs.imap.map import Imap
+from lfs.inodes.volume import Options
+from lfs.ondisk import BLOCK_DATA, window_blocks
+from lfs.segments.writer import HEAD_BULK
+from tests.support.disks import BLOCK_BYTES, Disk, data, problems
+
+MIB = 1 << 20
+WINDOW_BLOCKS = window_blocks(BLOCK_BYTES)
+
+
+def roomy_disk(options: Options | None = None) -> Disk:
+    """Return a disk with segments of two windows, and so many that space is no matter."""
+    return Disk(128 * MIB, 2 * WINDOW_BLOCKS, options)
+
+
+def block(disk: Disk, ino: int, number: int, seed: int) -> None:
+    """Overwrite one block of a file."""
+    disk.write(ino, number * BLOCK_BYTES, data(seed, BLOCK_BYTES))
+
+
+def scattered_file(disk: Disk, piece_count: int, block_count: int = 120) -> int:
+    """Return a file of one window that lies in ``2 * piece_count + 1`` pieces."""
+    ino = disk.make_file(b"file", data(1, block_count * BLOCK_BYTES))
+    disk.sync()
+    for piece in range(piece_count):
+        # Each of them in a commit of its own: what is dirty is too little to rewrite all.
+        block(disk, ino, 2 + piece * (block_count // piece_count), 100 + piece)
+        disk.sync()
+    return ino
+
+
+def payload_blocks(disk: Disk) -> int:
+    return sum(len(entry.checksums) for one in disk.log() for entry in one.entries)
+
+
+def test_write_out_waits_for_the_commit() -> None:
+    disk = roomy_disk()
+    disk.device.reset_counters()
+    ino = disk.make_file(b"file", data(1, MIB))
+    disk.write(ino, MIB // 2, data(2, MIB))
+    assert disk.device.write_count == 0
+    assert disk.filesystem.extents(ino) == []
+    disk.sync()
+    assert disk.filesystem.extents(ino) != []
+
+
+def test_write_out_of_a_deleted_file_never_happens() -> None:
+    disk = roomy_disk()
+    ino = disk.make_file(b"gone", data(1, 4 * MIB))
+    disk.remove(ino, b"gone")
+    disk.sync()
+    assert disk.device.written_bytes < 10_000
+    assert payload_blocks(disk) == 0
+
+
+def test_write_out_of_truncated_data_never_happens() -> None:
+    disk = roomy_disk()
+    ino = disk.make_file(b"file", data(1, 4 * MIB))
+    disk.truncate(ino, 10 * BLOCK_BYTES)
+    disk.sync()
+    assert payload_blocks(disk) == 10
+
+
+def test_write_out_comes_early_for_a_large_extent() -> None:
+    disk = roomy_disk()
+    disk.device.reset_counters()
+    ino = disk.make_file(b"file", data(1, Options().extent_bytes_max))
+    assert disk.device.written_bytes > Options().extent_bytes_max
+    assert disk.device.flush_count == 0
+    assert disk.filesystem.extents(ino) != []
+
+
+def test_write_out_comes_early_when_dirty_data_is_too_much() -> None:
+    disk = roomy_disk(Options(dirty_bytes_max=MIB))
+    inos = [disk.make_file(b"file %d" % number, data(number, MIB // 4)) for number in range(3)]
+    assert disk.device.write_count == 0
+    inos.append(disk.make_file(b"last", data(9, MIB // 4)))
+    assert all(disk.filesystem.extents(ino) for ino in inos)
+    # Nothing refers to it yet.
+    disk.mount()
+    assert disk.state().keys() == {b"/"}
+
+
+def test_write_out_of_a_file_written_in_order_has_few_extents() -> None:
+    disk = roomy_disk()
+    ino = disk.make_file(b"file")
+    for position in range(20):
+        disk.write(ino, position * MIB, data(position, MIB))
+    disk.sync()
+    extents = disk.filesystem.extents(ino)
+    assert sum(count for _, _, count in extents) == 20 * MIB // BLOCK_BYTES
+    # No more than there are runs: in each of them its part is contiguous.
+    run_blocks = [one.run_blocks for one in disk.log() if one.head == HEAD_BULK]
+    assert len(extents) <= 20 * MIB // BLOCK_BYTES // min(run_blocks) + 1
+
+
+def test_write_out_of_two_files_does_not_mix_them() -> None:
+    disk = roomy_disk()
+    inos = [disk.make_file(name) for name in (b"one", b"other")]
+    for position in range(8):
+        for ino in inos:
+            disk.write(ino, position * 4 * BLOCK_BYTES, data(position, 4 * BLOCK_BYTES))
+    disk.sync()
+    assert [len(disk.filesystem.extents(ino)) for ino in inos] == [1, 1]
+
+
+def test_write_out_of_blocks_written_backwards_is_in_file_order() -> None:
+    disk = roomy_disk()
+    ino = disk.make_file(b"file")
+    for number in reversed(range(40)):
+        block(disk, ino, number, number)
+    disk.sync()
+    assert len(disk.filesystem.extents(ino)) == 1
+
+
+def test_write_out_leaves_a_window_alone_while_rewriting_is_dear() -> None:
+    disk = roomy_disk()
+    ino = scattered_file(disk, 3)
+    pieces = len(disk.filesystem.extents(ino))
+    assert pieces == 7
+    disk.checkpoint()
+    block(disk, ino, 60, 5)
+    disk.sync()
+    assert payload_blocks(disk) == 1
+    assert len(disk.filesystem.extents(ino)) > pieces
+
+
+def test_write_out_puts_a_scattered_window_together_when_that_is_cheap() -> None:
+    disk = roomy_disk()
+    ino = scattered_file(disk, 2)
+    assert len(disk.filesystem.extents(ino)) == 5
+    disk.checkpoint()
+    expected = bytearray(disk.read(ino))
+    expected[: 60 * BLOCK_BYTES] = data(5, 60 * BLOCK_BYTES)
+    # Half of the window is dirty anyway.
+    disk.write(ino, 0, data(5, 60 * BLOCK_BYTES))
+    disk.sync()
+    assert payload_blocks(disk) == 120
+    assert len(disk.filesystem.extents(ino)) == 1
+    assert disk.read(ino) == expected
+    disk.mount()
+    assert disk.read(ino) == expected
+    assert problems(disk.medium) == []
+
+
+def test_write_out_pays_more_for_a_window_in_many_pieces() -> None:
+    disk = roomy_disk()
+    ino = scattered_file(disk, 4)
+    assert len(disk.filesystem.extents(ino)) == 9
+    disk.checkpoint()
+    # A quarter is dirty: too little for a window in few pieces, enough for this one.
+    disk.write(ino, 0, data(5, 30 * BLOCK_BYTES))
+    disk.sync()
+    assert payload_blocks(disk) == 120
+    assert len(disk.filesystem.extents(ino)) == 1
+
+
+@pytest.mark.parametrize("dirty_blocks", [10, 30])
+def test_write_out_of_a_quarter_leaves_a_window_in_few_pieces(dirty_blocks: int) -> None:
+    disk = roomy_disk()
+    ino = scattered_file(disk, 2)
+    disk.checkpoint()
+    disk.write(ino, 60 * BLOCK_BYTES, data(5, dirty_blocks * BLOCK_BYTES))
+    disk.sync()
+    assert payload_blocks(disk) == dirty_blocks
+
+
+def test_write_out_rewrites_only_the_window_that_is_written() -> None:
+    disk = roomy_disk()
+    ino = scattered_file(disk, 2)
+    disk.write(ino, WINDOW_BLOCKS * BLOCK_BYTES, data(2, 100 * BLOCK_BYTES))
+    disk.checkpoint()
+    disk.write(ino, 0, data(5, 60 * BLOCK_BYTES))
+    disk.sync()
+    assert {entry.owner for one in disk.log() for entry in one.entries} == {ino}
+    assert payload_blocks(disk) == 120
+
+
+def test_write_out_of_a_window_with_a_damaged_block_leaves_that_one() -> None:
+    disk = roomy_disk()
+    ino = scattered_file(disk, 2)
+    disk.checkpoint()
+    content = disk.read(ino)
+    damaged = next(at for first, at, count in disk.filesystem.extents(ino) if first + count == 120)
+    disk.medium.write(damaged * BLOCK_BYTES, [bytes(BLOCK_BYTES)])
+    disk.write(ino, 0, data(5, 60 * BLOCK_BYTES))
+    disk.sync()
+    # The others of its run stay with it.
+    assert disk.filesystem.extents(ino)[-1][1] == damaged
+    with pytest.raises(OSError, match=str(damaged)):
+        disk.read(ino)
+    first = disk.filesystem.extents(ino)[-1][0]
+    kept = disk.filesystem.read(ino, 0, first * BLOCK_BYTES, 1)
+    assert kept == data(5, 60 * BLOCK_BYTES) + content[60 * BLOCK_BYTES : first * BLOCK_BYTES]
+
+
+def test_write_out_names_the_owner_of_every_block() -> None:
+    disk = roomy_disk()
+    ino = disk.make_file(b"file", data(1, 3 * BLOCK_BYTES))
+    disk.write(ino, 10 * BLOCK_BYTES, data(2, 2 * BLOCK_BYTES))
+    disk.sync()
+    found = [
+        (entry.kind, entry.owner, entry.key, len(entry.checksums))
+        for one in disk.log()
+        for entry in one.entries
+    ]
+    assert found == [(BLOCK_DATA, ino, 0, 3), (BLOCK_DATA, ino, 10, 2)]
+
+
+def test_appending_looks_for_each_window_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = Disk()
+    ino = disk.make_file(b"f", data(1, 4 * BLOCK_BYTES))
+    disk.sync()
+    lookups: list[bytes] = []
+    whole = Imap.get
+
+    def get(self: Imap, key: bytes) -> bytes | None:
+        lookups.append(key)
+        return whole(self, key)
+
+    monkeypatch.setattr(Imap, "get", get)
+    window_count = 3
+    for block in range(4, window_count * WINDOW_BLOCKS):
+        disk.write(ino, block * BLOCK_BYTES, data(2, BLOCK_BYTES))
+    assert len(lookups) <= 2 * window_count
+
+
+@pytest.mark.parametrize("size", [1500, BLOCK_BYTES])
+def test_dirty_limit_writes_small_files_together(size: int) -> None:
+    """However the dirty blocks are spread over files, no more is written than was reserved for."""
+    disk = roomy_disk(Options(dirty_bytes_max=MIB))
+    space = disk.filesystem._ledger
+    inos = [disk.make_file(b"file %d" % number) for number in range(MIB // BLOCK_BYTES)]
+    disk.sync()
+    disk.device.reset_counters()
+    for ino in inos[:-1]:
+        disk.write(ino, 0, bytes(size))
+    assert disk.device.write_count == 0
+    usage = disk.filesystem._volume.usage
+    # Whole segments, and the block that the last write adds.
+    promised_segments = -(-space.pending_blocks() // usage.segment_blocks) + 1
+    clean_blocks = usage.clean_blocks
+    disk.write(inos[-1], 0, bytes(size))
+    assert space.dirty_blocks == 0
+    assert MIB <= disk.device.written_bytes <= MIB * 9 // 8
+    assert clean_blocks - usage.clean_blocks <= promised_segments * usage.segment_blocks

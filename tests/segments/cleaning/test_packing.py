@@ -1,0 +1,214 @@
+"""Leaves that changes have left part empty are packed before a change is refused."""
+
+from __future__ import annotations
+
+import random
+import stat
+
+import pytest
+
+from fsck.check import check_device
+from lfs.alloc.delayed.ledger import Ledger
+from lfs.common.errors import DamageError, FilesystemError
+from lfs.device.memory import MemoryDevice
+from lfs.filesystem import Filesystem
+from lfs.imap.map import Imap
+from lfs.ondisk import ROOT_INO, Branch, PackedLeaf, Pointer
+from lfs.segments.cleaning.packing import Packer
+from tests.support.volumes import format_small, mount
+
+REGULAR = stat.S_IFREG | 0o644
+NAME_BYTES = 250
+COUNT = 1500
+
+
+def name_of(number: int) -> bytes:
+    return (b"%d" % number).ljust(NAME_BYTES, b"-")
+
+
+def with_names(device: MemoryDevice, count: int = COUNT) -> Filesystem:
+    """Return a filesystem on ``device`` with so many empty files."""
+    format_small(device, 1024, 64)
+    filesystem = mount(device, 0)
+    for number in range(count):
+        filesystem.create(ROOT_INO, name_of(number), REGULAR, 0, 0, number)
+    filesystem.checkpoint(10**9)
+    return filesystem
+
+
+def rename_at_random(filesystem: Filesystem, names: list[bytes], count: int) -> None:
+    """Rename files, a few for each checkpoint: leaves are cut in two one by one."""
+    choose = random.Random(1)
+    for number in range(count):
+        index = choose.randrange(len(names))
+        new = name_of(10**6 + number)
+        filesystem.rename(ROOT_INO, names[index], ROOT_INO, new, 10**9 + number)
+        names[index] = new
+        if number % 40 == 39:
+            filesystem.checkpoint(10**9 + number)
+
+
+def packer_of(filesystem: Filesystem) -> Packer:
+    return Packer(filesystem._volume, filesystem._ledger, filesystem._checkpointer)
+
+
+def pack_all(filesystem: Filesystem) -> int:
+    """Pack until that gains nothing; returns by how many nodes the map has shrunk."""
+    imap = filesystem._volume.imap
+    before_count = imap.node_count
+    packer = packer_of(filesystem)
+    while packer.pack(10**10):
+        pass
+    return before_count - imap.node_count
+
+
+def test_packing_takes_back_what_renaming_took() -> None:
+    device = MemoryDevice(8 << 20)
+    filesystem = with_names(device)
+    imap = filesystem._volume.imap
+    created_count = imap.node_count
+    names = [name_of(number) for number in range(COUNT)]
+    rename_at_random(filesystem, names, 2 * COUNT)
+    renamed_count = imap.node_count
+    assert renamed_count > created_count * 1.1
+    assert pack_all(filesystem) > (renamed_count - created_count) // 2
+    assert {entry.name for entry in filesystem.readdir(ROOT_INO)} == {*names}
+    filesystem.unmount(10**11)
+    assert not check_device(device).problems
+
+
+def test_packing_of_a_packed_map_looks_at_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    filesystem = with_names(MemoryDevice(8 << 20), 200)
+    packer = packer_of(filesystem)
+    while packer.pack(10**10):
+        pass
+    monkeypatch.setattr(Packer, "_keys_to_pack", lambda self: pytest.fail("looked again"))
+    assert not packer.pack(10**10)
+
+
+def test_packing_passes_over_what_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    filesystem = with_names(MemoryDevice(8 << 20))
+    names = [name_of(number) for number in range(COUNT)]
+    rename_at_random(filesystem, names, COUNT)
+    load = Imap.load
+    choose = random.Random(2)
+    bad: dict[Pointer, bool] = {}
+
+    def failing(self: Imap, pointer: Pointer, level: int) -> Branch | PackedLeaf:
+        is_bad = bad.setdefault(pointer, level < 2 and choose.random() < 0.02)
+        if is_bad and looking:
+            raise DamageError(f"block {pointer.address}")
+        return load(self, pointer, level)
+
+    keys_to_pack = Packer._keys_to_pack
+    looking = False
+
+    def look(self: Packer) -> list[bytes] | None:
+        nonlocal looking
+        looking = True
+        try:
+            return keys_to_pack(self)
+        finally:
+            looking = False
+
+    monkeypatch.setattr(Imap, "load", failing)
+    monkeypatch.setattr(Packer, "_keys_to_pack", look)
+    assert pack_all(filesystem) > 0
+    assert any(bad.values())
+    assert {entry.name for entry in filesystem.readdir(ROOT_INO)} == {*names}
+
+
+def test_packing_takes_no_more_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    filesystem = with_names(MemoryDevice(8 << 20))
+    rename_at_random(filesystem, [name_of(number) for number in range(COUNT)], COUNT)
+    packer = packer_of(filesystem)
+    monkeypatch.setattr(Ledger, "can_rewrite", lambda self, leaf_count: False)
+    number = filesystem._volume.checkpoint_number
+    assert not packer.pack(10**10)
+    assert filesystem._volume.checkpoint_number == number
+    assert not filesystem._volume.imap.touched_keys
+    # It was for want of room that nothing was found: with room, there is as much to gain.
+    rooms: list[int] = []
+
+    def make_room(blocks: int) -> None:
+        rooms.append(blocks)
+        monkeypatch.undo()
+
+    admission = filesystem._admission
+    monkeypatch.setattr(admission, "make_room", make_room)
+    assert admission._pack()
+    assert rooms == [0]
+
+
+def test_packing_looks_again_once_items_have_gone() -> None:
+    filesystem = with_names(MemoryDevice(8 << 20))
+    packer = packer_of(filesystem)
+    while packer.pack(10**10):
+        pass
+    imap = filesystem._volume.imap
+    packed_count = imap.node_count
+    gone = random.Random(1).sample(range(COUNT), COUNT // 3)
+    for done, number in enumerate(gone):
+        ino = filesystem.unlink(ROOT_INO, name_of(number), 10**10).ino
+        filesystem.forget(ino)
+        if done % 10 == 0:
+            filesystem.checkpoint(10**10)
+    # Leaves are part empty.
+    before_count = imap.node_count
+    assert before_count < packed_count
+    while packer.pack(10**10):
+        pass
+    assert imap.node_count < before_count * 0.95
+
+
+def test_files_are_created_where_packing_makes_room_for_them() -> None:
+    device = MemoryDevice(4 << 20)
+    format_small(device, 1024, 64)
+    filesystem = mount(device, 0)
+    names: list[bytes] = []
+
+    def fill() -> None:
+        while True:
+            name = name_of(10**6 + len(names))
+            filesystem.create(ROOT_INO, name, REGULAR, 0, 0, len(names))
+            names.append(name)
+
+    with pytest.raises(FilesystemError, match="No space"):
+        fill()
+    count = len(names)
+    for number in random.Random(1).sample(range(count), count // 4):
+        entry = filesystem.unlink(ROOT_INO, names[number], 10**10)
+        filesystem.forget(entry.ino)
+    with pytest.raises(FilesystemError, match="No space"):
+        fill()
+    assert len(names) - count > count // 6
+
+
+def test_full_disk_of_names_is_renamed_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = MemoryDevice(4 << 20)
+    format_small(device, 1024, 64)
+    filesystem = mount(device, 0)
+    names: list[bytes] = []
+
+    def fill() -> None:
+        while True:
+            filesystem.create(ROOT_INO, name_of(len(names)), REGULAR, 0, 0, len(names))
+            names.append(name_of(len(names)))
+
+    # Full of leaves that are full: any change in them takes more of them.
+    for _ in range(3):
+        with pytest.raises(FilesystemError, match="No space"):
+            fill()
+        pack_all(filesystem)
+    packed: list[bool] = []
+    pack = Packer.pack
+
+    def counted(self: Packer, now_ns: int) -> bool | None:
+        packed.append(bool(pack(self, now_ns)))
+        return packed[-1]
+
+    monkeypatch.setattr(Packer, "pack", counted)
+    rename_at_random(filesystem, names, 1500)
+    assert any(packed)
+    filesystem.unmount(10**11)
+    assert not check_device(device).problems
