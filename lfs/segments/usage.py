@@ -1,25 +1,13 @@
-"""The segment usage table in memory: live blocks, runs, and when a run is free again.
+"""The segment usage table in memory: live blocks and runs.
 
-Theory.  A run is *empty* when its last live block dies, but it is not free then:
-what a crash would bring back may still need it.  It becomes clean when a commit
-without those blocks has been flushed, when both checkpoints can roll forward
-without its log writes, and when neither of them refers to metadata in it
-(FORMAT.md, "Reuse").  ``note_commit`` collects the empty runs of a commit,
-``release`` frees those for which everything holds and keeps the others.
-
-Errors.  A run where a write failed is *given up*: it is neither written to nor
-cleaned while mounted, but what lives in it stays.  Once it is empty and free, the
-segments where the write failed stay withheld from the allocator.  The disk knows
-nothing of that: for the next mount they are segments like others.
+Theory.  A segment is clean, or begins a run, or goes on with one.  What is live in a run
+is counted; when that is nothing, it is on its way to be clean (``lfs.segments.reuse``).
+Errors take runs and segments out of use (``lfs.segments.out_of_use``).
 
 Usage pages.  What the pages of the table occupy is live here, but no page counts it: a
 checkpoint's pointers tell.  So a page that moves changes no other page, and what is
 packed first need not know where the rest will be (FORMAT.md, "Usage page").  A page is
 *dirty* when it differs from what the last checkpoint has of it.
-
-Large runs.  Runs up to ``order_max`` can be emptied with what the cleaner keeps for
-itself.  While there is a larger one, so many more clean blocks must be kept as it
-takes to empty it (``breakup_blocks``).
 
 Invariants: ``live_total`` is the sum of all live counts; the buddy allocator's
 free units are exactly the clean segments that are not withheld; only the first
@@ -33,11 +21,10 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import compress
-from typing import NamedTuple
 
+from lfs.alloc import margins
 from lfs.alloc.buddy import BuddyAllocator
 from lfs.common.errors import DamageError
 from lfs.ondisk import (
@@ -50,61 +37,15 @@ from lfs.ondisk import (
     UsagePage,
     usage_per_page,
 )
+from lfs.segments.large_runs import LargeRuns
+from lfs.segments.out_of_use import OutOfUse
+from lfs.segments.reuse import Reuse
 
-_SLACK_SEGMENTS_MIN = 16
-_SLACK_SHARE = 20
-_RUN_BYTES_MAX = 128 << 20
-_LARGE_RUN_SHARE = 16
-_TAIL_SEGMENTS = 3.3
-_MOVING_COST = 1.85
-"""Moving a block takes so many, its leaf included but for what is kept for companions."""
-_IMMOVABLE_NS = 10_000_000_000
-"""So long a run is left alone where something could not be moved, at first."""
-_IMMOVABLE_NS_MAX = 3_600_000_000_000
 _CLEAN_SEGMENTS = re.compile(re.escape(bytes([SEGMENT_CLEAN])) + b"+")
 
 
 def _raise(error: DamageError) -> None:
     raise error
-
-
-def slack_segments(segment_count: int) -> int:
-    """Return how many segments stay free of user data, so that cleaning always gains."""
-    return max(_SLACK_SEGMENTS_MIN, segment_count // _SLACK_SHARE)
-
-
-def cleaner_segments(segment_count: int) -> int:
-    """Return how many clean segments only the cleaner, commits and checkpoints may use."""
-    return slack_segments(segment_count) * 3 // 8
-
-
-def _order_max(segment_count: int, segment_bytes: int) -> int:
-    """Return the order of the largest run: the cleaner must be able to move it whole.
-
-    It has its own segments for that, less the tails of the open runs.  Beside each block
-    goes a part of a summary and, if each is in another window, as many leaves as are not
-    kept for companions anyway.
-    """
-    room_segments = int((cleaner_segments(segment_count) - _TAIL_SEGMENTS) / _MOVING_COST)
-    by_room = max(1, room_segments).bit_length() - 1
-    by_size = (_RUN_BYTES_MAX // segment_bytes).bit_length() - 1
-    return max(0, min(by_room, by_size))
-
-
-def _order_most(segment_count: int, segment_bytes: int) -> int:
-    """Return the order of the largest run that is ever opened, on purpose and to spare."""
-    by_share = max(1, segment_count // _LARGE_RUN_SHARE).bit_length() - 1
-    by_size = (_RUN_BYTES_MAX // segment_bytes).bit_length() - 1
-    return max(_order_max(segment_count, segment_bytes), min(by_share, by_size))
-
-
-class Immovable(NamedTuple):
-    """What is known of a run in which something could not be moved."""
-
-    live_blocks: int
-    """So much lived there then."""
-    until_ns: int
-    """After so much time it is worth another try: a disk may fail for a while."""
 
 
 class UsageTable:
@@ -121,12 +62,9 @@ class UsageTable:
         self.page_count = -(-segment_count // self.per_page)
         self.live_total = 0
         self.dirty_pages: set[int] = set()
-        self.order_max = _order_max(segment_count, segment_blocks * block_bytes)
-        self.order_most = _order_most(segment_count, segment_blocks * block_bytes)
-        self.large_runs: set[int] = set()
-        """Runs above ``order_max`` that can be emptied."""
-        self.breakup_blocks = 0
-        """So many clean blocks it takes to empty the largest run, beyond the usual."""
+        self.order_max = margins.order_max(segment_count, segment_blocks * block_bytes)
+        self.order_most = margins.order_most(segment_count, segment_blocks * block_bytes)
+        self.large_runs = LargeRuns(self.order_max, segment_blocks)
         self.buddy = BuddyAllocator(segment_count, segment_count.bit_length())
         self._live = array("q", bytes(8 * segment_count))
         self._last_sequence = array("q", bytes(8 * segment_count))
@@ -136,19 +74,9 @@ class UsageTable:
         self._pages: dict[int, int] = {}
         """How many usage pages lie in a run, of those that have any."""
         self._metadata_until = array("q", bytes(8 * segment_count))
-        self._empty: set[int] = set()
-        self._committed: deque[tuple[int, list[int]]] = deque()
-        self._waiting: set[int] = set()
-        self._released_for: tuple[int, int] | None = None
-        """What ``release`` was told when it last looked through all that is waiting."""
+        self._reuse = Reuse()
+        self.out_of_use = OutOfUse()
         self.is_lost = False
-        self.given_up: set[int] = set()
-        """Runs in use where a write failed."""
-        self.immovable: dict[int, Immovable] = {}
-        """Runs in use with something that could not be moved."""
-        self._waits_ns: dict[int, int] = {}
-        """How long each run that has been one was left alone the last time."""
-        self._unwritable: set[int] = set()
         self.on_damage: Callable[[DamageError], None] = _raise
         """Told once the table is found to be wrong: what is clean can't be trusted then."""
 
@@ -210,8 +138,7 @@ class UsageTable:
         if self.is_lost:
             return
         empty = {run for run in self.runs() if self._live[run] == 0}
-        self._empty = empty.intersection(open_runs)
-        self._waiting = empty - self._empty
+        self._reuse.begin(empty, open_runs)
         for found in _CLEAN_SEGMENTS.finditer(self._state):
             self.buddy.free_range(found.start(), found.end() - found.start())
 
@@ -266,7 +193,7 @@ class UsageTable:
         self._live[run] += count
         self.live_total += count
         self.dirty_pages.add(run // self.per_page)
-        self._empty.discard(run)
+        self._reuse.empty.discard(run)
 
     def drop_live(self, address: int, count: int) -> None:
         """Count ``count`` blocks at ``address``, all in one run, as dead."""
@@ -294,9 +221,9 @@ class UsageTable:
 
     def _note_empty(self, run: int) -> None:
         if self._last_sequence[run]:
-            self._empty.add(run)
+            self._reuse.empty.add(run)
         else:
-            self._empty.discard(run)
+            self._reuse.empty.discard(run)
             self._clear_run(run)
 
     def drop_metadata(self, address: int, needed_until: int) -> None:
@@ -316,7 +243,7 @@ class UsageTable:
         self._live[run] += count
         self._pages[run] = self._pages.get(run, 0) + count
         self.live_total += count
-        self._empty.discard(run)
+        self._reuse.empty.discard(run)
 
     def drop_page(self, address: int, needed_until: int) -> None:
         """Count a usage page as dead; its run stays until a checkpoint is durable."""
@@ -370,22 +297,6 @@ class UsageTable:
         """Return the blocks in segments that can be allocated now."""
         return self.buddy.free_units * self.segment_blocks
 
-    def _breakup_blocks(self, order: int) -> int:
-        """Return ``breakup_blocks`` for a run of an order, its owners' metadata included."""
-        return (self.segment_blocks << order) * 5 // 4 if order > self.order_max else 0
-
-    def opening_blocks(self, order: int) -> int:
-        """Return by how much a run of an order lessens what is clean and may be used."""
-        more_blocks = max(0, self._breakup_blocks(order) - self.breakup_blocks)
-        return (self.segment_blocks << order) + more_blocks
-
-    def pin(self, run: int) -> None:
-        """Note that a run can't be emptied, so that nothing is kept for that."""
-        if run in self.large_runs:
-            self.large_runs.remove(run)
-            order = max((self._order[large] for large in self.large_runs), default=0)
-            self.breakup_blocks = self._breakup_blocks(order)
-
     def open_run(self, order: int, sequence: int) -> int | None:
         """Allocate a run of 2**order segments, or a smaller one when there is none.
 
@@ -403,7 +314,7 @@ class UsageTable:
             run = self.buddy.allocate(smaller)
             if run is not None:
                 self._set_run(run, smaller, sequence)
-                self._empty.add(run)
+                self._reuse.empty.add(run)
                 return run
         return None
 
@@ -450,18 +361,11 @@ class UsageTable:
             self._last_sequence[segment] = 0
             self._metadata_until[segment] = 0
             self.dirty_pages.add(segment // self.per_page)
-            self.pin(segment)
+            self.large_runs.discard(segment)
         self._state[run] = SEGMENT_RUN
         self._order[run] = order
-        self._keep_for_breakup(run)
+        self.large_runs.add(run, order)
         self._last_sequence[run] = sequence
-
-    def _keep_for_breakup(self, run: int) -> None:
-        """Keep what it takes to empty a run that is large."""
-        order = self._order[run]
-        if order > self.order_max:
-            self.large_runs.add(run)
-            self.breakup_blocks = max(self.breakup_blocks, self._breakup_blocks(order))
 
     def _clear_run(self, run: int) -> None:
         order = self._order[run]
@@ -472,16 +376,14 @@ class UsageTable:
             self._last_sequence[segment] = 0
             self._metadata_until[segment] = 0
             self.dirty_pages.add(segment // self.per_page)
-        self.given_up.discard(run)
-        self.immovable.pop(run, None)
-        self._waits_ns.pop(run, None)
-        self.pin(run)
+        self.out_of_use.forget(run)
+        self.large_runs.discard(run)
         segments = range(run, run + (1 << order))
-        if self._unwritable.isdisjoint(segments):
+        if self.out_of_use.withheld.isdisjoint(segments):
             self.buddy.free(run, order)
             return
         for segment in segments:
-            if segment not in self._unwritable:
+            if segment not in self.out_of_use.withheld:
                 self.buddy.free(segment, 0)
 
     # ----------------------------------------------------------------------- errors
@@ -491,36 +393,26 @@ class UsageTable:
 
         ``last_sequence`` is the last log write in it that did not fail, 0 if none.
         """
-        self.given_up.add(run)
-        self.pin(run)
-        self._unwritable.update(segments)
+        self.out_of_use.given_up.add(run)
+        self.large_runs.discard(run)
+        self.out_of_use.withheld.update(segments)
         self.touch_run(run, last_sequence)
         if self._live[run] == 0:
             self._note_empty(run)
 
     def note_immovable(self, run: int, elapsed_ns: int) -> None:
-        """Note that something in a run can't be moved: no use to clean it for a while.
-
-        Each time it is left alone for twice as long.
-        """
-        wait_ns = min(2 * self._waits_ns.get(run, _IMMOVABLE_NS // 2), _IMMOVABLE_NS_MAX)
-        self._waits_ns[run] = wait_ns
-        self.immovable[run] = Immovable(self._live[run], elapsed_ns + wait_ns)
-        self.pin(run)
+        """Note that something in a run can't be moved: no use to clean it for a while."""
+        self.out_of_use.note_immovable(run, self._live[run], elapsed_ns)
+        self.large_runs.discard(run)
 
     def note_movable(self, run: int) -> None:
         """Note that all that lives in a run can be read: it is like others."""
-        if self.immovable.pop(run, None) is not None:
-            self._keep_for_breakup(run)
+        if self.out_of_use.immovable.pop(run, None) is not None:
+            self.large_runs.add(run, self._order[run])
 
     def immovable_runs(self, elapsed_ns: int) -> Iterator[int]:
-        """Yield the runs that it is no use to clean now.
-
-        Where something has died since, it may have been what could not be moved.
-        """
-        for run, noted in self.immovable.items():
-            if self._live[run] >= noted.live_blocks and elapsed_ns < noted.until_ns:
-                yield run
+        """Yield the runs that it is no use to clean now."""
+        return self.out_of_use.immovable_runs(self._live.__getitem__, elapsed_ns)
 
     def withhold(self, is_usable: Callable[[int], bool], open_runs: Collection[int]) -> None:
         """Take segments that are not usable out of use, until the next mount.
@@ -535,17 +427,18 @@ class UsageTable:
                 self.give_up(run, unusable, self._last_sequence[run])
         for found in _CLEAN_SEGMENTS.finditer(self._state):
             for segment in range(found.start(), found.end()):
-                if segment not in self._unwritable and not is_usable(segment):
+                if segment not in self.out_of_use.withheld and not is_usable(segment):
                     self.buddy.reserve(segment, 0)
-                    self._unwritable.add(segment)
+                    self.out_of_use.withheld.add(segment)
 
     @property
     def lost_blocks(self) -> int:
         """Return the blocks without live ones that errors have taken out of use."""
-        if not (self._unwritable or self.given_up or self.immovable):
+        out_of_use = self.out_of_use
+        if not (out_of_use.withheld or out_of_use.given_up or out_of_use.immovable):
             return 0
-        withheld = sum(1 for segment in self._unwritable if self._first[segment] < 0)
-        runs = self.given_up.union(self.immovable)
+        withheld = sum(1 for segment in out_of_use.withheld if self._first[segment] < 0)
+        runs = out_of_use.given_up.union(out_of_use.immovable)
         in_use = sum(self.run_blocks(run) - self._live[run] for run in runs)
         return withheld * self.segment_blocks + in_use
 
@@ -554,18 +447,14 @@ class UsageTable:
     @property
     def has_emptied(self) -> bool:
         """Tell whether ``note_commit`` has runs to look at."""
-        return bool(self._empty)
+        return bool(self._reuse.empty)
 
     def note_commit(self, sequence: int, open_runs: Collection[int]) -> None:
         """Collect the runs that are empty in the commit that ended with ``sequence``."""
-        if self._empty:
-            emptied = [
-                run
-                for run in sorted(self._empty.difference(open_runs))
-                if self._state[run] == SEGMENT_RUN and self._live[run] == 0
-            ]
-            self._empty.intersection_update(open_runs)
-            self._committed.append((sequence, emptied))
+        self._reuse.note_commit(sequence, open_runs, self._is_empty)
+
+    def _is_empty(self, run: int) -> bool:
+        return self._state[run] == SEGMENT_RUN and self._live[run] == 0
 
     def release(self, flushed_sequence: int, log_start: int, checkpoint_number: int) -> None:
         """Free the empty runs that nothing needs any more.
@@ -574,25 +463,18 @@ class UsageTable:
         log write that the older checkpoint's roll-forward needs, and
         ``checkpoint_number`` the newest durable checkpoint.
         """
-        needs = (log_start, checkpoint_number)
-        while self._committed and self._committed[0][0] <= flushed_sequence:
-            self._waiting.update(self._committed.popleft()[1])
-            self._released_for = None
-        if not self._waiting or needs == self._released_for:
-            return
-        self._released_for = needs
-        free = [
-            run
-            for run in sorted(self._waiting)
-            if self._last_sequence[run] < log_start
-            and self._metadata_until[run] <= checkpoint_number
-        ]
-        for run in free:
-            self._waiting.discard(run)
+
+        def is_needed(run: int) -> bool:
+            return (
+                self._last_sequence[run] >= log_start
+                or self._metadata_until[run] > checkpoint_number
+            )
+
+        needs = log_start, checkpoint_number
+        for run in self._reuse.release(flushed_sequence, needs, is_needed):
             self._clear_run(run)
 
     @property
     def unreleased_segments(self) -> int:
         """Return how many empty segments wait for a flush or a checkpoint."""
-        runs = self._waiting.union(*(runs for _, runs in self._committed), self._empty)
-        return sum(1 << self._order[run] for run in runs)
+        return sum(1 << self._order[run] for run in self._reuse.runs())

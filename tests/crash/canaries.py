@@ -15,10 +15,12 @@ from typing import Any
 from unittest import mock
 
 from fsck.reading.report import Report
-from lfs.alloc.delayed import admission as space_module
+from lfs.alloc import margins as margins_module
+from lfs.alloc.delayed import ledger as ledger_module
 from lfs.alloc.delayed.ledger import Ledger
 from lfs.alloc.delayed.write_out import Extent
 from lfs.alloc.dirty import DirtyData
+from lfs.alloc.margins import cleaner_segments
 from lfs.commit import checkpoint as checkpoint_module
 from lfs.commit.checkpoint import Checkpointer
 from lfs.commit.commit import Committer
@@ -31,14 +33,13 @@ from lfs.ondisk import SUMMARY_COMMIT, Checkpoint, Pointer, Summary
 from lfs.ondisk import checkpoint as ondisk_checkpoint
 from lfs.ondisk import summary as ondisk_summary
 from lfs.ondisk import superblock as ondisk_superblock
-from lfs.segments import usage as usage_module
 from lfs.segments.cleaning import cleaner as cleaner_module
 from lfs.segments.cleaning import defragment as defragment_module
 from lfs.segments.cleaning.cleaner import Cleaner
 from lfs.segments.cleaning.defragment import Defragmenter
 from lfs.segments.cleaning.moving import Failure, Mover, Piece
 from lfs.segments.reader import LogReader
-from lfs.segments.usage import UsageTable, cleaner_segments
+from lfs.segments.usage import UsageTable
 from lfs.segments.writer import LogWriter
 
 Patch = Callable[[Any, str, Any], None]
@@ -426,18 +427,18 @@ def _pending(patch: Patch) -> None:
 
 @_canary("slack that user data may not use")
 def _slack(patch: Patch) -> None:
-    patch(usage_module, "slack_segments", lambda segment_count: 0)
-    patch(space_module, "slack_segments", lambda segment_count: 0)
+    patch(margins_module, "slack_segments", lambda segment_count: 0)
+    patch(ledger_module, "slack_segments", lambda segment_count: 0)
 
 
 @_canary("slack beyond the segments that only the cleaner may use")
 def _slack_beyond(patch: Patch) -> None:
-    patch(space_module, "slack_segments", cleaner_segments)
+    patch(ledger_module, "slack_segments", cleaner_segments)
 
 
 @_canary("segments that only the cleaner may use")
 def _cleaner(patch: Patch) -> None:
-    patch(space_module, "cleaner_segments", lambda segment_count: 0)
+    patch(ledger_module, "cleaner_segments", lambda segment_count: 0)
 
 
 @_canary("making room before a request")

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lfs.alloc.margins import cleaner_segments
 from lfs.common.errors import DamageError
 from lfs.ondisk import (
     SEGMENT_CLEAN,
@@ -13,7 +14,7 @@ from lfs.ondisk import (
     Usage,
     UsagePage,
 )
-from lfs.segments.usage import UsageTable, cleaner_segments
+from lfs.segments.usage import UsageTable
 from tests.segments.logs import SEGMENT_BLOCKS, usage_table
 
 LATE = 1000
@@ -101,7 +102,7 @@ def test_usage_run_that_could_not_be_moved_is_left_alone_for_ever_longer() -> No
         waits_ns.append(now_ns - begun_ns)
         # All that lives in it can be read, and one block, it turns out, can't.
         usage.note_movable(run)
-        assert not usage.immovable
+        assert not usage.out_of_use.immovable
     assert waits_ns[:3] == [10 * 10**9, 20 * 10**9, 40 * 10**9]
     assert waits_ns[-1] == 3600 * 10**9
     usage.note_immovable(run, now_ns)
@@ -114,12 +115,12 @@ def test_usage_large_run_keeps_what_it_takes_once_it_is_movable_again() -> None:
     usage.finish_loading(())
     run = usage.open_large_run(usage.order_most, 1)
     assert run is not None
-    kept_blocks = usage.breakup_blocks
+    kept_blocks = usage.large_runs.breakup_blocks
     assert kept_blocks
     usage.note_immovable(run, 0)
-    assert (usage.large_runs, usage.breakup_blocks) == (set(), 0)
+    assert (usage.large_runs.runs, usage.large_runs.breakup_blocks) == (set(), 0)
     usage.note_movable(run)
-    assert (usage.large_runs, usage.breakup_blocks) == ({run}, kept_blocks)
+    assert (usage.large_runs.runs, usage.large_runs.breakup_blocks) == ({run}, kept_blocks)
 
 
 def test_usage_run_is_smaller_when_free_space_is_in_pieces() -> None:

@@ -272,8 +272,8 @@ def test_writer_opens_a_large_run_only_on_purpose_and_closes_it_on_demand() -> N
     first = log.write(HEAD_BULK, room_blocks)
     assert first.payload_blocks == room_blocks
     assert first.run_blocks == SEGMENT_BLOCKS << order
-    assert usage.large_runs == {usage.segment_of(first.run_address)}
-    assert usage.breakup_blocks > first.run_blocks
+    assert usage.large_runs.runs == {usage.segment_of(first.run_address)}
+    assert usage.large_runs.breakup_blocks > first.run_blocks
     log.writer.open_front(order)
     second = log.write(HEAD_BULK, 1)
     log.writer.close_large()

@@ -299,7 +299,7 @@ def test_large_file_is_overwritten_at_random_on_a_full_disk(
                 filesystem.rename(ROOT_INO, names[old], ROOT_INO, new, 10**9)
                 names[old] = new
     # Nothing was damaged, so the cleaner has no reason to leave any run alone.
-    assert not filesystem._volume.usage.immovable
+    assert not filesystem._volume.usage.out_of_use.immovable
     filesystem.unmount(2 * 10**9)
     assert not check_device(device, data=True).problems
 
@@ -361,13 +361,13 @@ def test_full_disk_serves_again_after_it_could_not_be_read_for_a_while() -> None
     # Cleaning finds nothing that it can move, and goes on without what it can't read.
     assert error_of(lambda: overwrite(2000, 10**9)) == errno.ENOSPC
     device.is_out = False
-    assert len(usage.immovable) > 50
+    assert len(usage.out_of_use.immovable) > 50
     assert usage.lost_blocks
     # The search is not repeated for each request, but it is after some seconds.
     overwrite(500, 30 * 10**9)
     filesystem.setattr(ino, 30 * 10**9, size=(blocks - 100) * 1024)
     assert error_of(lambda: grow(filesystem, ino)) == errno.ENOSPC
-    assert not usage.immovable
+    assert not usage.out_of_use.immovable
     assert filesystem.getattr(ino).size >= (blocks - 4) * 1024
 
 

@@ -147,7 +147,7 @@ def test_full_host_has_room_for_all_that_becomes_clean() -> None:
     host, filesystem, synced, _ = full_host(24 * MIB, spare_bytes=4 * MIB)
     usage = filesystem._volume.usage
     # Runs that had been filled have no holes, but for the last ones.
-    assert 10 < len(usage.given_up) < 25
+    assert 10 < len(usage.out_of_use.given_up) < 25
     for number, name in enumerate(synced):
         delete(filesystem, name, 2000 + number)
     filesystem.checkpoint(3000)
@@ -155,7 +155,7 @@ def test_full_host_has_room_for_all_that_becomes_clean() -> None:
     clean = [
         segment
         for segment in range(usage.segment_count)
-        if usage._state[segment] == SEGMENT_CLEAN and segment not in usage._unwritable
+        if usage._state[segment] == SEGMENT_CLEAN and segment not in usage.out_of_use.withheld
     ]
     assert len(clean) > 60
     for segment in clean:

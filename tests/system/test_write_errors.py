@@ -128,7 +128,7 @@ def test_what_was_durable_in_a_bad_run_is_read_where_it_is() -> None:
     disk.plan("error EIO on write nth 1")
     disk.make_file(b"other", data(2, 20_000))
     disk.sync()
-    assert run in disk.usage.given_up
+    assert run in disk.usage.out_of_use.given_up
     ((_, found, _),) = disk.filesystem.extents(ino)
     assert found == address
     assert disk.read(ino) == data(1, 20_000)
@@ -153,7 +153,7 @@ def test_lost_space_is_told_until_the_next_mount() -> None:
     # In terms of data, of which a block takes a little more than itself.
     assert SEGMENT_BLOCKS - 2 <= lost_blocks <= SEGMENT_BLOCKS
     assert disk.usage.lost_blocks == SEGMENT_BLOCKS
-    assert disk.usage.given_up == set()
+    assert disk.usage.out_of_use.given_up == set()
     disk.unmount()
     disk.mount()
     assert disk.filesystem.statfs().total_blocks == before.total_blocks
@@ -292,7 +292,7 @@ def test_bad_run_is_no_victim() -> None:
     disk.make_file(b"other", data(2, 20_000))
     disk.sync()
     run = disk.usage.run_of(address)
-    assert run in disk.usage.given_up
+    assert run in disk.usage.out_of_use.given_up
     assert run not in disk.filesystem._cleaner._victims("greedy", 0.999)
     disk.filesystem._cleaner.make_room(10_000, disk.now_ns)
     ((_, found, _),) = disk.filesystem.extents(ino)

@@ -14,7 +14,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from lfs.alloc.admission.removal import Removal
-from lfs.alloc.delayed.ledger import CRUDE_BLOCKS, Ledger
+from lfs.alloc.delayed.ledger import Ledger
+from lfs.alloc.margins import CRUDE_BLOCKS
 from lfs.commit.checkpoint import Checkpointer
 from lfs.common.errors import FilesystemError
 from lfs.inodes.volume import Volume

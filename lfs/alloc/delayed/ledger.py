@@ -24,6 +24,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from lfs.alloc.margins import (
+    CHANGE_SHARE,
+    CLEAN_SHARE_LOW,
+    COMPANION,
+    CRUDE_BLOCKS,
+    LAST_SEGMENTS,
+    NODE_SURCHARGE,
+    cleaner_segments,
+    slack_segments,
+)
 from lfs.common.checksum import CHECKSUM_BYTES
 from lfs.inodes.table import InodeTable
 from lfs.inodes.volume import Volume
@@ -35,25 +45,14 @@ from lfs.ondisk import (
     RUN_BYTES,
     WINDOW_HEADER_BYTES,
 )
-from lfs.segments.usage import cleaner_segments, slack_segments
 from lfs.segments.write_bound import WriteBound
 from lfs.segments.writer import BULK_BLOCKS, HEAD_MAIN, HEAD_METADATA
 
 _INODE_ITEM_BYTES = 256
-CRUDE_BLOCKS = 4
-_CHANGE_SHARE = 8
-_NODE_SURCHARGE = 0.25
-"""A node counts for so much more than a block."""
-_COMPANION = 0.75
-"""So much is kept for a node that data takes along, and counts as used."""
 _SCATTERED_BYTES = 3 * (RUN_BYTES + CHECKSUM_BYTES) // 2
 """What it takes to map a block that is an extent of its own, in leaves two thirds full."""
 _MAPPED_BYTES = RECORD_OVERHEAD_BYTES + WINDOW_HEADER_BYTES + 2 * RUN_BYTES + CHECKSUM_BYTES
 """What a dirty block adds to the map at most: to a window of its own, or amid a run."""
-_LAST_SEGMENTS = 2
-"""So many clean ones are left for one request and the last checkpoint."""
-CLEAN_SHARE_LOW = 8
-"""The cleaner works ahead of need while less than one in so many segments is clean."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +94,7 @@ class Ledger:
         usable = max(0, segments - slack_segments(segments))
         self._block_bytes = superblock.block_bytes
         nodes_for_block = _SCATTERED_BYTES / superblock.block_bytes
-        self._scattered_cost = 1 + nodes_for_block * (1 + _NODE_SURCHARGE + _COMPANION)
+        self._scattered_cost = 1 + nodes_for_block * (1 + NODE_SURCHARGE + COMPANION)
         """What a block of data counts for when each is an extent of its own."""
         spare_segments = slack_segments(segments) - cleaner_segments(segments)
         spare_bytes = spare_segments * superblock.segment_blocks * superblock.block_bytes
@@ -108,12 +107,12 @@ class Ledger:
         self.limit_blocks = limit_blocks
         self.privileged_blocks = privileged_blocks
         slack_blocks = slack_segments(segments) * superblock.segment_blocks
-        self._change_limit_blocks = slack_blocks // _CHANGE_SHARE
+        self._change_limit_blocks = slack_blocks // CHANGE_SHARE
         self._open_limit_blocks = limit_blocks - privileged_blocks
         self._cleaner_blocks = cleaner_segments(segments) * superblock.segment_blocks
         self._fixed_blocks = 2 * volume.usage.page_count + 5 * superblock.segment_blocks
         self._branch_slots = (superblock.block_bytes - NODE_HEADER_BYTES) // BRANCH_SLOT_BYTES
-        self._last_blocks = _LAST_SEGMENTS * superblock.segment_blocks
+        self._last_blocks = LAST_SEGMENTS * superblock.segment_blocks
         self._in_hand_blocks = 0
         """Taken from memory to be written, and not yet written."""
         self._stored = 0, 0, self._working_blocks, 0
@@ -161,7 +160,7 @@ class Ledger:
         nodes, data = self._nodes_and_data()
         blocks = 0
         for end, cost in (
-            (nodes, 1 + _COMPANION),
+            (nodes, 1 + COMPANION),
             (nodes * self._block_bytes // _SCATTERED_BYTES, 1.0),
             (data + left, self._scattered_cost),
         ):
@@ -185,8 +184,8 @@ class Ledger:
         """
         scattered_nodes = data * _SCATTERED_BYTES // self._block_bytes
         most_nodes = scattered_nodes if scattered_nodes > nodes else nodes
-        companion_blocks = int(_COMPANION * (data if data < most_nodes else most_nodes))
-        more_blocks = most_nodes - nodes + int(_NODE_SURCHARGE * most_nodes)
+        companion_blocks = int(COMPANION * (data if data < most_nodes else most_nodes))
+        more_blocks = most_nodes - nodes + int(NODE_SURCHARGE * most_nodes)
         return companion_blocks, more_blocks + companion_blocks
 
     def statistics(self) -> Space:
@@ -334,12 +333,12 @@ class Ledger:
             companion_blocks, surcharge_blocks = self._reserve(nodes, live_blocks - nodes)
             kept_blocks = self._working_blocks + companion_blocks
             self._stored = live_blocks, nodes, kept_blocks, surcharge_blocks
-        return self._stored[2] + usage.breakup_blocks, self._stored[3]
+        return self._stored[2] + usage.large_runs.breakup_blocks, self._stored[3]
 
     @property
     def _kept_blocks(self) -> int:
         """Return the clean blocks that the cleaner needs to empty any run."""
-        breakup_blocks = self._volume.usage.breakup_blocks
+        breakup_blocks = self._volume.usage.large_runs.breakup_blocks
         return self._working_blocks + breakup_blocks + self._reserve(*self._nodes_and_data())[0]
 
     @property

@@ -20,7 +20,8 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from contextlib import suppress
 
-from lfs.alloc.delayed.ledger import CLEAN_SHARE_LOW, Ledger, Moving
+from lfs.alloc.delayed.ledger import Ledger, Moving
+from lfs.alloc.margins import CLEAN_SHARE_LOW, MARGIN_SEGMENTS
 from lfs.commit.checkpoint import Checkpointer
 from lfs.common.errors import DamageError, FilesystemError
 from lfs.common.turns import Flush, Turn
@@ -41,8 +42,6 @@ _LARGE_ROUNDS = 2
 """So many rounds try a large run first: one that has no room after all must not be all."""
 _ROUND_GAINS = 8
 """A round moves at most as much as so many times what it is to gain."""
-_MARGIN_SEGMENTS = 1
-"""So many are left beside what is moved and pending."""
 _RETRY_LOG_WRITES = 256
 """After so many log writes there may be something to gain although nothing has died."""
 
@@ -68,7 +67,7 @@ class Cleaner:
         self._work: Iterator[Flush | None] | None = None
         self._touched_pages = False
         segments = volume.superblock.segment_count
-        self._margin_blocks = _MARGIN_SEGMENTS * volume.superblock.segment_blocks
+        self._margin_blocks = MARGIN_SEGMENTS * volume.superblock.segment_blocks
         self._gain_segments = max(_GAIN_SEGMENTS_MIN, segments // _GAIN_SHARE)
         self._exhausted: tuple[int, int, int, int] | None = None
         self.moved_blocks = 0
@@ -149,7 +148,7 @@ class Cleaner:
         It may be full: when there is none any more, no room is kept to empty one.
         """
         usage = self._volume.usage
-        runs = usage.large_runs.difference(self._volume.log.open_runs())
+        runs = usage.large_runs.runs.difference(self._volume.log.open_runs())
         live = [(usage.live_blocks(run), run) for run in runs if usage.live_blocks(run)]
         room_blocks = usage.clean_blocks - self._margin_blocks
         return [
@@ -238,7 +237,7 @@ class Cleaner:
         Returns whether errors have taken less out of use since.
         """
         usage = self._volume.usage
-        runs = [*usage.immovable.keys() - self._immovable_runs()]
+        runs = [*usage.out_of_use.immovable.keys() - self._immovable_runs()]
         if not runs or self._work is not None:
             return False
         lost_blocks = usage.lost_blocks
@@ -272,7 +271,7 @@ class Cleaner:
             volume.usage,
             policy,
             volume.log.next_sequence,
-            {*volume.log.open_runs(), *volume.usage.given_up, *self._immovable_runs()},
+            {*volume.log.open_runs(), *volume.usage.out_of_use.given_up, *self._immovable_runs()},
             _ROUND_GAINS * gain_blocks,
             utilisation_max,
             gain_blocks,

@@ -124,7 +124,7 @@ class Defragmenter:
         best = None
         spare_blocks = self._ledger.spare_blocks()
         for order in range(min(usage.order_most, usage.buddy.largest_order()) + 1):
-            if usage.opening_blocks(order) > spare_blocks:
+            if usage.large_runs.opening_blocks(order) > spare_blocks:
                 break
             best = order
             if volume.log.front_payload_blocks(order) >= blocks:

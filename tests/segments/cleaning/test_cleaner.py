@@ -167,7 +167,7 @@ def test_victims_that_have_no_room_together_are_moved_one_after_the_other(
     assert cleaner_of(disk).cleaned_runs == len(victims)
     assert len(checkpoints) <= 1
     # Those that were used again meanwhile are not the runs that they were.
-    assert not usage_of(disk).immovable
+    assert not usage_of(disk).out_of_use.immovable
     check_contents(disk, contents)
 
 
@@ -315,7 +315,7 @@ def test_owner_that_can_not_be_read_keeps_a_run_only_while_it_lives_there(
     if has_live:
         # All that lived there still does: moving the rest would gain nothing.
         assert live_blocks > len(contents[bad]) // BLOCK_BYTES
-        assert {*usage_of(disk).immovable} == {run}
+        assert {*usage_of(disk).out_of_use.immovable} == {run}
         assert usage_of(disk).lost_blocks == lost_blocks + SEGMENT_BLOCKS - live_blocks
         assert run not in cleaner_of(disk)._victims("greedy", 0.999)
         # What can't be read goes: now the rest can be moved.
@@ -324,7 +324,7 @@ def test_owner_that_can_not_be_read_keeps_a_run_only_while_it_lives_there(
         assert run in cleaner_of(disk)._victims("greedy", 0.999)
         clean(disk, [run])
     assert not usage_of(disk).live_blocks(run)
-    assert not usage_of(disk).immovable
+    assert not usage_of(disk).out_of_use.immovable
     assert usage_of(disk).lost_blocks == lost_blocks
     check_contents(disk, contents)
 
@@ -338,7 +338,7 @@ def test_run_that_could_not_be_moved_is_like_others_once_it_is_clean() -> None:
     disk.checkpoint()
     disk.checkpoint()
     assert run not in usage_of(disk).runs()
-    assert not usage_of(disk).immovable
+    assert not usage_of(disk).out_of_use.immovable
     assert not usage_of(disk).lost_blocks
 
 

@@ -10,11 +10,11 @@ from itertools import pairwise
 
 import pytest
 
+from lfs.alloc import margins
 from lfs.alloc.delayed.ledger import Ledger
 from lfs.common.errors import DamageError, FilesystemError
 from lfs.inodes.volume import Options
 from lfs.ondisk import SUMMARY_CLEANER, window_blocks
-from lfs.segments import usage as usage_module
 from lfs.segments.cleaning.defragment import QUIET_NS, Defragmenter
 from lfs.segments.usage import UsageTable
 from tests.support.disks import BLOCK_BYTES, Disk, data, flip_byte, problems
@@ -356,7 +356,7 @@ def test_where_no_large_run_is_free_smaller_ones_serve() -> None:
 
 def test_large_runs_are_broken_up_when_the_disk_gets_full(monkeypatch: pytest.MonkeyPatch) -> None:
     # So large that a full disk has no room to empty one.
-    monkeypatch.setattr(usage_module, "_LARGE_RUN_SHARE", 6)
+    monkeypatch.setattr(margins, "_LARGE_RUN_SHARE", 6)
     disk = roomy_disk(128 * MIB)
     files = [scattered_file(disk, b"%d" % number, 6000) for number in range(2)]
     settle(disk)
@@ -385,7 +385,7 @@ def test_large_runs_are_broken_up_when_the_disk_gets_full(monkeypatch: pytest.Mo
 
 
 def large_runs(disk: Disk) -> set[int]:
-    return usage_of(disk).large_runs
+    return usage_of(disk).large_runs.runs
 
 
 def fill_up(disk: Disk) -> None:
