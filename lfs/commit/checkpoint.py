@@ -29,6 +29,7 @@ from lfs.ondisk import (
     BLOCK_NODE,
     BLOCK_USAGE,
     CHECKPOINT_REGION_COUNT,
+    HEAD_METADATA,
     KEY_BYTES,
     NO_BLOCK,
     SUMMARY_CHECKPOINT,
@@ -40,7 +41,7 @@ from lfs.ondisk import (
     pack_node,
     pack_usage_page,
 )
-from lfs.segments.writer import HEAD_METADATA, Placement
+from lfs.segments.placement import Placement
 
 _NODES_AT_ONCE = 256
 _FIRST_KEY = bytes(KEY_BYTES)

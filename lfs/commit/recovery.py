@@ -52,7 +52,7 @@ from lfs.ondisk import (
     unpack_key,
     unpack_usage_page,
 )
-from lfs.segments.writer import Head
+from lfs.segments.placement import Head
 
 # How many places may be looked at for a later log write when the log has ended.
 _DAMAGE_SCAN = 4096

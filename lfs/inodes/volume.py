@@ -32,10 +32,11 @@ from lfs.ondisk import (
     original_data,
     window_blocks,
 )
+from lfs.segments.placement import Placement
 from lfs.segments.policy import POLICIES
 from lfs.segments.reader import LogReader
 from lfs.segments.usage import UsageTable
-from lfs.segments.writer import LogWriter, Placement
+from lfs.segments.writer import LogWriter
 
 SECOND_NS = 1_000_000_000
 CACHE_BYTES_MIN = 32 << 20

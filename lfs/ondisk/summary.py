@@ -36,6 +36,15 @@ assert _ENTRY.size == 32
 assert _CONTINUATION.size == 8
 SUMMARY_HEADER_BYTES = _SUMMARY.size
 ENTRY_BYTES = _ENTRY.size
+HEAD_MAIN = 0
+"""Log heads: commits, small files, hot data that the cleaner moves."""
+HEAD_BULK = 1
+"""Large extents."""
+HEAD_COLD = 2
+"""What the cleaner moves."""
+HEAD_METADATA = 3
+"""Nodes and usage pages."""
+HEAD_COUNT = 4
 RECORD_OVERHEAD_BYTES = 19
 _RECORD = struct.Struct("<17sH")
 _RECORD_DELETED = 0xFFFF

@@ -3,10 +3,7 @@
 Theory.  Every log write says where the next one will begin.  The writer keeps
 that promise: each open run keeps one block at its end, so that there is always
 room at the promised place for at least a *jump*, a summary whose only purpose
-is to lead somewhere else.  Runs come in two layouts: *interleaved*, where each
-summary is followed by its payload (one device request for a small commit), and
-*front*, where the summaries share the first blocks of the run and the payloads
-follow each other without a gap (contiguous large files).
+is to lead somewhere else.
 
 Use: ``reserve`` finds a place and fixes addresses and sequence number, so that
 metadata that points into the payload can be built; ``emit`` writes.  Nothing may
@@ -24,113 +21,30 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
 
-from lfs.common.checksum import CHECKSUM_BYTES
 from lfs.common.errors import DeviceError, FilesystemError
 from lfs.device.base import BlockDevice, Buffer
 from lfs.ondisk import (
     BLOCK_USAGE,
-    ENTRY_BYTES,
+    HEAD_BULK,
+    HEAD_COUNT,
+    HEAD_MAIN,
     SUMMARY_HEADER_BYTES,
     SUMMARY_JUMP,
     Entry,
     Record,
     Summary,
     Superblock,
-    summary_blocks,
     summary_checksum,
     summary_room_bytes,
     summary_to_blocks,
 )
+from lfs.segments.placement import Fit, Head, Placement, front_area
 from lfs.segments.usage import UsageTable
 from lfs.segments.write_bound import worth_blocks
 
-HEAD_MAIN = 0
-HEAD_BULK = 1
-HEAD_COLD = 2
-HEAD_METADATA = 3
-HEAD_COUNT = 4
-
-BULK_BLOCKS = 256
-"""Extents of at least this many blocks go to the bulk head."""
-
-_FRONT_BLOCKS_PER_SUMMARY_BLOCK = 192
 _PAYLOAD_BLOCKS_MAX = 4096
 _RECORD_BLOCKS_MAX = 256
-
-
-@dataclass(slots=True)
-class Head:
-    """An open run and how far it has been filled.  ``payload_next`` 0 means interleaved."""
-
-    number: int
-    run_address: int
-    run_blocks: int
-    run_sequence: int
-    summary_next: int
-    summary_end: int
-    payload_next: int = 0
-    written_sequence: int = 0
-    """The last log write that the device took into this run; 0 if there is none."""
-
-    @property
-    def run_end(self) -> int:
-        """Return the address one past the run."""
-        return self.run_address + self.run_blocks
-
-    @property
-    def summary_room(self) -> int:
-        """Return the blocks a summary (and an interleaved payload) may take."""
-        return self.summary_end - self.summary_next - 1
-
-
-class Placement(NamedTuple):
-    """Where the next log write goes: fixed by ``reserve``, used up by ``emit``."""
-
-    head: Head
-    sequence: int
-    address: int
-    summary_blocks: int
-    payload_address: int
-    payload_blocks: int
-
-
-class _Fit(NamedTuple):
-    """A log write that looks for room: what its summary must hold, what it would carry."""
-
-    block_bytes: int
-    wanted_blocks: int
-    record_bytes: int
-    extent_count: int
-
-    def summary_blocks(self, payload_blocks: int) -> int:
-        """Return the blocks that a summary for this much payload takes."""
-        extent_count = min(self.extent_count, payload_blocks)
-        entry_bytes = ENTRY_BYTES * extent_count + CHECKSUM_BYTES * payload_blocks
-        length = SUMMARY_HEADER_BYTES + entry_bytes + self.record_bytes
-        return summary_blocks(length, self.block_bytes)
-
-    def into(self, head: Head) -> tuple[int, int]:
-        """Return the blocks of summary and payload that fit into ``head``; -1 if none do."""
-        if head.payload_next:
-            payload = min(self.wanted_blocks, head.run_end - head.payload_next)
-            summary = self.summary_blocks(payload)
-            return (summary, payload) if summary <= head.summary_room else (0, -1)
-        payload = min(self.wanted_blocks, head.summary_room)
-        summary = self.summary_blocks(payload)
-        payload = min(payload, head.summary_room - summary)
-        return (summary, payload) if payload >= 0 else (0, -1)
-
-
-def _front_area(run_blocks: int, fit: _Fit) -> int:
-    """Return the blocks for summaries: of one log write that fills a run, or many smaller ones."""
-    smaller = -(
-        -(SUMMARY_HEADER_BYTES + ENTRY_BYTES + CHECKSUM_BYTES * BULK_BLOCKS) // fit.block_bytes
-    )
-    many_blocks = run_blocks // _FRONT_BLOCKS_PER_SUMMARY_BLOCK * smaller
-    return max(fit.summary_blocks(run_blocks), many_blocks) + 2
 
 
 class LogWriter:
@@ -148,7 +62,6 @@ class LogWriter:
         self._usage = usage
         self._heads: list[Head | None] = [None] * HEAD_COUNT
         self._promised: Head | None = None
-        """Tells how much of what is clean nobody was promised; set by a part above."""
         self._worth_blocks = worth_blocks(superblock.segment_blocks)
         self.next_address = 0
         self.next_sequence = 1
@@ -220,7 +133,7 @@ class LogWriter:
         """
         whole = spare_blocks is None
         wanted = payload_blocks if whole else min(payload_blocks, _PAYLOAD_BLOCKS_MAX)
-        fit = _Fit(self._superblock.block_bytes, wanted, record_bytes, extent_count)
+        fit = Fit(self._superblock.block_bytes, wanted, record_bytes, extent_count)
         head = self._heads[number]
         summary_blocks, granted = fit.into(head) if head else (0, -1)
         if (
@@ -241,7 +154,7 @@ class LogWriter:
         )
 
     def _open(
-        self, number: int, expected_blocks: int, fit: _Fit, spare_blocks: Callable[[], int] | None
+        self, number: int, expected_blocks: int, fit: Fit, spare_blocks: Callable[[], int] | None
     ) -> Head:
         """Open a new run for a head, large enough for what is wanted and expected.
 
@@ -258,11 +171,11 @@ class LogWriter:
                 order = needed_segments.bit_length() - 1
         return self._start_run(number, self._usage.open_run(order, self.next_sequence), fit)
 
-    def _segments_for(self, number: int, payload_blocks: int, fit: _Fit) -> int:
+    def _segments_for(self, number: int, payload_blocks: int, fit: Fit) -> int:
         """Return how many segments a new run must have for so much payload."""
         needed = payload_blocks + fit.summary_blocks(payload_blocks) + 1
         if number == HEAD_BULK:
-            needed = payload_blocks + _front_area(payload_blocks, fit)
+            needed = payload_blocks + front_area(payload_blocks, fit)
         return -(-needed // self._superblock.segment_blocks)
 
     def room_blocks(self, number: int) -> int:
@@ -270,14 +183,14 @@ class LogWriter:
         head = self._heads[number]
         return head.summary_room if head and not head.payload_next else 0
 
-    def _start_run(self, number: int, run: int | None, fit: _Fit) -> Head:
+    def _start_run(self, number: int, run: int | None, fit: Fit) -> Head:
         if run is None:
             raise FilesystemError(errno.ENOSPC, "no clean segment left")
         address = self._usage.address_of(run)
         blocks = self._usage.run_blocks(run)
         head = Head(number, address, blocks, 0, address, address + blocks)
         if number == HEAD_BULK:
-            head.summary_end = head.payload_next = address + _front_area(blocks, fit)
+            head.summary_end = head.payload_next = address + front_area(blocks, fit)
         before = self._heads[number]
         self._heads[number] = head
         self._leave(before)
@@ -312,16 +225,16 @@ class LogWriter:
         head = self._heads[HEAD_BULK]
         if head is None or head.run_address != address:
             return False
-        fit = _Fit(self._superblock.block_bytes, payload_blocks, 0, extent_count)
+        fit = Fit(self._superblock.block_bytes, payload_blocks, 0, extent_count)
         return fit.into(head)[1] == payload_blocks
 
     def front_payload_blocks(self, order: int) -> int:
         """Return how many blocks of data such a run has room for."""
         blocks = self._superblock.segment_blocks << order
-        return blocks - _front_area(blocks, self._plain_fit())
+        return blocks - front_area(blocks, self._plain_fit())
 
-    def _plain_fit(self) -> _Fit:
-        return _Fit(self._superblock.block_bytes, 0, 0, 1)
+    def _plain_fit(self) -> Fit:
+        return Fit(self._superblock.block_bytes, 0, 0, 1)
 
     def close_large(self) -> None:
         """Let a large run be filled no more, so that it can be emptied."""

@@ -7,8 +7,7 @@ from dataclasses import replace
 import pytest
 
 from lfs.common.errors import DamageError, DeviceError
-from lfs.ondisk import Summary
-from lfs.segments.writer import HEAD_COLD, HEAD_MAIN
+from lfs.ondisk import HEAD_COLD, HEAD_MAIN, Summary
 from tests.segments.logs import BLOCK_BYTES, Log
 
 FOREIGN_ID = b"others.."

@@ -8,15 +8,17 @@ from hypothesis import strategies as st
 
 from lfs.common.errors import FilesystemError
 from lfs.device.recording import Write
-from lfs.ondisk import SUMMARY_JUMP, Record, pack_key
-from lfs.segments.writer import (
+from lfs.ondisk import (
     HEAD_BULK,
     HEAD_COLD,
     HEAD_COUNT,
     HEAD_MAIN,
     HEAD_METADATA,
-    LogWriter,
+    SUMMARY_JUMP,
+    Record,
+    pack_key,
 )
+from lfs.segments.writer import LogWriter
 from tests.segments.logs import BLOCK_BYTES, DEVICE_BYTES, SEGMENT_BLOCKS, Log
 
 

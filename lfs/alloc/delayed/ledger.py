@@ -39,14 +39,16 @@ from lfs.inodes.table import InodeTable
 from lfs.inodes.volume import Volume
 from lfs.ondisk import (
     BRANCH_SLOT_BYTES,
+    HEAD_MAIN,
+    HEAD_METADATA,
     INODE_BYTES,
     NODE_HEADER_BYTES,
     RECORD_OVERHEAD_BYTES,
     RUN_BYTES,
     WINDOW_HEADER_BYTES,
 )
+from lfs.segments.placement import BULK_BLOCKS
 from lfs.segments.write_bound import WriteBound
-from lfs.segments.writer import BULK_BLOCKS, HEAD_MAIN, HEAD_METADATA
 
 _INODE_ITEM_BYTES = 256
 _SCATTERED_BYTES = 3 * (RUN_BYTES + CHECKSUM_BYTES) // 2

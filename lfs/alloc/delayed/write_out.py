@@ -19,8 +19,8 @@ from lfs.inodes.inode import Inode
 from lfs.inodes.table import InodeTable
 from lfs.inodes.volume import Volume
 from lfs.inodes.window import Window, shares
-from lfs.ondisk import BLOCK_DATA, Entry, stored_block_checksum, stored_data
-from lfs.segments.writer import BULK_BLOCKS, HEAD_BULK, HEAD_MAIN, Placement
+from lfs.ondisk import BLOCK_DATA, HEAD_BULK, HEAD_MAIN, Entry, stored_block_checksum, stored_data
+from lfs.segments.placement import BULK_BLOCKS, Placement
 
 _NEIGHBOUR_EXTENTS_MIN = 4
 

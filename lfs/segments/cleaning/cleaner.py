@@ -28,10 +28,10 @@ from lfs.common.turns import Flush, Turn
 from lfs.inodes.inode import Inode
 from lfs.inodes.table import InodeTable
 from lfs.inodes.volume import Volume
+from lfs.ondisk import HEAD_COLD, HEAD_MAIN
 from lfs.segments.cleaning.moving import Failure, Mover, Piece, batches
 from lfs.segments.cleaning.survey import Found, Surveyor
 from lfs.segments.policy import choose_victims
-from lfs.segments.writer import HEAD_COLD, HEAD_MAIN
 
 _UTILISATION_AHEAD = 0.8
 _UTILISATION_WORTH = 0.85

@@ -6,8 +6,7 @@ import pytest
 
 from lfs.imap.map import Imap
 from lfs.inodes.volume import Options
-from lfs.ondisk import BLOCK_DATA, window_blocks
-from lfs.segments.writer import HEAD_BULK
+from lfs.ondisk import BLOCK_DATA, HEAD_BULK, window_blocks
 from tests.support.disks import BLOCK_BYTES, Disk, data, problems
 
 MIB = 1 << 20

@@ -14,13 +14,12 @@ from lfs.common.turns import Flush
 from lfs.inodes.inode import Inode
 from lfs.inodes.table import InodeTable
 from lfs.inodes.volume import Options, Volume
-from lfs.ondisk import BLOCK_NODE, BLOCK_USAGE, SUMMARY_CLEANER
+from lfs.ondisk import BLOCK_NODE, BLOCK_USAGE, HEAD_COLD, HEAD_MAIN, SUMMARY_CLEANER
 from lfs.segments.cleaning import cleaner as cleaner_module
 from lfs.segments.cleaning.cleaner import Cleaner
 from lfs.segments.cleaning.survey import Found
 from lfs.segments.policy import POLICIES
 from lfs.segments.usage import UsageTable
-from lfs.segments.writer import HEAD_COLD, HEAD_MAIN
 from tests.support.disks import BLOCK_BYTES, Disk, data, flip_byte, problems
 
 MIB = 1 << 20

@@ -1,0 +1,91 @@
+"""Where a log write goes: the open runs, and what fits into one.
+
+Theory.  Runs come in two layouts.  *Interleaved*: each summary is followed by its payload,
+one device request for a small commit.  *Front*: the summaries share the first blocks of the
+run, and the payloads follow each other without a gap, for contiguous large files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from lfs.common.checksum import CHECKSUM_BYTES
+from lfs.ondisk import ENTRY_BYTES, SUMMARY_HEADER_BYTES, summary_blocks
+
+BULK_BLOCKS = 256
+"""Extents of at least this many blocks go to the bulk head."""
+
+_FRONT_BLOCKS_PER_SUMMARY_BLOCK = 192
+
+
+@dataclass(slots=True)
+class Head:
+    """An open run and how far it has been filled.  ``payload_next`` 0 means interleaved."""
+
+    number: int
+    run_address: int
+    run_blocks: int
+    run_sequence: int
+    summary_next: int
+    summary_end: int
+    payload_next: int = 0
+    written_sequence: int = 0
+    """The last log write that the device took into this run; 0 if there is none."""
+
+    @property
+    def run_end(self) -> int:
+        """Return the address one past the run."""
+        return self.run_address + self.run_blocks
+
+    @property
+    def summary_room(self) -> int:
+        """Return the blocks a summary (and an interleaved payload) may take."""
+        return self.summary_end - self.summary_next - 1
+
+
+class Placement(NamedTuple):
+    """Where the next log write goes: fixed by ``reserve``, used up by ``emit``."""
+
+    head: Head
+    sequence: int
+    address: int
+    summary_blocks: int
+    payload_address: int
+    payload_blocks: int
+
+
+class Fit(NamedTuple):
+    """A log write that looks for room: what its summary must hold, what it would carry."""
+
+    block_bytes: int
+    wanted_blocks: int
+    record_bytes: int
+    extent_count: int
+
+    def summary_blocks(self, payload_blocks: int) -> int:
+        """Return the blocks that a summary for this much payload takes."""
+        extent_count = min(self.extent_count, payload_blocks)
+        entry_bytes = ENTRY_BYTES * extent_count + CHECKSUM_BYTES * payload_blocks
+        length = SUMMARY_HEADER_BYTES + entry_bytes + self.record_bytes
+        return summary_blocks(length, self.block_bytes)
+
+    def into(self, head: Head) -> tuple[int, int]:
+        """Return the blocks of summary and payload that fit into ``head``; -1 if none do."""
+        if head.payload_next:
+            payload = min(self.wanted_blocks, head.run_end - head.payload_next)
+            summary = self.summary_blocks(payload)
+            return (summary, payload) if summary <= head.summary_room else (0, -1)
+        payload = min(self.wanted_blocks, head.summary_room)
+        summary = self.summary_blocks(payload)
+        payload = min(payload, head.summary_room - summary)
+        return (summary, payload) if payload >= 0 else (0, -1)
+
+
+def front_area(run_blocks: int, fit: Fit) -> int:
+    """Return the blocks for summaries: of one log write that fills a run, or many smaller ones."""
+    smaller = -(
+        -(SUMMARY_HEADER_BYTES + ENTRY_BYTES + CHECKSUM_BYTES * BULK_BLOCKS) // fit.block_bytes
+    )
+    many_blocks = run_blocks // _FRONT_BLOCKS_PER_SUMMARY_BLOCK * smaller
+    return max(fit.summary_blocks(run_blocks), many_blocks) + 2
