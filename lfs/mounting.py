@@ -24,8 +24,14 @@ from lfs.alloc.delayed.ledger import Ledger
 from lfs.alloc.delayed.write_out import WriteOut
 from lfs.commit.checkpoint import Checkpointer
 from lfs.commit.commit import Committer
-from lfs.commit.recovery import Recovery, read_checkpoints, read_superblock, require_writable
-from lfs.commit.superblocks import renew_superblocks, tell_of_lost
+from lfs.commit.fixed_places import (
+    read_checkpoints,
+    read_superblock,
+    renew_superblocks,
+    require_writable,
+    tell_of_lost,
+)
+from lfs.commit.recovery import Recovery
 from lfs.common.errors import DamageError, DeviceError, FilesystemError, FormatError
 from lfs.device.base import BlockDevice
 from lfs.files.acl_store import AccessLists

@@ -2,10 +2,7 @@
 
 Theory.  The newer valid checkpoint gives a complete tree, and so does the older
 one, which serves when a block that the newer needs is damaged.  Every whole commit
-in the log after it is applied in order, by putting its records where the
-operations had put them: over the tree, in memory.  The windows of the data it
-wrote follow from the entries of its log writes.  Windows that changed move live
-blocks from one run to another in the usage table.
+in the log after it is applied in order (``lfs.commit.roll_forward``).
 
 The log ends at the first log write that does not hold, or at the last commit
 before it.  What roll-forward needed is left untouched until the first checkpoint
@@ -14,10 +11,9 @@ then the log goes on in other segments, outside the old chain.  What lies beyond
 counts for nothing and its segments are clean again: a checkpoint that a crash cut
 short on a full disk leaves no room for another one elsewhere.
 
-Damage.  A block that can't be read counts as damaged.  If the chain ends at
-sequence number ``s`` and any later log write, or a newer checkpoint that can't be used,
-says that ``s`` had been flushed, then it did not end there, and it is damage too.  At
-first none is tolerated: the other checkpoint may lead around it.  If it doesn't, the
+Damage.  A block that can't be read counts as damaged, and so does a log that did not end
+by itself (``lfs.commit.log_end``).  At first none is tolerated: the other checkpoint may
+lead around it.  If it doesn't, the
 volume fails with the reason, and what can be had of it is served read-only: the tree up
 to where the log is damaged; all segments as if in use where a usage page is lost;
 everything but what is in a lost node.  A single wrong answer of the device is no damage:
@@ -26,50 +22,23 @@ what matters is read again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from heapq import nlargest
-from itertools import islice
+from collections.abc import Sequence
 
-from lfs.commit.superblocks import read_superblock as read_superblock
-from lfs.commit.superblocks import require_writable as require_writable
-from lfs.common.errors import DamageError, FilesystemError, LogDamageError
-from lfs.device.base import BlockDevice
+from lfs.commit.log_end import LogEnd
+from lfs.commit.roll_forward import RollForward
+from lfs.common.errors import DamageError, LogDamageError
 from lfs.inodes.volume import Volume
-from lfs.inodes.window import Window, shares, window_key
 from lfs.ondisk import (
-    BLOCK_DATA,
-    CHECKPOINT_REGION_BYTES,
     INO_MAX,
-    KIND_INODE,
-    KIND_WINDOW,
     NO_BLOCK,
     SEQUENCE_MAX,
     SUMMARY_COMMIT,
     Checkpoint,
     Summary,
-    Superblock,
     UsagePage,
-    unpack_key,
     unpack_usage_page,
 )
 from lfs.segments.placement import Head
-
-# How many places may be looked at for a later log write when the log has ended.
-_DAMAGE_SCAN = 4096
-_CLEAN_SCAN = 256
-_OPEN_RUNS_MAX = 16
-
-
-def read_checkpoints(device: BlockDevice, superblock: Superblock) -> list[Checkpoint]:
-    """Return the valid checkpoints, newest first."""
-    found: list[Checkpoint] = []
-    for offset in superblock.checkpoint_offset_bytes:
-        try:
-            raw = device.read(offset, CHECKPOINT_REGION_BYTES)
-            found.append(Checkpoint.unpack(raw, superblock.filesystem_id, offset))
-        except (DamageError, FilesystemError):
-            continue
-    return sorted(found, key=lambda checkpoint: -checkpoint.number)
 
 
 class Recovery:
@@ -161,22 +130,23 @@ class Recovery:
 
     def _roll_forward(self, checkpoint: Checkpoint) -> None:
         volume = self._volume
-        chain = self._whole_log_writes(checkpoint)
+        log_end = LogEnd(volume, checkpoint, self._newer)
+        chain = log_end.whole_log_writes()
         last = chain[-1] if chain else None
         sequence = last.sequence + 1 if last else checkpoint.next_sequence
         end_address = last.next_address if last else checkpoint.next_address
         self.was_clean = checkpoint.clean and not chain
         try:
-            self._check_no_damage(checkpoint, chain, sequence, end_address)
+            log_end.check(chain, sequence, end_address, self.was_clean)
         except LogDamageError as error:
             self._tolerate(error)
         else:
-            self._tell_of_the_end(sequence, end_address)
+            log_end.report(sequence, end_address)
         committed = max(
             (index + 1 for index, one in enumerate(chain) if one.flags & SUMMARY_COMMIT), default=0
         )
         needed = len(chain) if self._newer else max(committed, _flush_known_by(chain))
-        self._apply(chain[:committed], chain[:needed])
+        RollForward(volume, self._tolerate).apply(chain[:committed], chain[:needed])
         self.commit_count = sum(
             1 for summary in chain[:committed] if summary.flags & SUMMARY_COMMIT
         )
@@ -188,216 +158,6 @@ class Recovery:
             volume.usage.finish_loading(())
         else:
             self._continue_chain(checkpoint)
-
-    def _tell_of_the_end(self, sequence: int, end_address: int) -> None:
-        """Report a log write that is not whole: a power cut leaves such, and a bad sector.
-
-        Which of the two it was nothing can tell, as long as no later one had known it to
-        be flushed.
-        """
-        why = self._volume.reader.torn(end_address, sequence)
-        if why:
-            self._volume.report(f"the log ends with what is not whole: {why}")
-
-    def _whole_log_writes(self, checkpoint: Checkpoint) -> list[Summary]:
-        """Return the log writes after the checkpoint, up to the first that is not whole."""
-        volume = self._volume
-        chain = list(
-            volume.reader.follow(
-                checkpoint.next_address, checkpoint.next_sequence, checkpoint.previous_checksum
-            )
-        )
-        flushed = max((summary.flushed_sequence for summary in chain), default=0)
-        newer = self._newer
-        for summary in chain:
-            here = summary.sequence + 1, summary.checksum
-            if newer and here == (newer.next_sequence, newer.previous_checksum):
-                # A checkpoint is only written once the log up to it has been flushed.
-                flushed = max(flushed, summary.sequence)
-        for index, summary in enumerate(chain):
-            if summary.sequence > flushed and not volume.reader.payload_holds(summary):
-                return chain[:index]
-        return chain
-
-    def _check_no_damage(
-        self, checkpoint: Checkpoint, chain: list[Summary], sequence: int, end_address: int
-    ) -> None:
-        """Raise LogDamageError when what is later says that ``sequence`` was flushed."""
-        newer = self._newer
-        if newer is not None and sequence < newer.next_sequence:
-            raise LogDamageError(
-                f"the log is damaged at block {end_address}: log write {sequence} was flushed "
-                f"but can't be read (checkpoint {newer.number} says so)"
-            )
-        for summary in self._later_log_writes(checkpoint, chain, sequence, end_address):
-            if summary.sequence > sequence and summary.flushed_sequence >= sequence:
-                raise LogDamageError(
-                    f"the log is damaged at block {end_address}: log write {sequence} was flushed "
-                    f"but can't be read (log write {summary.sequence} at block {summary.address} "
-                    "says so)"
-                )
-
-    def _later_log_writes(
-        self, checkpoint: Checkpoint, chain: list[Summary], sequence: int, end_address: int
-    ) -> Iterator[Summary]:
-        """Yield log writes that may be later than the chain's end.
-
-        They are in the rest of the run where it ends, in a run that was open by
-        then, or in a new one.  Of those, runs that the checkpoint lists as clean or
-        empty come first, because most new ones begin there.
-        """
-        usage = self._volume.usage
-        segment = usage.segment_of(end_address)
-        if 0 <= segment < usage.segment_count:
-            run = usage.run_of(end_address)
-            end = usage.address_of(segment + 1)
-            if run >= 0:
-                end = usage.address_of(run) + usage.run_blocks(run)
-            for address in self._volume.reader.possible_summaries(end_address + 1, end):
-                yield from self._rest_of_run(address, sequence)
-        for address in {one.run_address: one.run_next_address for one in chain}.values():
-            yield from self._rest_of_run(address, sequence)
-        if not checkpoint.clean:
-            for address in self._places_in_youngest_runs():
-                yield from self._rest_of_run(address, sequence)
-        place_count = _CLEAN_SCAN if self.was_clean else _DAMAGE_SCAN
-        for address in islice(self._first_blocks(), place_count):
-            yield from self._rest_of_run(address, sequence)
-
-    def _first_blocks(self) -> Iterator[int]:
-        """Yield the first block of each segment, those in runs without live blocks first."""
-        usage = self._volume.usage
-        for wanted in (False, True):
-            for segment in range(usage.segment_count):
-                address = usage.address_of(segment)
-                if usage.has_live(address) is wanted:
-                    yield address
-
-    def _places_in_youngest_runs(self) -> Iterator[int]:
-        """Yield where the runs that were written last before the checkpoint may go on.
-
-        Those that were open by then are among them.
-        """
-        usage = self._volume.usage
-        for run in nlargest(_OPEN_RUNS_MAX, usage.runs(), key=usage.last_sequence):
-            place = 0
-            try:
-                for summary in self._volume.reader.walk_run(
-                    usage.address_of(run), usage.last_sequence(run)
-                ):
-                    place = summary.run_next_address
-            except (DamageError, FilesystemError):
-                continue
-            yield place
-
-    def _rest_of_run(self, address: int, sequence: int) -> Iterator[Summary]:
-        """Yield the log writes of one run from ``address`` on that are above ``sequence``."""
-        while True:
-            try:
-                summary = self._volume.reader.read_summary(address)
-            except (DamageError, FilesystemError):
-                return
-            if summary.sequence <= sequence:
-                return
-            yield summary
-            sequence, address = summary.sequence, summary.run_next_address
-
-    def _apply(self, committed: list[Summary], needed: list[Summary]) -> None:
-        """Take over whole commits, and count what they change in the usage table."""
-        volume = self._volume
-        windows: dict[bytes, Window | None] = {}
-        for summary in committed:
-            for key, value in summary.records:
-                windows.pop(key, None)
-                volume.imap.apply(key, value)
-            self._map_data(summary, windows)
-        for key, window in windows.items():
-            if window is not None:
-                volume.imap.apply(key, window.pack())
-        try:
-            if not volume.usage.is_lost:
-                self._count_blocks(needed)
-        except DamageError as error:
-            self._tolerate(error)
-            volume.usage.lose(volume.usage.live_total)
-        for key in volume.imap.changes:
-            ino, kind, _ = unpack_key(key)
-            if kind == KIND_INODE:
-                existed = self._stored(key) is not None
-                volume.inode_count += int(volume.imap.changes[key] is not None) - int(existed)
-                if ino > INO_MAX:
-                    self._tolerate(DamageError(f"the log has an inode with the number {ino}"))
-                else:
-                    volume.next_ino = max(volume.next_ino, ino + 1)
-
-    def _count_blocks(self, needed: list[Summary]) -> None:
-        """Count in the usage table what changed since the checkpoint.
-
-        What the log unmapped is dropped from the runs as they were at the
-        checkpoint; then come the runs of the log writes that are ``needed``; then
-        what the log mapped.
-        """
-        volume = self._volume
-        keys = [key for key in volume.imap.changes if unpack_key(key)[1] == KIND_WINDOW]
-        for key in keys:
-            self._move_live(self._stored(key), -1)
-        for summary in needed:
-            volume.usage.claim_run(summary.run_address, summary.run_blocks, summary.sequence)
-        for key in keys:
-            self._move_live(volume.imap.changed_value(key), 1)
-
-    def _stored(self, key: bytes) -> bytes | None:
-        """Return what the checkpoint has for ``key``; None too if that can't be read."""
-        try:
-            return self._volume.imap.get_stored(key)
-        except DamageError as error:
-            self._tolerate(error)
-            return None
-
-    def _window(self, key: bytes) -> Window | None:
-        """Return a window as it is before data is mapped into it.
-
-        None if that can't be read: the leaf goes on to say so, because a window
-        of the new data alone would show the rest of it as a hole.
-        """
-        size = self._volume.window_blocks
-        try:
-            value = self._volume.imap.get(key)
-            return Window.unpack(value, size) if value else Window(size)
-        except DamageError as error:
-            self._tolerate(error)
-            return None
-
-    def _map_data(self, summary: Summary, windows: dict[bytes, Window | None]) -> None:
-        """Map the payload of a log write into the windows of its owners."""
-        size = self._volume.window_blocks
-        address = summary.payload_address
-        for entry in summary.entries:
-            count = len(entry.checksums)
-            end = entry.key + (count if entry.kind == BLOCK_DATA else 0)
-            for index, start, stop in shares(entry.key, end, size):
-                key = window_key(entry.owner, index)
-                if key not in windows:
-                    windows[key] = self._window(key)
-                window = windows[key]
-                if window is not None:
-                    position = index * size + start - entry.key
-                    part = entry.checksums[position : position + stop - start]
-                    window.map(start, part, address + position)
-            address += count
-
-    def _move_live(self, value: bytes | None, sign: int) -> None:
-        """Count the blocks of a window as live (1) or dead (-1)."""
-        if value is None:
-            return
-        volume = self._volume
-        for _, count, address in Window.unpack(value, volume.window_blocks).runs:
-            if not volume.usage.holds(address, count):
-                raise DamageError(f"blocks {address}+{count} of a file are in no run in use")
-            if sign > 0:
-                volume.usage.add_live(address, count)
-            else:
-                volume.usage.drop_live(address, count)
 
     def _continue_chain(self, checkpoint: Checkpoint) -> None:
         """Go on where the checkpoint promised the next log write."""

@@ -25,7 +25,7 @@ from typing import NoReturn
 from lfs.command import entries
 from lfs.command.notes import noting
 from lfs.command.parser import Parser
-from lfs.commit.recovery import read_checkpoints, read_superblock
+from lfs.commit.fixed_places import read_checkpoints, read_superblock
 from lfs.common.errors import DamageError, FormatError, UsageError
 from lfs.control.state import has_failed
 from lfs.control.target import mounted_target

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from lfs.commit.recovery import Recovery, read_checkpoints, read_superblock
+from lfs.commit.fixed_places import read_checkpoints, read_superblock
+from lfs.commit.recovery import Recovery
 from lfs.common.errors import DamageError, FilesystemError, FormatError
 from lfs.device.memory import MemoryDevice
 from lfs.device.recording import Flush, RecordingDevice, Write, crash_states, replay

@@ -24,12 +24,14 @@ from lfs.alloc.margins import cleaner_segments
 from lfs.commit import checkpoint as checkpoint_module
 from lfs.commit.checkpoint import Checkpointer
 from lfs.commit.commit import Committer
+from lfs.commit.log_end import LogEnd
 from lfs.commit.recovery import Recovery
+from lfs.commit.roll_forward import RollForward
 from lfs.common.errors import DamageError
 from lfs.common.turns import Flush, Turn
 from lfs.filesystem import Filesystem
 from lfs.inodes.volume import Volume
-from lfs.ondisk import SUMMARY_COMMIT, Checkpoint, Pointer, Summary
+from lfs.ondisk import SUMMARY_COMMIT, Pointer, Summary
 from lfs.ondisk import checkpoint as ondisk_checkpoint
 from lfs.ondisk import summary as ondisk_summary
 from lfs.ondisk import superblock as ondisk_superblock
@@ -379,19 +381,19 @@ def _previous(patch: Patch) -> None:
 
 @_canary("commit flag")
 def _commit_flag(patch: Patch) -> None:
-    whole = Recovery._whole_log_writes
+    whole = LogEnd.whole_log_writes
 
-    def log_writes(self: Recovery, found: Checkpoint) -> list[Summary]:
-        return [replace(one, flags=one.flags | SUMMARY_COMMIT) for one in whole(self, found)]
+    def log_writes(self: LogEnd) -> list[Summary]:
+        return [replace(one, flags=one.flags | SUMMARY_COMMIT) for one in whole(self)]
 
-    patch(Recovery, "_whole_log_writes", log_writes)
+    patch(LogEnd, "whole_log_writes", log_writes)
 
 
 @_canary("records before data")
 def _records_first(patch: Patch) -> None:
-    whole = Recovery._apply
+    whole = RollForward.apply
 
-    def apply(self: Recovery, committed: list[Summary], needed: list[Summary]) -> None:
+    def apply(self: RollForward, committed: list[Summary], needed: list[Summary]) -> None:
         parts = [
             part
             for one in committed
@@ -399,12 +401,12 @@ def _records_first(patch: Patch) -> None:
         ]
         whole(self, parts, needed)
 
-    patch(Recovery, "_apply", apply)
+    patch(RollForward, "apply", apply)
 
 
 @_canary("flushed_sequence tells damage from the end")
 def _damage(patch: Patch) -> None:
-    patch(Recovery, "_check_no_damage", lambda self, *arguments: None)
+    patch(LogEnd, "check", lambda self, *arguments: None)
 
 
 # -------------------------------------------------------------------- reservations

@@ -19,7 +19,7 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 from fsck.check import check_device
-from lfs.commit.recovery import read_checkpoints, read_superblock
+from lfs.commit.fixed_places import read_checkpoints, read_superblock
 from lfs.common.errors import FilesystemError
 from lfs.device.base import BlockDevice
 from lfs.device.memory import MemoryDevice

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fsck.main import main
-from lfs.commit.recovery import read_checkpoints, read_superblock
+from lfs.commit.fixed_places import read_checkpoints, read_superblock
 from lfs.device.memory import MemoryDevice
 from lfs.filesystem import Filesystem
 from lfs.ondisk import ROOT_INO, SUPERBLOCK_OFFSET_BYTES

@@ -16,7 +16,7 @@ import pytest
 
 from lfs import filesystem
 from lfs import mounting as mounted
-from lfs.commit.recovery import read_checkpoints, read_superblock
+from lfs.commit.fixed_places import read_checkpoints, read_superblock
 from lfs.common.errors import LogDamageError
 from lfs.device.base import BlockDevice
 from lfs.device.file import FileDevice

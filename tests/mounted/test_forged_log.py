@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lfs.commit.recovery import read_superblock
+from lfs.commit.fixed_places import read_superblock
 from lfs.device.base import BlockDevice
 from lfs.device.memory import MemoryDevice
 from tests.support.mounting import MountedImage, run

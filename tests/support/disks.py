@@ -6,7 +6,7 @@ import stat
 from dataclasses import replace
 
 from fsck.check import check_device
-from lfs.commit.recovery import read_checkpoints, read_superblock
+from lfs.commit.fixed_places import read_checkpoints, read_superblock
 from lfs.device.base import BlockDevice
 from lfs.device.memory import MemoryDevice
 from lfs.device.recording import RecordingDevice, Write

@@ -15,7 +15,7 @@ from itertools import islice
 from typing import NamedTuple, TypeVar
 
 from fsck.check import check_device
-from lfs.commit.recovery import read_checkpoints, read_superblock
+from lfs.commit.fixed_places import read_checkpoints, read_superblock
 from lfs.common.checksum import checksum
 from lfs.common.errors import FilesystemError, FormatError
 from lfs.device.memory import MemoryDevice

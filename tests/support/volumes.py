@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lfs.commit.recovery import read_checkpoints, read_superblock
+from lfs.commit.fixed_places import read_checkpoints, read_superblock
 from lfs.device.base import BlockDevice
 from lfs.device.memory import MemoryDevice
 from lfs.filesystem import Filesystem, Options

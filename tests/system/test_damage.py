@@ -9,7 +9,7 @@ from bisect import bisect_right
 
 import pytest
 
-from lfs.commit.recovery import read_checkpoints, read_superblock
+from lfs.commit.fixed_places import read_checkpoints, read_superblock
 from lfs.common.errors import DamageError, FilesystemError
 from lfs.device.memory import MemoryDevice
 from lfs.filesystem import Filesystem, Options

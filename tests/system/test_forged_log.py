@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from lfs.commit.recovery import read_checkpoints, read_superblock
+from lfs.commit.fixed_places import read_checkpoints, read_superblock
 from lfs.common.errors import DamageError
 from lfs.device.base import BlockDevice
 from lfs.device.memory import MemoryDevice

@@ -20,7 +20,7 @@ from types import FrameType
 
 import pytest
 
-from lfs.commit.recovery import read_checkpoints, read_superblock
+from lfs.commit.fixed_places import read_checkpoints, read_superblock
 from lfs.common.checksum import checksum
 from lfs.common.errors import DamageError
 from lfs.filesystem import Filesystem, Options

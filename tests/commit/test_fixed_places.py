@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from fsck.check import check_device
-from lfs.commit.recovery import read_superblock
+from lfs.commit.fixed_places import read_superblock
 from lfs.common.errors import DeviceError, FormatError
 from lfs.device.base import Buffer
 from lfs.device.memory import MemoryDevice

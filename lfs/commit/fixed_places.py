@@ -1,8 +1,10 @@
-"""The two superblocks: finding one that holds, and making a lost one again.
+"""The fixed places: superblocks and checkpoint regions.
 
-One is near the start of the device.  The other, the copy, lies where the superblock
-says, and without the first one it is looked for where ``mkfs`` puts it: at the end of
-the device.  Where a device has grown, the copy follows to its new end.
+Theory.  There are two of each, and one that holds serves; a lost superblock is made again.
+
+One superblock is near the start of the device.  The other, the copy, lies where the first
+says, and without that it is looked for where ``mkfs`` puts it: at the end of the device.
+Where a device has grown, the copy follows to its new end.
 
 Order: only one of the two is ever being written, and the other one, which is whole, is
 durable by then.  A copy in a new place comes first, and what says so after it.  So
@@ -15,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
-from lfs.common.errors import DamageError, DeviceError, FormatError
+from lfs.common.errors import DamageError, DeviceError, FilesystemError, FormatError
 from lfs.device.base import BlockDevice
 from lfs.ondisk import (
     CHECKPOINT_MAGIC,
@@ -28,6 +30,7 @@ from lfs.ondisk import (
     SUPERBLOCK_ALIGN_BYTES,
     SUPERBLOCK_MAGIC,
     SUPERBLOCK_OFFSET_BYTES,
+    Checkpoint,
     Superblock,
     backup_superblock_offset_bytes,
     superblock_seal_holds,
@@ -194,3 +197,15 @@ def _at_the_end(device: BlockDevice, superblock: Superblock) -> Superblock:
         device_blocks=device.size_bytes // superblock.block_bytes,
         generation=superblock.generation + 1,
     )
+
+
+def read_checkpoints(device: BlockDevice, superblock: Superblock) -> list[Checkpoint]:
+    """Return the valid checkpoints, newest first."""
+    found: list[Checkpoint] = []
+    for offset in superblock.checkpoint_offset_bytes:
+        try:
+            raw = device.read(offset, CHECKPOINT_REGION_BYTES)
+            found.append(Checkpoint.unpack(raw, superblock.filesystem_id, offset))
+        except (DamageError, FilesystemError):
+            continue
+    return sorted(found, key=lambda checkpoint: -checkpoint.number)
