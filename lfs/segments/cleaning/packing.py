@@ -43,17 +43,19 @@ class Packer:
         self._checkpointer = checkpointer
         self._cursor = b""
         self._packed_count = 0
-        """The nodes there were when nothing was found to pack, or fewer since."""
+        """The nodes there were when little was left to pack, or fewer since."""
         self._deleted_count = 0
         """The items that had been deleted by then."""
+        self._has_seen_all = False
+        """Whether the last look went through the whole map, and found less than it was for."""
 
     def pack(self, now_ns: int) -> bool | None:
         """Pack a part of the map and write a checkpoint; returns whether nodes became fewer.
 
         None where there is no room to write what would be fewer.
 
-        Once nothing was found to gain, it is looked through no more until it has grown, or
-        until items have gone, which leaves leaves part empty.  Raises as
+        Once a look through all of it has found little, it is looked through no more until
+        it has grown, or until items have gone, which leaves leaves part empty.  Raises as
         ``Checkpointer.checkpoint``.
         """
         imap = self._volume.imap
@@ -68,6 +70,9 @@ class Packer:
         if keys:
             imap.touched_keys.update(keys)
             self._checkpointer.checkpoint(now_ns)
+        if self._has_seen_all:
+            self._packed_count = imap.node_count
+            self._deleted_count = imap.deleted_count
         return imap.node_count < before_count
 
     def _keys_to_pack(self) -> list[bytes] | None:
@@ -77,6 +82,7 @@ class Packer:
         """
         keys: list[bytes] = []
         gained = 0
+        self._has_seen_all = False
         for start in dict.fromkeys((self._cursor, b"")):
             imap = self._volume.imap
             for branch in self._branches(imap.root, imap.root_level, start):
@@ -89,10 +95,9 @@ class Packer:
                 if gained >= _GAIN_BLOCKS:
                     return keys
             self._cursor = b""
+            self._has_seen_all = not start
             if keys:
-                return keys
-        self._packed_count = self._volume.imap.node_count
-        self._deleted_count = self._volume.imap.deleted_count
+                break
         return keys
 
     def _branches(self, pointer: Pointer, level: int, start: bytes) -> Iterator[Branch]:
