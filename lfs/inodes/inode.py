@@ -21,7 +21,7 @@ from lfs.ondisk import (
     pack_key,
 )
 
-INODE_MEMORY_BYTES = 640
+INODE_MEMORY_BYTES = 512
 """About what an inode in memory takes, without windows and contents."""
 
 S_IFMT = 0o170000

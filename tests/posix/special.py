@@ -375,13 +375,13 @@ SPECIAL: list[tuple[str, str, str, Action]] = [
 ]  # fmt: skip
 """Call, error, when, and the action that brings it about."""
 
-FUSE = "../fuse"
+MOUNTED = "../mounted"
 ELSEWHERE: list[tuple[str, str, str, str]] = [
-    ("read", "EIO", "a damaged block", f"{FUSE}/test_errors.py::test_damaged_block_is_an_error_for_its_file_alone"),
-    ("read", "EIO", "an error of the disk", f"{FUSE}/test_faults.py::test_read_error_is_for_that_file_alone"),
-    ("write", "ENOSPC", "what was accepted is kept", f"{FUSE}/test_errors.py::test_full_filesystem_refuses_writes_and_takes_removals"),
-    ("write", "ENOSPC", "the share of root", f"{FUSE}/test_errors.py::test_reserved_space_is_left_to_root"),
-    ("fsync", "EIO", "the disk below is full", f"{FUSE}/test_errors.py::test_full_host_disk_is_an_error_and_keeps_what_was_synced"),
+    ("read", "EIO", "a damaged block", f"{MOUNTED}/test_errors.py::test_damaged_block_is_an_error_for_its_file_alone"),
+    ("read", "EIO", "an error of the disk", "../mount/test_faults.py::test_read_error_is_for_that_file_alone"),
+    ("write", "ENOSPC", "what was accepted is kept", f"{MOUNTED}/test_errors.py::test_full_filesystem_refuses_writes_and_takes_removals"),
+    ("write", "ENOSPC", "the share of root", f"{MOUNTED}/test_errors.py::test_reserved_space_is_left_to_root"),
+    ("fsync", "EIO", "the disk below is full", f"{MOUNTED}/test_errors.py::test_full_host_disk_is_an_error_and_keeps_what_was_synced"),
 ]  # fmt: skip
 """Conditions with a test of their own: call, error, when, file and test."""
 
