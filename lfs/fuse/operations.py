@@ -55,7 +55,7 @@ from lfs.control.remount import CONTROL_PREFIX
 from lfs.filesystem import Filesystem, Inode
 from lfs.fuse.callers import may_set_any_bit, mode_without_set_ids
 from lfs.fuse.clock import StampClock
-from lfs.fuse.committer import Committer
+from lfs.fuse.group_commit import GroupCommit
 from lfs.fuse.handlers import Handlers, change, query, refusal
 from lfs.fuse.listing import DOT_DOT_COOKIE, Listed, OpenDirectory
 from lfs.fuse.replies import (
@@ -83,7 +83,7 @@ class LfsOperations(Handlers):
     def __init__(
         self,
         filesystem: Filesystem,
-        committer: Committer,
+        group_commit: GroupCommit,
         target: str,
         on_init: Callable[[], None] = lambda: None,
         writeback_cache: bool = False,
@@ -97,7 +97,7 @@ class LfsOperations(Handlers):
         super().__init__(filesystem)
         self.enable_writeback_cache = writeback_cache
         self._now_ns = StampClock(kernel_stamps=writeback_cache)
-        self._committer = committer
+        self._group_commit = group_commit
         self._on_init = on_init
         self._control = control
         self._xattrs = ExtendedAttributes(filesystem, os.fsencode(target), self.requests)
@@ -389,7 +389,7 @@ class LfsOperations(Handlers):
 
     async def _commit(self, about: str) -> None:
         try:
-            await self._committer.commit()
+            await self._group_commit.commit()
         except Exception as error:
             raise self.failed_change(error, about) from None
 

@@ -36,7 +36,7 @@ from lfs.device.file import FileDevice
 from lfs.device.file_limit import lift_file_limit
 from lfs.filesystem import Filesystem, Options
 from lfs.fuse.background import INTERVAL_SECONDS_MAX, Background
-from lfs.fuse.committer import Committer
+from lfs.fuse.group_commit import GroupCommit
 from lfs.fuse.operations import LfsOperations
 from lfs.kernel import latency, loop
 from lfs.kernel.connection import END_SIGNALS, connect, read_ahead, release_signals
@@ -224,10 +224,10 @@ class Session:
         self.ended_by: signal.Signals | None = None
         self._waiter: loop.RequestWaiter | None = None
         self._latency = latency.ProcessorLatency(None)
-        self._committer = Committer(filesystem, device, self)
+        self._group_commit = GroupCommit(filesystem, device, self)
         self._operations = LfsOperations(
             filesystem,
-            self._committer,
+            self._group_commit,
             request.target,
             self._connected.set,
             request.options.writeback_cache,
@@ -236,7 +236,7 @@ class Session:
         self._background = Background(
             filesystem,
             self.count,
-            self._committer.flush,
+            self._group_commit.flush,
             _turn_seconds(request.options.commit_seconds),
         )
 
@@ -260,7 +260,7 @@ class Session:
         if len(opened) == 1:
             descriptor = opened.pop()
             self._waiter = loop.RequestWaiter(
-                descriptor, lambda: self._committer.flushing, on_turn=self._latency.turn
+                descriptor, lambda: self._group_commit.flushing, on_turn=self._latency.turn
             )
             write_bytes_max = self._filesystem.write_bytes_max
             loop.install(self._waiter, lambda: Negotiation.begun(descriptor, write_bytes_max))
@@ -391,6 +391,6 @@ class Session:
         """Make everything durable, and the next mount short, as far as that can be had."""
         try:
             for flush in self._filesystem.checkpoint_steps(time_ns()):
-                await self._committer.flush(flush)
+                await self._group_commit.flush(flush)
         except FilesystemError as error:
             log.warning("checkpoint: %s", error.strerror)

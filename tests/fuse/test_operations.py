@@ -17,7 +17,7 @@ from lfs.device.memory import MemoryDevice
 from lfs.files import acl
 from lfs.filesystem import Filesystem
 from lfs.fuse import xattrs
-from lfs.fuse.committer import Committer
+from lfs.fuse.group_commit import GroupCommit
 from lfs.fuse.handlers import Handlers
 from lfs.fuse.operations import LfsOperations
 from lfs.make import format_device
@@ -60,7 +60,7 @@ def filesystem() -> Filesystem:
 
 @pytest.fixture
 def operations(filesystem: Filesystem) -> LfsOperations:
-    return LfsOperations(filesystem, Committer(filesystem, filesystem.device), "/test.img")
+    return LfsOperations(filesystem, GroupCommit(filesystem, filesystem.device), "/test.img")
 
 
 def make_open(operations: LfsOperations, name: bytes = b"f") -> tuple[int, int]:
@@ -257,7 +257,7 @@ def test_attributes_and_lists_that_root_sets_have_a_share_of_roots_space(
     layout = superblock(device.size_bytes, 4096, 64, reserved_basis_points=500)
     format_device(device, layout, 0, 0o755, 0, 0)
     filesystem = mount(device, 1)
-    operations = LfsOperations(filesystem, Committer(filesystem, device), "/test.img")
+    operations = LfsOperations(filesystem, GroupCommit(filesystem, device), "/test.img")
     ino = run(operations.mkdir(ROOT_INO, b"d", 0o755, USER)).st_ino
     _, handle = make_open(operations)
     offset = 0

@@ -208,7 +208,7 @@ def test_full_disk_of_names_is_renamed_for_ever(monkeypatch: pytest.MonkeyPatch)
         return packed[-1]
 
     monkeypatch.setattr(Packer, "pack", counted)
-    rename_at_random(filesystem, names, 1500)
+    rename_at_random(filesystem, names, 800)
     assert any(packed)
     filesystem.unmount(10**11)
     assert not check_device(device).problems

@@ -88,7 +88,7 @@ class _Round:
         self.error: FilesystemError | None = FilesystemError(errno.EIO, "commit abandoned")
 
 
-class Committer:
+class GroupCommit:
     """Makes everything durable for any number of callers with as few flushes as possible."""
 
     def __init__(

@@ -11,7 +11,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from lfs.common.errors import DeviceError, FilesystemError
 from lfs.common.turns import Flush
-from lfs.fuse.committer import Committer
+from lfs.fuse.group_commit import GroupCommit
 
 FAST_NS = 1_000
 MEDIUM_NS = 500_000
@@ -83,14 +83,14 @@ class FakeRequests:
 
 
 class Bench:
-    """A committer over fakes.  Flushes in a thread take one second of the mock clock."""
+    """A group_commit over fakes.  Flushes in a thread take one second of the mock clock."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, flush_ns: int) -> None:
         self.filesystem = FakeFilesystem()
         self.device = FakeDevice(flush_ns)
         self.requests = FakeRequests()
         self.threaded_count = 0
-        self.committer = Committer(
+        self.group_commit = GroupCommit(
             self.filesystem,
             self.device,
             self.requests,
@@ -108,11 +108,11 @@ class Bench:
 
     async def change_and_commit(self) -> None:
         change = self.filesystem.change()
-        await self.committer.commit()
+        await self.group_commit.commit()
         assert self.filesystem.durable_count >= change
 
     async def grow_slow(self) -> None:
-        """Let the committer learn that flushes are slow."""
+        """Let the group_commit learn that flushes are slow."""
         while not self.threaded_count:
             await self.change_and_commit()
 
@@ -188,7 +188,7 @@ def test_commit_of_nothing_new_flushes_nothing(monkeypatch: pytest.MonkeyPatch) 
 
     async def work() -> None:
         await bench.change_and_commit()
-        await bench.committer.commit()
+        await bench.group_commit.commit()
 
     run(work)
     assert bench.device.flush_count == 1
@@ -203,11 +203,11 @@ def test_commits_during_a_flush_share_the_next(monkeypatch: pytest.MonkeyPatch) 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(bench.change_and_commit)
             await wait_all_tasks_blocked()
-            assert bench.committer.flushing
+            assert bench.group_commit.flushing
             for _ in range(10):
                 nursery.start_soon(bench.change_and_commit)
         assert bench.device.flush_count - before == 2
-        assert not bench.committer.flushing
+        assert not bench.group_commit.flushing
 
     run(work)
 
@@ -241,10 +241,10 @@ def test_commit_that_arrives_during_a_flush_waits_for_it(monkeypatch: pytest.Mon
         await bench.grow_slow()
         change = bench.filesystem.change()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(bench.committer.commit)
+            nursery.start_soon(bench.group_commit.commit)
             await wait_all_tasks_blocked()
             assert bench.filesystem.durable_count < change
-            await bench.committer.commit()
+            await bench.group_commit.commit()
             assert bench.filesystem.durable_count >= change
 
     run(work)
@@ -260,7 +260,7 @@ def test_commit_whose_flush_fails_fails_for_all(
     async def fail() -> None:
         bench.filesystem.change()
         try:
-            await bench.committer.commit()
+            await bench.group_commit.commit()
         except FilesystemError as error:
             errors.append(error.errno)
 
@@ -290,11 +290,11 @@ def test_flush_of_background_work_runs_beside_requests_and_beside_no_other_flush
         threaded = bench.threaded_count
         begun = bench.filesystem.begin_count
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(bench.committer.flush, wanted)
+            nursery.start_soon(bench.group_commit.flush, wanted)
             await wait_all_tasks_blocked()
             assert bench.threaded_count == threaded + 1
             change = bench.filesystem.change()
-            nursery.start_soon(bench.committer.commit)
+            nursery.start_soon(bench.group_commit.commit)
             await wait_all_tasks_blocked()
             seen.append(wanted.done)
             assert bench.filesystem.begin_count == begun
