@@ -29,6 +29,7 @@ from lfs.commit.roll_forward import RollForward
 from lfs.common.errors import DamageError, LogDamageError
 from lfs.inodes.volume import Volume
 from lfs.ondisk import (
+    HEAD_BULK,
     INO_MAX,
     NO_BLOCK,
     SEQUENCE_MAX,
@@ -175,6 +176,9 @@ class Recovery:
         run_address = usage.address_of(run)
         try:
             first = volume.reader.read_summary(run_address)
+            if first.head == HEAD_BULK:
+                # What the log goes on in is filled with summaries and payload in turn.
+                raise DamageError("it says that only large extents go there")
         except DamageError as error:
             volume.report(f"the open run at {run_address} has lost its first summary: {error}")
             self.needs_checkpoint = True

@@ -70,7 +70,9 @@ class Admission:
         self._allowance_blocks = spare_blocks // CRUDE_BLOCKS
         if spare_blocks > 0 or self._ledger.covers(0):
             return True
-        self.make_room(0)
+        self.make_room(0, is_urgent=False)
+        if not self._ledger.has_last_room:
+            self.make_room(0)
         return self._ledger.has_last_room
 
     def admit(
@@ -148,14 +150,17 @@ class Admission:
 
     # ----------------------------------------------------------------- making room
 
-    def make_room(self, blocks: int) -> None:
-        """Turn dead blocks into clean ones, those of what waits to be given up first."""
+    def make_room(self, blocks: int, is_urgent: bool = True) -> None:
+        """Turn dead blocks into clean ones, those of what waits to be given up first.
+
+        Unless it ``is_urgent``, only if that is likely to be worth it.
+        """
         self._volume.elapsed.advance(self._now_ns)
         while self._removal.finish(self._now_ns, _RECLAIM_STEPS):
             self._volume.flush(self._checkpointer.commit(self._now_ns))
             if self._ledger.shortage_blocks(blocks) <= 0:
                 return
-        self._cleaner.make_room(blocks, self._now_ns)
+        self._cleaner.make_room(blocks, self._now_ns, is_urgent)
 
     def _reclaim(self) -> bool:
         """Give up some of what waits for that; returns whether there was any.

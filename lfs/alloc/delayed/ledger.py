@@ -271,8 +271,8 @@ class Ledger:
         return limit_blocks - used_blocks - pending_blocks
 
     def can_rewrite(self, leaf_count: int) -> bool:
-        """Tell whether what is clean covers so many leaves beside what is pending."""
-        needed_blocks = self.pending_blocks(Moving(nodes=leaf_count)) + self._last_blocks
+        """Tell whether so many leaves can be written anew, and the cleaner keeps its room."""
+        needed_blocks = self.pending_blocks(Moving(nodes=leaf_count)) + self._kept_blocks
         return needed_blocks <= self._volume.usage.clean_blocks
 
     def crude_spare_blocks(self) -> int:

@@ -19,8 +19,10 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from contextlib import suppress
+from itertools import chain
 
 from lfs.alloc.delayed.ledger import Ledger, Moving
+from lfs.alloc.delayed.write_out import Extent
 from lfs.alloc.margins import CLEAN_SHARE_LOW, MARGIN_SEGMENTS
 from lfs.commit.checkpoint import Checkpointer
 from lfs.common.errors import DamageError, FilesystemError
@@ -71,24 +73,27 @@ class Cleaner:
         self._gain_segments = max(_GAIN_SEGMENTS_MIN, segments // _GAIN_SHARE)
         self._exhausted: tuple[int, int, int, int] | None = None
         self.moved_blocks = 0
+        self._has_failed_to_read = False
+        """Whether data that was to be moved could not be read once: then it is read before."""
         self._fruitless_state: tuple[int, int, int] | None = None
         self.cleaned_runs = 0
 
     # --------------------------------------------------------------- foreground
 
-    def make_room(self, blocks: int, now_ns: int) -> None:
+    def make_room(self, blocks: int, now_ns: int, is_urgent: bool = True) -> None:
         """Clean until ``blocks`` more can be accepted, or until nothing is gained.
 
         A round that was begun in the background is finished: it has been paid for.
         Once a round gains nothing, large runs are broken up, victims are chosen by what
         they yield, not by age, and each round aims at twice as much as the one before:
         what a round costs beside moving, its checkpoint above all, hardly grows with it.
-        Raises DeviceError when the log can't be written.
+        Unless it ``is_urgent``, there must be more to gain than since the last search that
+        found nothing.  Raises DeviceError when the log can't be written.
         """
         volume = self._volume
         if volume.failed or volume.read_only:
             return
-        if self._is_exhausted(bool(blocks)):
+        if self._is_exhausted(is_urgent):
             # What is pending must have room all the same; but a checkpoint takes some, too.
             if self._ledger.is_pressing and (self._checkpointer.dirty or volume.imap.changes):
                 self._release(blocks, now_ns)
@@ -138,9 +143,9 @@ class Cleaner:
         if retry != before_retry or clean_blocks < before_clean_blocks:
             return False
         died_blocks = before_live_blocks - live_blocks
-        if not is_urgent:
-            return died_blocks < self._volume.superblock.segment_blocks
-        return died_blocks <= 0 and stuck_count >= before_stuck_count
+        if stuck_count < before_stuck_count:
+            return False
+        return died_blocks < (1 if is_urgent else self._volume.superblock.segment_blocks)
 
     def _large_victim(self) -> list[int]:
         """Choose the large run that is the easiest to empty, if there is room for that.
@@ -361,24 +366,41 @@ class Cleaner:
         usage = self._volume.usage
         try:
             found = self._surveyor.survey(run)
-            if not found.failures or found.live_count >= usage.live_blocks(run):
-                usage.note_movable(run)
-                return found
-            failure = found.failures[0]
+            if found.failures and found.live_count < usage.live_blocks(run):
+                raise found.failures[0]
+            if self._has_failed_to_read:
+                self._mover.check(found.pieces)
+            usage.note_movable(run)
+            return found
         except (DamageError, FilesystemError) as error:
-            failure = error
-        self._volume.report(f"cleaner: leaving the run at {usage.address_of(run)}: {failure}")
-        usage.note_immovable(run, self._volume.elapsed.ns)
-        return None
+            self._volume.report(f"cleaner: leaving the run at {usage.address_of(run)}: {error}")
+            usage.note_immovable(run, self._volume.elapsed.ns)
+            return None
 
     # --------------------------------------------------------------------- moving
 
     def _move(self, pieces: list[Piece], now_ns: int) -> None:
-        """Write pieces elsewhere, as far as they are still live."""
+        """Write pieces elsewhere, as far as they are still live.
+
+        Where one of a run can't be read, the others stay too: moving them gains nothing.
+        """
         failures: list[Failure] = []
-        extents = self._mover.load(pieces, failures)
+        by_run: dict[int, list[Extent]] = {}
+        bad_runs: set[int] = set()
+        for piece in pieces:
+            failure_count = len(failures)
+            run = self._volume.usage.run_of(piece[2])
+            by_run.setdefault(run, []).extend(self._mover.load([piece], failures))
+            if len(failures) > failure_count:
+                bad_runs.add(run)
         for ino, error in failures:
+            self._has_failed_to_read = True
             self._volume.report(f"cleaner: inode {ino}: {error}")
+        for run in bad_runs:
+            self._mover.drop(by_run.pop(run))
+        extents = sorted(
+            chain.from_iterable(by_run.values()), key=lambda one: (one.inode.ino, one.first)
+        )
         size = self._volume.window_blocks
         is_hot: dict[tuple[int, int], bool] = {}
         for extent in extents:

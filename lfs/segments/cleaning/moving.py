@@ -73,6 +73,20 @@ class Mover:
                 self._inodes.pin_window(inode, index)
                 yield Extent(inode, index * size + block, blocks, [raw])
 
+    def check(self, pieces: list[Piece]) -> None:
+        """Read what is still live of ``pieces``; raises what keeps one from being read."""
+        failures: list[Failure] = []
+        for piece in pieces:
+            self.drop(self.load([piece], failures))
+            if failures:
+                raise failures[0][1]
+
+    def drop(self, extents: list[Extent]) -> None:
+        """Let go of what was loaded and stays where it is."""
+        size = self._volume.window_blocks
+        for extent in extents:
+            self._inodes.unpin_window(extent.inode, extent.first // size)
+
     def place(self, extents: list[Extent], head: int, now_ns: int) -> int:
         """Write what was loaded to log head ``head``; returns how many blocks that were."""
         extents = _joined(extents)

@@ -70,7 +70,7 @@ class Packer:
         if keys:
             imap.touched_keys.update(keys)
             self._checkpointer.checkpoint(now_ns)
-        if self._has_seen_all:
+        if self._has_seen_all or imap.node_count >= before_count:
             self._packed_count = imap.node_count
             self._deleted_count = imap.deleted_count
         return imap.node_count < before_count

@@ -159,7 +159,7 @@ def _filesystems(block_bytes: int) -> Filesystem:
     device = MemoryDevice(16 << 20)
     format_small(device, block_bytes, 64)
     filesystem = mount(device, 0)
-    filesystem._admission.make_room = lambda blocks: None  # type: ignore[method-assign]
+    filesystem._admission.make_room = lambda blocks, is_urgent=True: None  # type: ignore
     return filesystem
 
 

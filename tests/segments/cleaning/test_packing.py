@@ -181,7 +181,54 @@ def test_files_are_created_where_packing_makes_room_for_them() -> None:
         filesystem.forget(entry.ino)
     with pytest.raises(FilesystemError, match="No space"):
         fill()
-    assert len(names) - count > count // 6
+    assert len(names) - count > count // 8
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_packing_leaves_the_cleaner_its_room(seed: int) -> None:
+    """New files are refused again and again, and each time something is found to pack."""
+    device = MemoryDevice(8 << 20)
+    format_small(device, 1024, 64)
+    filesystem = mount(device, 1)
+    choose = random.Random(seed)
+    names: list[bytes] = []
+    now_ns = 1
+
+    def create() -> None:
+        length = choose.choice((NAME_BYTES, NAME_BYTES, choose.randrange(8, NAME_BYTES)))
+        name = (b"%d-" % choose.getrandbits(40)).ljust(length, b"x")
+        filesystem.create(ROOT_INO, name, REGULAR, 0, 0, now_ns)
+        names.append(name)
+
+    def fill() -> None:
+        while True:
+            create()
+
+    with pytest.raises(FilesystemError, match="No space"):
+        fill()
+    refused = 0
+    for _ in range(450):
+        now_ns += 10**8
+        index = choose.randrange(len(names))
+        step = choose.random()
+        if step < 0.6:
+            new = (b"%d-" % choose.getrandbits(40)).ljust(len(names[index]), b"y")
+            new = new[: len(names[index])]
+            filesystem.rename(ROOT_INO, names[index], ROOT_INO, new, now_ns)
+            names[index] = new
+        elif step < 0.8:
+            try:
+                create()
+            except FilesystemError:
+                refused += 1
+        elif step < 0.9:
+            name = names.pop(index)
+            filesystem.forget(filesystem.unlink(ROOT_INO, name, now_ns).ino)
+        else:
+            for _ in range(5):
+                now_ns += 10**9
+                filesystem.tick(now_ns, True)
+    assert refused > 20
 
 
 def test_full_disk_of_names_is_renamed_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,7 +255,8 @@ def test_full_disk_of_names_is_renamed_for_ever(monkeypatch: pytest.MonkeyPatch)
         return packed[-1]
 
     monkeypatch.setattr(Packer, "pack", counted)
-    rename_at_random(filesystem, names, 800)
+    filesystem._ledger._change_limit_blocks = 20
+    rename_at_random(filesystem, names, 1000)
     assert any(packed)
     filesystem.unmount(10**11)
     assert not check_device(device).problems
