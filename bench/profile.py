@@ -115,10 +115,10 @@ def layer_of(frames: Sequence[Frame]) -> str:
     for frame in reversed(frames):
         if frame.path.startswith("trio/"):
             return SCHEDULING
-        if frame.path.startswith(("lfs/device/", "lfs/fuse/", "lfs/alloc/", "lfs/segments/")):
-            return frame.path.rpartition("/")[0]
+        if frame.path.startswith(("lfs/kernel/", "lfs/mount/")):
+            return "lfs/fuse"
         if frame.path.startswith("lfs/"):
-            return f"core: {frame.path}"
+            return frame.path.rpartition("/")[0]
     return OTHER
 
 

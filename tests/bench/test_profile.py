@@ -24,11 +24,9 @@ HANDLER = f"{RUN};wrapper (_pyfuse3.py:58);handler (lfs/fuse/handlers.py:83)"
         (f"{RUN};async_wrapper.<locals>.wrapper (_pyfuse3.py:58)", RECEIVING),
         (f"{RUN};__init__ (<attrs generated methods outcome._impl.Value>:14)", SCHEDULING),
         (HANDLER, "lfs/fuse"),
-        (f"{HANDLER};Imap.get (lfs/imap/map.py:107)", "core: lfs/imap/map.py"),
-        (
-            f"{HANDLER};Imap.get (lfs/imap/map.py:107);add (sortedlist.py:3)",
-            "core: lfs/imap/map.py",
-        ),
+        (f"{RUN};Latency.turn (lfs/kernel/latency.py:60)", "lfs/fuse"),
+        (f"{HANDLER};Imap.get (lfs/imap/map.py:107)", "lfs/imap"),
+        (f"{HANDLER};Imap.get (lfs/imap/map.py:107);add (sortedlist.py:3)", "lfs/imap"),
         (f"{HANDLER};write (lfs/device/file.py:9)", "lfs/device"),
     ],
 )
