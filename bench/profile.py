@@ -4,7 +4,7 @@ py-spy looks at the stack of the daemon some hundred times a second, from outsid
 and whether it runs or waits, so shares are of the time that the program under
 test sees.  Python code is told by its file; what C code below it does, and system
 calls, counts to the function that called.  A library that the core calls counts
-to the core module that called it.
+to the folder of the core that called it.
 
 Only the timed part of a workload is watched.  Times for each operation are
 taken without the profiler, in turn with the ceiling.
