@@ -16,7 +16,7 @@ from lfs.device.exclusion.lock import locked_file
 from lfs.ondisk import Superblock
 from mkfs import main as command
 from mkfs.main import main
-from tests.support.loops import loop_device
+from tests.device.loops import loop_device
 
 UUID = "12345678-1234-5678-1234-567812345678"
 

@@ -12,7 +12,7 @@ from lfs.device.file import FileDevice
 from lfs.filesystem import Filesystem
 from lfs.ondisk import ROOT_INO
 from mkfs.main import main as mkfs
-from tests.support.loops import loop_device
+from tests.device.loops import loop_device
 
 SECTOR_BYTES = 4096
 

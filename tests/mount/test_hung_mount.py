@@ -15,7 +15,7 @@ import pytest
 
 from lfs.device.file import FileDevice
 from lfs.kernel.mountpoint import find_mount, real_path, unmount
-from tests.support.loops import loop_device
+from tests.device.loops import loop_device
 from tests.support.mounting import WAIT_SECONDS, environment, make_image, run, wait_until
 from tests.support.mounts import Mounter
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from lfs.device.exclusion.mount_table import read_table
-from tests.support.loops import loop_device
+from tests.device.loops import loop_device
 from tests.support.mounting import environment, make_image, without_log_notice
 from tests.support.patience import HANG_SECONDS
 

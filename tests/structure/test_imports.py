@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -209,3 +210,30 @@ def test_imports_of_a_mount_are_few() -> None:
     assert "trio" in imported
     assert imported.isdisjoint({"numpy", "faultdisk", "fsck", "mkfs"})
     assert "lfs.cli.main" not in done.stdout.split()
+
+
+MODULES_MAX = 13
+
+
+def test_imports_have_few_modules_in_a_folder() -> None:
+    """Besides the package itself, wherever: in the project, in its tests and benchmarks."""
+    counts = Counter(
+        path.parent
+        for folder in (*PACKAGES, "tests", "bench")
+        for path in (ROOT / folder).rglob("*.py")
+        if path.name != "__init__.py"
+    )
+    assert not [folder for folder, count in counts.items() if count > MODULES_MAX]
+
+
+def test_imports_take_no_private_name() -> None:
+    """What a module begins with an underscore is its own."""
+    found = [
+        f"{module} imports {alias.name} from {node.module}"
+        for module, path in MODULES.items()
+        for node in ast.walk(ast.parse(path.read_text(), str(path)))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in PACKAGES
+        for alias in node.names
+        if alias.name.startswith("_") and not alias.name.startswith("__")
+    ]
+    assert not found

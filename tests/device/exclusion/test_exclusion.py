@@ -22,7 +22,7 @@ from lfs.device.exclusion import identity
 from lfs.device.exclusion.identity import END, places_of
 from lfs.device.exclusion.mount_table import mount_of, parse_table
 from lfs.device.file import FileDevice
-from tests.support.loops import loop_device, partition, run, second_node
+from tests.device.loops import loop_device, partition, run, second_node
 from tests.support.patience import HANG_SECONDS
 
 _MIB = 1 << 20

@@ -26,8 +26,8 @@ from lfs.filesystem import Filesystem
 from lfs.kernel.mountpoint import MountError
 from lfs.mount import session
 from lfs.mount.options import MountOptions
+from tests.device.loops import loop_device
 from tests.faultdisk.serving import ServedDisk
-from tests.support.loops import loop_device
 from tests.support.mounting import MountedImage, make_image
 
 Capture = pytest.CaptureFixture[str]
