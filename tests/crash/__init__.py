@@ -14,7 +14,7 @@ Everything is a function of its name.  ``WORKLOAD:COUNT:VARIANT`` is the state
 after the first COUNT events of a workload, with the part of the unflushed
 writes that VARIANT says; ``/COUNT:VARIANT`` after it is a second crash, in the
 events of the mount that followed.  ``LFS_CRASH=ID pytest tests/crash`` and
-``./deep-crash --replay ID`` replay one alone.
+``./check --crash --replay ID`` replay one alone.
 
 - ``workloads.names`` names them: ``workloads.ace`` enumerates, ``workloads.pressure``
   fills the disk and makes the cleaner work, ``workloads.traces`` were recorded of real

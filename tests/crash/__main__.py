@@ -1,4 +1,4 @@
-"""``./deep-crash``: explore crash states for some minutes, or replay one."""
+"""``./check --crash``: explore crash states for some minutes, or replay one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PROGRESS_SECONDS = 60
 
 def main() -> int:
     """Run the command and return its exit status: 1 when any promise was broken."""
-    parser = argparse.ArgumentParser(prog="deep-crash", description=__doc__)
+    parser = argparse.ArgumentParser(prog="check --crash", description=__doc__)
     parser.add_argument(
         "minutes",
         type=float,
@@ -46,7 +46,7 @@ def main() -> int:
             print(violation or "nothing is violated")
             return int(bool(violation))
         seed = int(time.time()) if arguments.seed is None else arguments.seed
-        print(f"deep-crash: seed {seed}, workloads {arguments.workload}", flush=True)
+        print(f"crash: seed {seed}, workloads {arguments.workload}", flush=True)
         check_schedule(arguments.power or "none")
         return _explore(
             long_plan(seed, arguments.workload, arguments.power), arguments.minutes * 60

@@ -1,6 +1,6 @@
 """A Debian package built from its source: configure, make, its own tests, and the package.
 
-Not collected by itself: ``./programs`` runs it.  It fetches the source, once,
+Not collected by itself: ``./check --programs`` runs it.  It fetches the source, once,
 from wherever the machine gets its packages.
 """
 

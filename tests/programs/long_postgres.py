@@ -1,6 +1,6 @@
 """PostgreSQL: a server that is killed, and one whose filesystem is.
 
-Not collected by itself: ``./programs`` runs it, and installs PostgreSQL.
+Not collected by itself: ``./check --programs`` runs it, and installs PostgreSQL.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``python -m tests.space``: fill disks in all ways for some minutes, or replay one run."""
+"""``./check --space``: fill disks in all ways for some minutes, or replay one run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PROGRESS_SECONDS = 60
 
 def main() -> int:
     """Run the command and return its exit status: 1 when a promise was broken."""
-    parser = argparse.ArgumentParser(prog="python -m tests.space", description=__doc__)
+    parser = argparse.ArgumentParser(prog="check --space", description=__doc__)
     parser.add_argument("minutes", type=float, nargs="?", default=10.0, metavar="MINUTES")
     parser.add_argument("--seed", type=int, help="where to begin; the time if not given")
     parser.add_argument(

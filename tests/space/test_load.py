@@ -1,6 +1,6 @@
 """Two thousand runs of loads on small disks of all shapes; each is told by its id.
 
-``python -m tests.space MINUTES`` makes runs of real size with the limits of a mount.
+``./check --space MINUTES`` makes runs of real size with the limits of a mount.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def test_space_promises_hold(batch: int) -> None:
             go(run)
             run.finish()
         except BaseException as error:
-            error.add_note(f"replay with: python -m tests.space --replay {run_id}")
+            error.add_note(f"replay with: ./check --space --replay {run_id}")
             raise
         refused += run.refused
     # A load that never fills its disk shows nothing.
