@@ -200,6 +200,7 @@ class LogWriter:
         """Let the host have no hole in a run that is filled no more.
 
         It may be needed again when the host has no room.  The chain must not lead there.
+        What is longer than a segment stays: filling it would keep requests waiting.
         """
         if head is None or head in self._heads or head is self._promised:
             return
@@ -208,7 +209,7 @@ class LogWriter:
             (head.summary_next, head.summary_end),
             (head.payload_next or head.run_end, head.run_end),
         ):
-            if start < end:
+            if 0 < end - start <= self._superblock.segment_blocks:
                 self._device.keep_room(start * block_bytes, (end - start) * block_bytes)
 
     def open_front(self, order: int) -> int:
