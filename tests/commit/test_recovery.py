@@ -13,24 +13,20 @@ from lfs.commit.recovery import Recovery
 from lfs.common.errors import DamageError, FilesystemError, FormatError
 from lfs.device.memory import MemoryDevice
 from lfs.device.recording import Flush, RecordingDevice, Write, crash_states, replay
-from lfs.filesystem import Filesystem
 from lfs.inodes.volume import Options, Volume
 from lfs.ondisk import (
     CHECKPOINT_REGION_BYTES,
     ROOT_INO,
     SUMMARY_COMMIT,
     SUMMARY_JUMP,
-    SUPERBLOCK_OFFSET_BYTES,
     Branch,
     Checkpoint,
-    Superblock,
-    backup_superblock_offset_bytes,
     pack_key,
     unpack_node,
 )
+from tests.commit.busy import busy_disk
 from tests.support.disks import (
     BLOCK_BYTES,
-    LATER_NS,
     Disk,
     data,
     flip_byte,
@@ -41,22 +37,6 @@ from tests.support.state import TreeState
 from tests.support.volumes import format_small, mount
 
 MIB = 1 << 20
-
-
-def busy_disk() -> tuple[Disk, TreeState]:
-    """Return a disk with two checkpoints and a log after each, and its tree."""
-    disk = Disk()
-    inos = [disk.make_file(b"file %d" % n, data(n, n * 5000)) for n in range(12)]
-    disk.checkpoint()
-    disk.write(inos[3], 2000, data(50, 30_000))
-    disk.truncate(inos[9], 12_345)
-    disk.remove(inos[4], b"file 4")
-    disk.checkpoint()
-    disk.write(inos[11], 0, data(51, 40_000))
-    disk.remove(inos[5], b"file 5")
-    disk.make_file(b"late", data(52, 70_000))
-    disk.sync()
-    return disk, disk.state()
 
 
 def regions(medium: MemoryDevice) -> list[int]:
@@ -414,106 +394,6 @@ def test_recovery_of_data_written_out_before_other_changes(
     assert disk.state() == expected
     assert disk.read(ino) == content
     assert problems(disk.medium) == []
-
-
-# ----------------------------------------------------------------------- superblock
-
-
-def change_superblock(medium: MemoryDevice, **changes: int) -> None:
-    """Rewrite both copies."""
-    superblock = replace(read_superblock(medium), **changes)  # type: ignore[arg-type]  # integers
-    for offset in (SUPERBLOCK_OFFSET_BYTES, backup_superblock_offset_bytes(medium.size_bytes)):
-        medium.write(offset, [superblock.at(offset).pack()])
-
-
-@pytest.mark.parametrize("damaged", ["primary", "copy"])
-def test_recovery_uses_the_superblock_that_holds(damaged: str) -> None:
-    disk, expected = busy_disk()
-    backup = backup_superblock_offset_bytes(disk.medium.size_bytes)
-    flip_byte(disk.medium, (SUPERBLOCK_OFFSET_BYTES if damaged == "primary" else backup) + 40)
-    assert mounted_state(disk.medium) == expected
-
-
-def test_recovery_without_any_superblock_is_refused() -> None:
-    disk = Disk()
-    for offset in (SUPERBLOCK_OFFSET_BYTES, backup_superblock_offset_bytes(disk.medium.size_bytes)):
-        flip_byte(disk.medium, offset)
-    with pytest.raises(FormatError, match="no valid superblock"):
-        disk.mount()
-    with pytest.raises(FormatError, match="no valid superblock"):
-        mounted_state(MemoryDevice(4096))
-
-
-def test_recovery_uses_the_superblock_of_the_higher_generation() -> None:
-    disk = Disk()
-    superblock = read_superblock(disk.medium)
-    backup = backup_superblock_offset_bytes(disk.medium.size_bytes)
-    newer = replace(superblock, generation=2, label=b"newer").at(backup)
-    disk.medium.write(backup, [newer.pack()])
-    assert read_superblock(disk.medium) == newer
-
-
-def test_recovery_refuses_an_unknown_incompatible_feature() -> None:
-    disk = Disk()
-    change_superblock(disk.medium, incompatible=1 << 5)
-    disk.options = replace(disk.options, read_only=True)
-    with pytest.raises(FormatError, match="unknown incompatible features 0x20"):
-        disk.mount()
-
-
-@pytest.mark.parametrize(("version", "age"), [(1, "an older"), (3, "a newer")])
-def test_recovery_refuses_another_format(version: int, age: str) -> None:
-    disk = Disk()
-    change_superblock(disk.medium, format_version=version)
-    with pytest.raises(FormatError, match=f"{age} version.*format {version}"):
-        disk.mount()
-
-
-def test_recovery_with_an_unknown_read_only_feature_is_only_read_only() -> None:
-    disk, expected = busy_disk()
-    change_superblock(disk.medium, read_only_compatible=1)
-    with pytest.raises(FormatError, match="read-only mount"):
-        disk.mount()
-    disk.options = replace(disk.options, read_only=True)
-    disk.mount()
-    assert disk.state() == expected
-    assert disk.device.write_count == 0
-
-
-def test_recovery_ignores_an_unknown_compatible_feature() -> None:
-    disk, expected = busy_disk()
-    change_superblock(disk.medium, compatible=1 << 63)
-    assert mounted_state(disk.medium) == expected
-
-
-@pytest.mark.parametrize("missing_bytes", [MIB, 16 * MIB])
-def test_recovery_refuses_a_device_smaller_than_the_filesystem(missing_bytes: int) -> None:
-    disk = Disk()
-    size_bytes = disk.medium.size_bytes - missing_bytes
-    smaller = MemoryDevice(size_bytes)
-    smaller.write(0, [disk.medium.read(0, size_bytes)])
-    with pytest.raises(FormatError, match=f"the device has {size_bytes}"):
-        Filesystem.mount(smaller, LATER_NS)
-
-
-def test_recovery_read_only_shows_the_log_and_writes_nothing() -> None:
-    disk, expected = busy_disk()
-    disk.options = replace(disk.options, read_only=True)
-    disk.mount()
-    assert disk.state() == expected
-    disk.unmount()
-    assert (disk.device.write_count, disk.device.flush_count) == (0, 0)
-
-
-def test_superblock_of_another_place_does_not_count() -> None:
-    disk = Disk()
-    primary = disk.medium.read(SUPERBLOCK_OFFSET_BYTES, 512)
-    backup = backup_superblock_offset_bytes(disk.medium.size_bytes)
-    flip_byte(disk.medium, SUPERBLOCK_OFFSET_BYTES)
-    disk.medium.write(backup, [primary])
-    with pytest.raises(FormatError):
-        read_superblock(disk.medium)
-    assert Superblock.unpack(primary, SUPERBLOCK_OFFSET_BYTES).segment_count > 0
 
 
 # ------------------------------------------------------------- what a checkpoint needs

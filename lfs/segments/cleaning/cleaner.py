@@ -142,9 +142,9 @@ class Cleaner:
         before_live_blocks, before_clean_blocks, before_stuck_count, before_retry = self._exhausted
         if retry != before_retry or clean_blocks < before_clean_blocks:
             return False
-        died_blocks = before_live_blocks - live_blocks
         if stuck_count < before_stuck_count:
             return False
+        died_blocks = before_live_blocks - live_blocks
         return died_blocks < (1 if is_urgent else self._volume.superblock.segment_blocks)
 
     def _large_victim(self) -> list[int]:
@@ -396,8 +396,7 @@ class Cleaner:
         for ino, error in failures:
             self._has_failed_to_read = True
             self._volume.report(f"cleaner: inode {ino}: {error}")
-        for run in bad_runs:
-            self._mover.drop(by_run.pop(run))
+        staying = [extent for run in bad_runs for extent in by_run.pop(run)]
         extents = sorted(
             chain.from_iterable(by_run.values()), key=lambda one: (one.inode.ino, one.first)
         )
@@ -410,6 +409,8 @@ class Cleaner:
         for hot, head in ((False, HEAD_COLD), (True, HEAD_MAIN)):
             chosen = [one for one in extents if is_hot[one.inode.ino, one.first // size] is hot]
             self.moved_blocks += self._mover.place(chosen, head, now_ns)
+        # Only now: they may lie in the same windows.
+        self._mover.drop(staying)
 
     def _is_hot(self, inode: Inode, index: int) -> bool:
         """Tell whether most of a window was written lately: after the older checkpoint.
