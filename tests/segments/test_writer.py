@@ -282,3 +282,18 @@ def test_writer_opens_a_large_run_only_on_purpose_and_closes_it_on_demand() -> N
     third = log.write(HEAD_BULK, room_blocks)
     assert third.run_address != second.run_address
     assert third.run_blocks <= SEGMENT_BLOCKS << usage.order_max
+
+
+def test_writer_fills_the_tail_of_a_run_that_is_left_unless_it_is_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log = Log()
+    filled: list[int] = []
+    monkeypatch.setattr(log.device, "keep_room", lambda offset, length: filled.append(length))
+    segment_bytes = log.superblock.segment_blocks * BLOCK_BYTES
+    log.writer.open_front(0)
+    log.writer.open_front(2)
+    assert sum(filled) > segment_bytes // 2
+    filled.clear()
+    log.writer.open_front(0)
+    assert sum(filled) < segment_bytes
