@@ -13,8 +13,11 @@ from __future__ import annotations
 from lfs.device.base import BlockDevice
 from lfs.filesystem import Filesystem
 from lfs.inodes.inode import S_IFDIR
-from lfs.inodes.volume import Options, Volume
+from lfs.mounting import Mount
 from lfs.ondisk import Superblock
+from lfs.requests.core import Core
+from lfs.volume.options import Options
+from lfs.volume.volume import Volume
 
 
 def format_device(
@@ -38,7 +41,7 @@ def format_device(
     volume = Volume(device, superblock, Options())
     volume.usage.finish_loading(())
     volume.log.start(1, 0, 0)
-    filesystem = Filesystem(volume)
+    filesystem = Filesystem(Mount(Core(volume)))
     filesystem.create_root(S_IFDIR | root_mode & 0o7777, root_uid, root_gid, now_ns)
     filesystem.checkpoint(now_ns)
     filesystem.unmount(now_ns)

@@ -24,7 +24,6 @@ from lfs.common.errors import DamageError, DeviceError, FilesystemError
 from lfs.common.turns import Flush, Turn
 from lfs.device.reading import ATTEMPTS
 from lfs.imap.rebuild import NewNode, Rebuild, Rebuilt
-from lfs.inodes.volume import Volume
 from lfs.ondisk import (
     BLOCK_NODE,
     BLOCK_USAGE,
@@ -42,6 +41,7 @@ from lfs.ondisk import (
     pack_usage_page,
 )
 from lfs.segments.placement import Placement
+from lfs.volume.volume import Volume
 
 _NODES_AT_ONCE = 256
 _FIRST_KEY = bytes(KEY_BYTES)
@@ -161,8 +161,8 @@ class Checkpointer:
             if mine != self._begun_count or volume.failed:
                 return False
             volume.await_flush(flush)
-        volume.checkpoint_number += 1
-        volume.checkpoint_sequences = (volume.checkpoint_sequences[1], sequence + 1)
+        volume.state.checkpoint_number += 1
+        volume.state.sequences = (volume.state.sequences[1], sequence + 1)
         was_broken = log.is_broken
         log.mend()
         volume.flushed(sequence)
@@ -201,11 +201,11 @@ class Checkpointer:
         for start in range(0, len(nodes), _NODES_AT_ONCE):
             self._place_nodes(nodes[start : start + _NODES_AT_ONCE], now_ns)
         for address in rebuilt.freed_addresses:
-            volume.usage.drop_metadata(address, volume.checkpoint_number + 2)
+            volume.usage.drop_metadata(address, volume.state.checkpoint_number + 2)
             imap.nodes.drop(address)
         root = rebuilt.root.pointer if isinstance(rebuilt.root, NewNode) else rebuilt.root
         node_count = max(0, imap.node_count + len(nodes) - len(rebuilt.freed_addresses))
-        imap.adopt(root, rebuilt.root_level, node_count, volume.next_ino)
+        imap.adopt(root, rebuilt.root_level, node_count, volume.state.next_ino)
 
     def _place_nodes(self, nodes: list[NewNode], now_ns: int) -> None:
         """Write nodes, children first, in as many log writes as it takes."""
@@ -272,7 +272,7 @@ class Checkpointer:
         pointers = []
         for address, index in enumerate(indices, placement.payload_address):
             page = UsagePage(
-                usage.page_entries(index, volume.checkpoint_number + 1),
+                usage.page_entries(index, volume.state.checkpoint_number + 1),
                 placement.sequence,
                 head.run_address,
                 head.run_blocks,
@@ -282,16 +282,16 @@ class Checkpointer:
             blocks.append(raw)
             pointers.append(pointer)
             entries.append(Entry(BLOCK_USAGE, 0, 0, index, [pointer.checksum]))
-        needed_until = volume.checkpoint_number + 2
+        needed_until = volume.state.checkpoint_number + 2
         if not volume.emit(placement, entries, blocks, (), SUMMARY_CHECKPOINT, now_ns):
             for pointer in pointers:
                 usage.drop_page(pointer.address, needed_until)
             return False
         for index, pointer in zip(indices, pointers, strict=True):
-            before = volume.usage_pages[index]
+            before = volume.state.usage_pages[index]
             if before != NO_BLOCK:
                 usage.drop_page(before.address, needed_until)
-            volume.usage_pages[index] = pointer
+            volume.state.usage_pages[index] = pointer
         return True
 
     # ------------------------------------------------------------------- region
@@ -301,7 +301,7 @@ class Checkpointer:
         volume = self._volume
         log = volume.log
         imap = volume.imap
-        number = volume.checkpoint_number + 1
+        number = volume.state.checkpoint_number + 1
         offset_bytes = volume.superblock.checkpoint_offset_bytes[number % CHECKPOINT_REGION_COUNT]
         record = Checkpoint(
             number=number,
@@ -310,13 +310,13 @@ class Checkpointer:
             previous_checksum=log.previous_checksum,
             imap_root=imap.root,
             imap_root_level=imap.root_level,
-            next_ino=volume.next_ino,
-            inode_count=max(0, volume.inode_count),
+            next_ino=volume.state.next_ino,
+            inode_count=max(0, volume.state.inode_count),
             live_block_count=volume.usage.live_total,
             node_count=imap.node_count,
             time_ns=now_ns,
             clean=clean,
-            usage_pages=tuple(volume.usage_pages),
+            usage_pages=tuple(volume.state.usage_pages),
         )
         raw = record.pack(volume.filesystem_id, offset_bytes)
         # Whole sectors, also where they are large.

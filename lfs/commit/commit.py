@@ -19,9 +19,9 @@ from __future__ import annotations
 from lfs.alloc.delayed.ledger import Ledger
 from lfs.alloc.delayed.write_out import Extent, WriteOut
 from lfs.inodes.table import InodeTable
-from lfs.inodes.volume import Volume
 from lfs.ondisk import HEAD_MAIN, RECORD_OVERHEAD_BYTES, SUMMARY_COMMIT, Record
 from lfs.segments.placement import BULK_BLOCKS
+from lfs.volume.volume import Volume
 
 _TOGETHER_BLOCKS_MAX = 256
 

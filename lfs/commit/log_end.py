@@ -13,8 +13,8 @@ from heapq import nlargest
 from itertools import islice
 
 from lfs.common.errors import DamageError, FilesystemError, LogDamageError
-from lfs.inodes.volume import Volume
 from lfs.ondisk import Checkpoint, Summary
+from lfs.volume.volume import Volume
 
 _DAMAGE_SCAN = 4096
 """How many places may be looked at for a later log write when the log has ended."""

@@ -27,7 +27,6 @@ from collections.abc import Sequence
 from lfs.commit.log_end import LogEnd
 from lfs.commit.roll_forward import RollForward
 from lfs.common.errors import DamageError, LogDamageError
-from lfs.inodes.volume import Volume
 from lfs.ondisk import (
     HEAD_BULK,
     INO_MAX,
@@ -40,6 +39,7 @@ from lfs.ondisk import (
     unpack_usage_page,
 )
 from lfs.segments.placement import Head
+from lfs.volume.volume import Volume
 
 
 class Recovery:
@@ -73,10 +73,10 @@ class Recovery:
         volume = self._volume
         checkpoint = checkpoints[0]
         _check_numbers(checkpoint)
-        volume.checkpoint_number = checkpoint.number
-        volume.checkpoint_sequences = (checkpoints[-1].next_sequence, checkpoint.next_sequence)
-        volume.next_ino = checkpoint.next_ino
-        volume.inode_count = checkpoint.inode_count
+        volume.state.checkpoint_number = checkpoint.number
+        volume.state.sequences = (checkpoints[-1].next_sequence, checkpoint.next_sequence)
+        volume.state.next_ino = checkpoint.next_ino
+        volume.state.inode_count = checkpoint.inode_count
         self._load_usage(checkpoint, checkpoints[1:])
         volume.imap.adopt(
             checkpoint.imap_root,
@@ -113,7 +113,7 @@ class Recovery:
             raw = volume.read_block(pointer)
             page = unpack_usage_page(raw, index, volume.filesystem_id, pointer.address)
             usage.load_page(index, page.entries, checkpoint.number)
-            volume.usage_pages[index] = pointer
+            volume.state.usage_pages[index] = pointer
             pages.append((pointer.address, page._replace(entries=())))
         usage.dirty_pages.clear()
         for address, page in pages:

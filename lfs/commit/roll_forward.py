@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lfs.common.errors import DamageError
-from lfs.inodes.volume import Volume
 from lfs.inodes.window import Window, shares, window_key
 from lfs.ondisk import BLOCK_DATA, INO_MAX, KIND_INODE, KIND_WINDOW, Summary, unpack_key
+from lfs.volume.volume import Volume
 
 
 class RollForward:
@@ -45,11 +45,11 @@ class RollForward:
             ino, kind, _ = unpack_key(key)
             if kind == KIND_INODE:
                 existed = self._stored(key) is not None
-                volume.inode_count += int(volume.imap.changes[key] is not None) - int(existed)
+                volume.state.inode_count += int(volume.imap.changes[key] is not None) - int(existed)
                 if ino > INO_MAX:
                     self._tolerate(DamageError(f"the log has an inode with the number {ino}"))
                 else:
-                    volume.next_ino = max(volume.next_ino, ino + 1)
+                    volume.state.next_ino = max(volume.state.next_ino, ino + 1)
 
     def _count_blocks(self, needed: list[Summary]) -> None:
         """Count in the usage table what changed since the checkpoint.

@@ -14,7 +14,6 @@ from lfs.files.collisions import apply, removal
 from lfs.files.directory import NameHash
 from lfs.inodes.inode import Inode
 from lfs.inodes.table import InodeTable
-from lfs.inodes.volume import Volume
 from lfs.ondisk import (
     HASH_COLLISIONS,
     KIND_XATTR,
@@ -28,6 +27,7 @@ from lfs.ondisk import (
     unpack_key,
     xattr_offset,
 )
+from lfs.volume.volume import Volume
 
 XATTR_CREATE = 1
 XATTR_REPLACE = 2

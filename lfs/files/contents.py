@@ -18,9 +18,9 @@ from lfs.alloc.delayed.write_out import WriteOut
 from lfs.common.errors import FilesystemError
 from lfs.inodes.inode import Inode
 from lfs.inodes.table import InodeTable
-from lfs.inodes.volume import Volume
 from lfs.inodes.window import shares
 from lfs.ondisk import FILE_BYTES_MAX, VERSION_MAX
+from lfs.volume.volume import Volume
 
 
 class FileData:

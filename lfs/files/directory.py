@@ -20,7 +20,6 @@ from typing import NamedTuple
 from lfs.common.errors import DamageError
 from lfs.files.collisions import apply, removal
 from lfs.imap.map import Imap
-from lfs.inodes.arguments import check_bytes
 from lfs.ondisk import (
     HASH_COLLISIONS,
     KIND_ENTRY,
@@ -31,6 +30,7 @@ from lfs.ondisk import (
     unpack_entry,
     unpack_key,
 )
+from lfs.volume.arguments import check_bytes
 
 _OFFSETS_KEPT = 4096
 _DOTS = frozenset((b".", b".."))

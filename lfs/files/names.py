@@ -15,7 +15,6 @@ from lfs.common.errors import DamageError, FilesystemError
 from lfs.files.acl_store import AccessLists
 from lfs.files.contents import FileData
 from lfs.files.directory import Directories
-from lfs.inodes.arguments import check_bytes
 from lfs.inodes.inode import S_IFCHR, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, Inode
 from lfs.inodes.table import InodeTable
 from lfs.ondisk import (
@@ -25,6 +24,7 @@ from lfs.ondisk import (
     SYMLINK_BYTES_MAX,
     InodeFields,
 )
+from lfs.volume.arguments import check_bytes
 
 DIRECTORY_LINKS = 2
 """Of one without subdirectories."""

@@ -19,10 +19,8 @@ from collections.abc import Iterator
 
 from lfs.alloc.dirty import DirtyData
 from lfs.common.errors import DamageError, FilesystemError
-from lfs.inodes.arguments import check_integer
 from lfs.inodes.cuts import Cuts
 from lfs.inodes.inode import INODE_MEMORY_BYTES, Inode, check_inode, inode_key, orphan_key
-from lfs.inodes.volume import Volume
 from lfs.inodes.window import Window, window_key
 from lfs.inodes.window_cache import WindowCache
 from lfs.ondisk import (
@@ -37,6 +35,8 @@ from lfs.ondisk import (
     unpack_inode,
     unpack_key,
 )
+from lfs.volume.arguments import check_integer
+from lfs.volume.volume import Volume
 
 
 class InodeTable:
@@ -48,6 +48,8 @@ class InodeTable:
         self._inodes: dict[int, Inode] = {}
         self.dirty: dict[int, Inode] = {}
         self.dirty_data: DirtyData[Inode] = DirtyData(volume.block_bytes)
+        self.generation = 0
+        """Of the inodes that this mount makes: a number that a crash took back is used again."""
         self.orphans: set[int] = set()
         self.cuts = Cuts(volume.imap)
         share_bytes = volume.options.cache_bytes // 4
@@ -109,10 +111,10 @@ class InodeTable:
     def create(self, fields: InodeFields) -> Inode:
         """Make a new inode with the next number and this mount's generation; it is dirty."""
         volume = self._volume
-        inode = Inode(volume.next_ino, fields)
-        inode.generation = volume.generation
-        volume.next_ino += 1
-        volume.inode_count += 1
+        inode = Inode(volume.state.next_ino, fields)
+        inode.generation = self.generation
+        volume.state.next_ino += 1
+        volume.state.inode_count += 1
         inode.access_list = inode.default_list = b""
         inode.has_attributes = False
         self._remember(inode)
@@ -142,7 +144,7 @@ class InodeTable:
         self.dirty.pop(ino, None)
         del self.leaving[ino]
         self.cache.forget(ino, inode.windows)
-        self._volume.inode_count = max(0, self._volume.inode_count - 1)
+        self._volume.state.inode_count = max(0, self._volume.state.inode_count - 1)
 
     def leave(self, inode: Inode) -> None:
         """Let no request find ``inode``, an orphan without dirty blocks, any more.

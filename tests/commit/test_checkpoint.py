@@ -53,11 +53,11 @@ def test_usage_table_comes_back_from_pages_in_pieces(
             filesystem.unlink(ROOT_INO, _name(filesystem, inos[0]), 1)
             filesystem.forget(inos.pop(0))
         filesystem.checkpoint(1)
-        usage = filesystem._volume.usage
+        usage = filesystem.core.volume.usage
         # Read-only, so that nothing goes on that was begun.
         mounted = mount(device.copy(), 2, Options(read_only=True))
-        assert table(mounted._volume.usage) == table(usage)
-        assert mounted._volume.usage.live_total == usage.live_total
+        assert table(mounted.core.volume.usage) == table(usage)
+        assert mounted.core.volume.usage.live_total == usage.live_total
         assert not check_device(device.copy()).problems
         runs_between += bool(usage.dirty_pages)
         if number % 4 == 3:
@@ -76,7 +76,7 @@ def test_checkpoint_of_nothing_new_writes_a_root_of_its_own_and_what_counts_it()
     work(filesystem, random.Random(1), [])
     filesystem.checkpoint(1)
     filesystem.checkpoint(1)
-    before, root = filesystem._volume.log.next_sequence, filesystem._volume.imap.root
+    before, root = filesystem.core.volume.log.next_sequence, filesystem.core.volume.imap.root
     filesystem.checkpoint(1)
-    assert filesystem._volume.log.next_sequence == before + 2
-    assert filesystem._volume.imap.root != root
+    assert filesystem.core.volume.log.next_sequence == before + 2
+    assert filesystem.core.volume.imap.root != root

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from lfs import maintenance
-from lfs.inodes.volume import Options
 from lfs.ondisk import BLOCK_DATA, SUMMARY_COMMIT, SUMMARY_JUMP, Summary
+from lfs.requests import maintenance
+from lfs.volume.options import Options
 from tests.support.disks import BLOCK_BYTES, SEGMENT_BLOCKS, Disk, data, mounted_state, problems
 
 

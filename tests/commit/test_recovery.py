@@ -13,7 +13,6 @@ from lfs.commit.recovery import Recovery
 from lfs.common.errors import DamageError, FilesystemError, FormatError
 from lfs.device.memory import MemoryDevice
 from lfs.device.recording import Flush, RecordingDevice, Write, crash_states, replay
-from lfs.inodes.volume import Options, Volume
 from lfs.ondisk import (
     CHECKPOINT_REGION_BYTES,
     ROOT_INO,
@@ -24,6 +23,8 @@ from lfs.ondisk import (
     pack_key,
     unpack_node,
 )
+from lfs.volume.options import Options
+from lfs.volume.volume import Volume
 from tests.commit.busy import busy_disk
 from tests.support.disks import (
     BLOCK_BYTES,

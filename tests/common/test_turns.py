@@ -9,8 +9,8 @@ import pytest
 from lfs.common.turns import Elapsed, Turn
 from lfs.device.memory import MemoryDevice
 from lfs.filesystem import Filesystem, Options
-from lfs.inodes.volume import SECOND_NS
 from lfs.ondisk import ROOT_INO
+from lfs.volume.options import SECOND_NS
 from tests.support.volumes import format_small, mount
 
 HOUR_NS = 3600 * SECOND_NS
@@ -87,14 +87,14 @@ def test_clock_that_is_set_keeps_no_commit_and_no_checkpoint_from_being_made(
         clocked.tick()
     filesystem.create(ROOT_INO, b"f", REGULAR, 0, 0, clocked.now_ns)
     filesystem.sync(clocked.now_ns)
-    number = filesystem._volume.checkpoint_number
+    number = filesystem.core.volume.state.checkpoint_number
     filesystem.create(ROOT_INO, b"g", REGULAR, 0, 0, clocked.now_ns)
     seconds = clocked.seconds_until(lambda: not filesystem.dirty)
     # Without a monotonic clock, one that is set forward is time that has passed.
     slack = min(max(jump_ns // SECOND_NS, 0), 5) if not has_monotonic else 0
     late = 1 if jump_ns < 0 and not has_monotonic else 0
     assert 5 - slack <= seconds <= 5 + late
-    clocked.seconds_until(lambda: filesystem._volume.checkpoint_number > number)
+    clocked.seconds_until(lambda: filesystem.core.volume.state.checkpoint_number > number)
     # The first monotonic time tells of none that has passed since the mount.
     assert clocked.second <= 60 + (late or has_monotonic)
 
@@ -111,7 +111,7 @@ def test_turn_ends_before_each_of_its_flushes(filesystem: Filesystem) -> None:
     flushes: list[int] = []
     device.flush = lambda: flushes.append(1)  # type: ignore[method-assign]
     now_ns = START_NS
-    number = filesystem._volume.checkpoint_number
+    number = filesystem.core.volume.state.checkpoint_number
     for step in range(3):
         filesystem.create(ROOT_INO, b"%d" % step, REGULAR, 0, 0, now_ns)
         now_ns += CHECKPOINT_NS if step == 0 else 0
@@ -119,9 +119,9 @@ def test_turn_ends_before_each_of_its_flushes(filesystem: Filesystem) -> None:
         assert turn.flush is not None
         filesystem.create(ROOT_INO, b"beside %d" % step, REGULAR, 0, 0, now_ns)
         filesystem.finish_flush(turn.flush)
-        assert filesystem._volume.checkpoint_number == number
+        assert filesystem.core.volume.state.checkpoint_number == number
     filesystem.begin_tick(now_ns, False)
-    assert filesystem._volume.checkpoint_number == number + 1
+    assert filesystem.core.volume.state.checkpoint_number == number + 1
     assert not flushes
 
 
@@ -136,8 +136,8 @@ def test_what_is_synced_while_a_checkpoint_waits_for_its_flushes_outlives_a_cras
         return {entry.name for entry in again.readdir(ROOT_INO)} == set(synced)
 
     now_ns = START_NS + CHECKPOINT_NS
-    number = filesystem._volume.checkpoint_number
-    while filesystem._volume.checkpoint_number < number + 2:
+    number = filesystem.core.volume.state.checkpoint_number
+    while filesystem.core.volume.state.checkpoint_number < number + 2:
         name = b"f%d" % len(synced)
         filesystem.create(ROOT_INO, name, REGULAR, 0, 0, now_ns)
         filesystem.sync(now_ns)
@@ -171,11 +171,11 @@ def test_checkpoint_that_is_needed_at_once_takes_the_place_of_one_in_turns(
     filesystem.tick(now_ns, False)
     begun_until_flush(filesystem, now_ns)
     filesystem.create(ROOT_INO, b"g", REGULAR, 0, 0, now_ns)
-    number = filesystem._volume.checkpoint_number
+    number = filesystem.core.volume.state.checkpoint_number
     filesystem.checkpoint(now_ns)
-    assert filesystem._volume.checkpoint_number == number + 1
+    assert filesystem.core.volume.state.checkpoint_number == number + 1
     while filesystem.tick(now_ns, False):
         pass
-    assert filesystem._volume.checkpoint_number == number + 1
+    assert filesystem.core.volume.state.checkpoint_number == number + 1
     again = mount(filesystem.device, now_ns)
     assert again.lookup(ROOT_INO, b"g").nlink == 1

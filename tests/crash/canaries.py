@@ -30,7 +30,7 @@ from lfs.commit.roll_forward import RollForward
 from lfs.common.errors import DamageError
 from lfs.common.turns import Flush, Turn
 from lfs.filesystem import Filesystem
-from lfs.inodes.volume import Volume
+from lfs.mounting import Mount
 from lfs.ondisk import SUMMARY_COMMIT, Pointer, Summary
 from lfs.ondisk import checkpoint as ondisk_checkpoint
 from lfs.ondisk import summary as ondisk_summary
@@ -43,6 +43,7 @@ from lfs.segments.cleaning.moving import Failure, Mover, Piece
 from lfs.segments.reader import LogReader
 from lfs.segments.usage import UsageTable
 from lfs.segments.writer import LogWriter
+from lfs.volume.volume import Volume
 
 Patch = Callable[[Any, str, Any], None]
 Canary = Callable[[Patch], None]
@@ -153,7 +154,7 @@ def _after_region(patch: Patch) -> None:
 
 @_canary("flush at mount")
 def _at_mount(patch: Patch) -> None:
-    _skip_flushes(patch, Filesystem, "_begin_mounted", lambda number: number == 1, "checkpoint")
+    _skip_flushes(patch, Mount, "begin", lambda number: number == 1, "checkpoint")
 
 
 @_canary("flush when the cleaner makes room")
@@ -168,10 +169,10 @@ def _in_step(patch: Patch) -> None:
 
 @_canary("second checkpoint at mount")
 def _second_checkpoint(patch: Patch) -> None:
-    whole_begin, whole_checkpoint = Filesystem._begin_mounted, Checkpointer.checkpoint
+    whole_begin, whole_checkpoint = Mount.begin, Checkpointer.checkpoint
     counts: list[int] = []
 
-    def begin(self: Filesystem, recovery: Recovery, now_ns: int) -> None:
+    def begin(self: Mount, recovery: Recovery, now_ns: int) -> None:
         counts.append(0)
         try:
             whole_begin(self, recovery, now_ns)
@@ -185,7 +186,7 @@ def _second_checkpoint(patch: Patch) -> None:
                 return
         whole_checkpoint(self, now_ns, clean)
 
-    patch(Filesystem, "_begin_mounted", begin)
+    patch(Mount, "begin", begin)
     patch(Checkpointer, "checkpoint", checkpoint)
 
 
@@ -267,7 +268,7 @@ def _reuse_unflushed(patch: Patch) -> None:
         whole(self, now_ns, flags)
         volume = self._volume
         ticket = volume.log.written_sequence
-        volume.usage.release(ticket, volume.checkpoint_sequences[0], volume.checkpoint_number)
+        volume.usage.release(ticket, volume.state.sequences[0], volume.state.checkpoint_number)
 
     patch(Committer, "log", log)
 

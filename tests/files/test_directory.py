@@ -147,7 +147,7 @@ def test_missing_name_is_known_after_one_look(monkeypatch: pytest.MonkeyPatch) -
 @pytest.fixture
 def crowded(monkeypatch: pytest.MonkeyPatch) -> Iterator[Filesystem]:
     """A filesystem whose root has as many names with the same hash as there can be."""
-    monkeypatch.setattr("lfs.mounting.NameHash", LengthHash)
+    monkeypatch.setattr("lfs.requests.core.NameHash", LengthHash)
     device = MemoryDevice(16 << 20)
     format_small(device, 4096, 64)
     filesystem = mount(device, 0)
@@ -211,7 +211,7 @@ def test_marks_are_right_on_disk_and_go_with_the_last_name(crowded: Filesystem) 
 @pytest.fixture
 def attributes(monkeypatch: pytest.MonkeyPatch) -> Filesystem:
     """A filesystem whose root may have attributes with the same hash."""
-    monkeypatch.setattr("lfs.mounting.NameHash", LengthHash)
+    monkeypatch.setattr("lfs.requests.core.NameHash", LengthHash)
     device = MemoryDevice(16 << 20)
     format_small(device, 4096, 64)
     return mount(device, 0)
@@ -222,7 +222,7 @@ def test_attributes_with_the_same_hash_are_a_dictionary(
     steps: list[tuple[bytes, bytes]],
 ) -> None:
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr("lfs.mounting.NameHash", LengthHash)
+        monkeypatch.setattr("lfs.requests.core.NameHash", LengthHash)
         device = MemoryDevice(16 << 20)
         format_small(device, 4096, 64)
         filesystem = mount(device, 0)

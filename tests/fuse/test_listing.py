@@ -303,9 +303,9 @@ def _image_with_bad_entries(path: Path) -> list[str]:
     filesystem.unmount(3)
     filesystem = Filesystem.mount(device, 4)
     for raw in (b"none", b"a/path"):
-        place, _ = filesystem._directories.find(ROOT_INO, raw)
-        filesystem._directories.put(place, 99_999, 8, raw)
-    filesystem._volume.imap.put(inode_key(bad), b"rubbish")
+        place, _ = filesystem.core.directories.find(ROOT_INO, raw)
+        filesystem.core.directories.put(place, 99_999, 8, raw)
+    filesystem.core.volume.imap.put(inode_key(bad), b"rubbish")
     filesystem.unmount(5)
     device.close()
     return [*names, "none"]

@@ -79,19 +79,19 @@ def test_largest_data_version_stays_and_nobody_else_loses_anything() -> None:
     largest = (1 << 64) - 1
     cut = disk.make_file(b"cut", b"x" * 20_000)
     disk.sync()
-    inode = disk.filesystem._inodes.get(cut)
+    inode = disk.filesystem.core.inodes.get(cut)
     for version, expected in ((2**32 - 1, 2**32), (largest - 1, largest), (largest, largest)):
         inode.version = version
-        disk.filesystem._inodes.mark_dirty(inode)
+        disk.filesystem.core.inodes.mark_dirty(inode)
         disk.sync()
         disk.mount()
-        inode = disk.filesystem._inodes.get(cut)
+        inode = disk.filesystem.core.inodes.get(cut)
         assert inode.version == version
         disk.truncate(cut, inode.size - 1)
         other = disk.make_file(b"other %d" % version, b"somebody else's" * 1000)
         disk.sync()
         disk.mount()
-        inode = disk.filesystem._inodes.get(cut)
+        inode = disk.filesystem.core.inodes.get(cut)
         assert inode.version == expected
         assert disk.read(other) == b"somebody else's" * 1000
     disk.unmount()

@@ -26,7 +26,7 @@ def empty() -> MemoryDevice:
 
 def attribute_items(filesystem: Filesystem) -> int:
     """Return how many items of attributes there are."""
-    items = filesystem._volume.imap.scan(bytes(17), b"\xff" * 17)
+    items = filesystem.core.volume.imap.scan(bytes(17), b"\xff" * 17)
     return sum(1 for key, _ in items if key[KEY_KIND] == KIND_XATTR)
 
 
@@ -48,7 +48,7 @@ def test_inodes_that_must_stay_are_not_looked_at_for_each_new_one(
     filesystem.sync(2)
     for number in range(1000):
         filesystem.lookup(ROOT_INO, b"%d" % number)
-        assert len(filesystem._inodes._inodes) <= 101
+        assert len(filesystem.core.inodes._inodes) <= 101
 
 
 @pytest.mark.parametrize("remounted", [False, True])
@@ -109,7 +109,7 @@ def test_what_a_request_holds_stays_the_only_object_of_its_inode() -> None:
     inos = [filesystem.create(ROOT_INO, b"%d" % n, REGULAR, 0, 0, 1).ino for n in range(100)]
     filesystem.sync(2)
     filesystem.lookup(ROOT_INO, b"99")
-    table = filesystem._inodes
+    table = filesystem.core.inodes
     assert len(table._inodes) <= 10
     held = table.get(inos[0])
     # What making room may do before a request changes what it holds.
@@ -124,9 +124,9 @@ def test_what_a_request_holds_stays_the_only_object_of_its_inode() -> None:
 
 def test_windows_in_memory_are_bounded_while_a_file_grows() -> None:
     filesystem = mount(empty(), 0)
-    filesystem._inodes.cache._bytes_max = 4 * Window(128).memory_bytes + 500
+    filesystem.core.inodes.cache._bytes_max = 4 * Window(128).memory_bytes + 500
     inode = filesystem.create(ROOT_INO, b"file", REGULAR, 0, 0, 1)
-    size = 4096 * filesystem._volume.window_blocks
+    size = 4096 * filesystem.core.volume.window_blocks
     for number in range(12):
         filesystem.write(inode.ino, number * size, bytes([number]) * size, 2)
         filesystem.sync(3)

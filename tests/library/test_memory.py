@@ -32,7 +32,7 @@ DAYS_NS = 100 * 86_400 * 1_000_000_000
 
 @pytest.fixture(autouse=True)
 def small_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lfs.inodes.volume.CACHE_BYTES_MIN", CACHE_BYTES)
+    monkeypatch.setattr("lfs.volume.options.CACHE_BYTES_MIN", CACHE_BYTES)
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def _small_files(device: MemoryDevice, count: int) -> list[int]:
 
 def _assert_within(filesystem: Filesystem, real_bytes: int) -> None:
     assert real_bytes < REAL_MOST * LIMIT_BYTES, f"{real_bytes >> 10} KiB"
-    inodes = filesystem._inodes
+    inodes = filesystem.core.inodes
     assert inodes.cache.bytes_kept <= CACHE_BYTES // 4
 
 
@@ -120,7 +120,7 @@ def test_inodes_read(traced: Callable[[], int]) -> None:
         filesystem.accessed(ino, DAYS_NS + 1)
         if number % 1000 == 999:
             _assert_within(filesystem, traced())
-    assert len(filesystem._inodes.dirty) <= filesystem._inodes.count_max + 1
+    assert len(filesystem.core.inodes.dirty) <= filesystem.core.inodes.count_max + 1
 
 
 @pytest.mark.parametrize("call", ["accessed", "open", "getattr", "listxattr", "extents", "read"])
@@ -133,7 +133,7 @@ def test_whatever_looks_at_inodes_lets_others_go(call: str) -> None:
         getattr(filesystem, call)(ino, *arguments)
         if call == "open":
             filesystem.release(ino)
-    assert len(filesystem._inodes._inodes) <= 2 * filesystem._inodes.count_max + 1
+    assert len(filesystem.core.inodes._inodes) <= 2 * filesystem.core.inodes.count_max + 1
 
 
 def test_files_created_without_a_sync(traced: Callable[[], int]) -> None:
@@ -155,30 +155,30 @@ def test_files_created_without_a_sync(traced: Callable[[], int]) -> None:
 def test_what_is_counted_is_what_it_takes(
     what: str, traced: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lfs.inodes.volume.CACHE_BYTES_MIN", 64 << 20)
+    monkeypatch.setattr("lfs.volume.options.CACHE_BYTES_MIN", 64 << 20)
     device = _device(64)
     inos = _scattered_files(device, 2, 100) if what == "windows" else _small_files(device, 5000)
     filesystem = mount(device, 5, OPTIONS)
     if what == "changes":
         traced()
-        imap = filesystem._volume.imap
+        imap = filesystem.core.volume.imap
         for number in range(5000):
             imap.put(number.to_bytes(17, "big"), bytes(100 + number % 2))
         counted = imap.memory_bytes
     elif what == "inodes":
-        nodes = filesystem._volume.imap.nodes
+        nodes = filesystem.core.volume.imap.nodes
         nodes._bytes_max = 0
         traced()
         for ino in inos:
             filesystem.getattr(ino)
         counted = INODE_MEMORY_BYTES * len(inos)
     else:
-        nodes = filesystem._volume.imap.nodes
+        nodes = filesystem.core.volume.imap.nodes
         nodes._bytes_max = 0
         traced()
         for ino in inos:
             for window in range(100):
                 filesystem.read(ino, window * WINDOW_BYTES, BLOCK_BYTES, 6)
-        counted = filesystem._inodes.cache.bytes_kept
+        counted = filesystem.core.inodes.cache.bytes_kept
     real = traced()
     assert counted / REAL_MOST < real < REAL_MOST * counted, (counted, real)

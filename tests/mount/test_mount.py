@@ -17,11 +17,11 @@ import pytest
 
 from lfs.common.sizes import EXPECTED
 from lfs.device.exclusion.lock import locked_file
-from lfs.inodes.volume import CACHE_BYTES_MIN
 from lfs.kernel.mountpoint import MountError, find_mount
 from lfs.mount import session
 from lfs.mount.options import MEMORY_BYTES_MIN, MountOptions, parse_options
 from lfs.ondisk import SUPERBLOCK_OFFSET_BYTES, Superblock, backup_superblock_offset_bytes
+from lfs.volume.options import CACHE_BYTES_MIN
 from tests.support.mounting import (
     ROOT,
     environment,

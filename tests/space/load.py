@@ -184,7 +184,7 @@ class Run:
         """Make everything durable."""
         self.filesystem.sync(self.now())
         self._note_stored()
-        inodes = self.filesystem._inodes
+        inodes = self.filesystem.core.inodes
         inodes.trim()
         if inodes.pinned_count or inodes.pinned_bytes:
             raise BrokenError(f"{inodes.pinned_count} windows are kept for no dirty block")
@@ -336,8 +336,8 @@ class Run:
 
         A jump from one run of usage pages to the next is in no page: it carries nothing.
         """
-        found = [*mounted._volume.usage.partly_live(1.0)]
-        expected = [*self.filesystem._volume.usage.partly_live(1.0)]
+        found = [*mounted.core.volume.usage.partly_live(1.0)]
+        expected = [*self.filesystem.core.volume.usage.partly_live(1.0)]
         if [one[:3] for one in found] != [one[:3] for one in expected] or not all(
             0 <= other[3] - one[3] <= 1 for one, other in zip(found, expected, strict=True)
         ):
@@ -346,14 +346,14 @@ class Run:
 
 def _watch_nodes(filesystem: Filesystem) -> None:
     """Hold the nodes of each checkpoint against the bound there was before its commit."""
-    rebuilt = filesystem._checkpointer._rebuilt
-    committer = filesystem._checkpointer._committer
+    rebuilt = filesystem.core.checkpointer._rebuilt
+    committer = filesystem.core.checkpointer._committer
     log = committer.log
     bound = 0
 
     def logged(now_ns: int, flags: int = 0) -> None:
         nonlocal bound
-        bound = filesystem._ledger._node_blocks()
+        bound = filesystem.core.ledger._node_blocks()
         log(now_ns, flags)
 
     def watched() -> Rebuilt:
@@ -364,7 +364,7 @@ def _watch_nodes(filesystem: Filesystem) -> None:
 
     # Of this mount only: others may be there at the same time.
     committer.log = logged  # type: ignore[method-assign]
-    filesystem._checkpointer._rebuilt = watched  # type: ignore[method-assign]
+    filesystem.core.checkpointer._rebuilt = watched  # type: ignore[method-assign]
 
 
 def _difference(found: bytes, expected: bytearray) -> int:

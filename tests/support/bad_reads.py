@@ -87,7 +87,7 @@ class BadReads(BlockDevice):
 
 def empty_caches(filesystem: Filesystem) -> None:
     """Let everything that memory need not keep be read again."""
-    imap, inodes = filesystem._volume.imap, filesystem._inodes
+    imap, inodes = filesystem.core.volume.imap, filesystem.core.inodes
     for address in [*imap.nodes._nodes]:
         imap.nodes.drop(address)
     imap._near.clear()
@@ -110,7 +110,7 @@ def dirty_blocks(inode: Inode) -> dict[int, bytes]:
 
 def whole_state(filesystem: Filesystem) -> dict[str, Any]:
     """Return all that memory and disk together say: contents, attributes, promises."""
-    volume, inodes = filesystem._volume, filesystem._inodes
+    volume, inodes = filesystem.core.volume, filesystem.core.inodes
     imap = volume.imap
     return {
         "tree": tree_state(filesystem, 0),
@@ -126,7 +126,7 @@ def whole_state(filesystem: Filesystem) -> dict[str, Any]:
         "changes": {key: imap.changed_value(key) for key in imap.changes},
         "to be logged": list(imap._unlogged),
         "space": filesystem.statfs(),
-        "promised": filesystem._ledger.dirty_blocks,
+        "promised": filesystem.core.ledger.dirty_blocks,
         "live": volume.usage.live_total,
-        "next": (volume.next_ino, volume.inode_count),
+        "next": (volume.state.next_ino, volume.state.inode_count),
     }

@@ -47,7 +47,7 @@ class BadDisk:
         """Let a block be bad from now on, for this mount and the next ones."""
         self.bad_block = block
         self.device.bad_sector = block * BLOCK_BYTES // SECTOR_BYTES
-        imap = self.filesystem._volume.imap
+        imap = self.filesystem.core.volume.imap
         imap.nodes.drop(block)
         imap._near.clear()
 
@@ -65,7 +65,7 @@ class BadDisk:
 
     def leaf(self, key: bytes) -> int:
         """Return the block of the leaf that would hold ``key``."""
-        imap = self.filesystem._volume.imap
+        imap = self.filesystem.core.volume.imap
         pointer = imap.root
         while isinstance(node := imap.nodes.load(pointer), Branch):
             pointer = node.children[max(0, bisect_right(node.keys, key) - 1)]
@@ -117,13 +117,13 @@ def test_bad_orphan_holds_up_nobody(disk: BadDisk) -> None:
 def test_bad_orphan_goes_once_it_can_be_read(disk: BadDisk) -> None:
     ino = orphan_with_a_bad_leaf(disk)
     disk.mount()
-    assert disk.filesystem._volume.usage.live_total > 200
+    assert disk.filesystem.core.volume.usage.live_total > 200
     disk.filesystem.unmount(11)
     disk.bad_block = 0
     disk.mount()
     while disk.filesystem.tick(12, idle=True):
         pass
-    assert disk.filesystem._volume.usage.live_total < 100
+    assert disk.filesystem.core.volume.usage.live_total < 100
     with pytest.raises(FilesystemError):
         disk.filesystem.getattr(ino)
     assert disk.lines == []

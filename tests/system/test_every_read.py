@@ -297,7 +297,7 @@ def look(tree: WritableTree, path: bytes) -> object:
 
 def clean(filesystem: Filesystem, now_ns: int) -> None:
     """Clean all runs that can be."""
-    cleaner = filesystem._cleaner
+    cleaner = filesystem.core.cleaner
     if filesystem.read_only:
         return
     with suppress(DamageError):

@@ -58,7 +58,7 @@ def long(name: str) -> bytes:
 
 @pytest.fixture(autouse=True)
 def colliding_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lfs.mounting.NameHash", LengthHash)
+    monkeypatch.setattr("lfs.requests.core.NameHash", LengthHash)
 
 
 def start() -> MemoryDevice:

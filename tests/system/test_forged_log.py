@@ -193,7 +193,7 @@ def test_forged_log_writes_are_never_believed(name: str, ending: str) -> None:
     for read_only in (False, True):
         copy = device.copy()
         again = Filesystem.mount(copy, LATER_NS, Options(read_only=read_only))
-        assert not again._volume.failed
+        assert not again.core.volume.failed
         assert tree_state(again, LATER_NS) == state
     assert problems(device) == []
 
@@ -204,7 +204,7 @@ def test_forged_log_write_with_the_chain_s_own_numbers_is_never_the_next() -> No
     step = STEPS["spans"]
     places = _foreseen(device, step)
     filesystem = mount(device, NS)
-    log = filesystem._volume.log
+    log = filesystem.core.volume.log
     ino = filesystem.create(ROOT_INO, b"spans", REGULAR, 0, 0, NS).ino
     sequence, checksum = log.next_sequence + 1, log.previous_checksum
     blocks = [forged(device, place, sequence + n % 3, checksum) for n, place in enumerate(places)]
@@ -260,8 +260,8 @@ def test_cleaner_moves_disguised_blocks_as_they_were() -> None:
         filesystem.forget(gone)
         del contents[gone]
     filesystem.checkpoint(NS)
-    cleaner = filesystem._cleaner
-    cleaner.make_room(filesystem._volume.usage.clean_blocks, NS)
+    cleaner = filesystem.core.cleaner
+    cleaner.make_room(filesystem.core.volume.usage.clean_blocks, NS)
     assert cleaner.moved_blocks > 100
     _hold_that_all_is_real(device)
     filesystem.unmount(NS)

@@ -39,7 +39,7 @@ def test_full_disk_serves_again_after_it_could_not_be_read_for_a_while() -> None
     filesystem, ino = filled_with_one_file(device)
     blocks = filesystem.getattr(ino).size // 1024
     choose = random.Random(1)
-    usage = filesystem._volume.usage
+    usage = filesystem.core.volume.usage
 
     def overwrite(count: int, now_ns: int) -> None:
         for _ in range(count):

@@ -20,9 +20,9 @@ from lfs.common.errors import DeviceError, FilesystemError
 from lfs.device.base import BlockDevice, Buffer
 from lfs.device.memory import MemoryDevice
 from lfs.filesystem import Filesystem
-from lfs.inodes.volume import Volume
 from lfs.ondisk import ROOT_INO
 from lfs.segments.cleaning.cleaner import Cleaner
+from lfs.volume.volume import Volume
 from tests.support.client import Data
 from tests.support.volumes import format_small, mount, without_newest_checkpoint
 
@@ -299,7 +299,7 @@ def test_large_file_is_overwritten_at_random_on_a_full_disk(
                 filesystem.rename(ROOT_INO, names[old], ROOT_INO, new, 10**9)
                 names[old] = new
     # Nothing was damaged, so the cleaner has no reason to leave any run alone.
-    assert not filesystem._volume.usage.out_of_use.immovable
+    assert not filesystem.core.volume.usage.out_of_use.immovable
     filesystem.unmount(2 * 10**9)
     assert not check_device(device, data=True).problems
 

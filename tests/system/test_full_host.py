@@ -145,7 +145,7 @@ def test_full_host_lets_delete_in_any_order(seed: int) -> None:
 
 def test_full_host_has_room_for_all_that_becomes_clean() -> None:
     host, filesystem, synced, _ = full_host(24 * MIB, spare_bytes=4 * MIB)
-    usage = filesystem._volume.usage
+    usage = filesystem.core.volume.usage
     # Runs that had been filled have no holes, but for the last ones.
     assert 10 < len(usage.out_of_use.given_up) < 25
     for number, name in enumerate(synced):

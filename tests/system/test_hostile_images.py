@@ -189,7 +189,7 @@ def test_tree_whose_branches_lead_twice_to_the_next_is_listed_soon(
     device.write(at, [packed.ljust(-(-len(packed) // 512) * 512, b"\0")])
     with _bounded():
         filesystem = Filesystem.mount(device.copy(), 10, Options(read_only=True))
-        found = [key for key, _ in filesystem._volume.imap.scan(bytes(17), b"\xff" * 17)]
+        found = [key for key, _ in filesystem.core.volume.imap.scan(bytes(17), b"\xff" * 17)]
         assert len(found) == len(set(found))
         assert "inodes" in exercise(device.copy())
 
@@ -214,7 +214,7 @@ def test_orphan_item_of_what_has_a_name_takes_nothing_away(
     device = hostile["clean"].device.copy()
     filesystem = Filesystem.mount(device, 10)
     ino = filesystem.lookup(ROOT_INO, name).ino if name else ROOT_INO
-    filesystem._volume.imap.put(pack_key(SYSTEM_INO, KIND_ORPHAN, ino), b"")
+    filesystem.core.volume.imap.put(pack_key(SYSTEM_INO, KIND_ORPHAN, ino), b"")
     filesystem.sync(11)
     lines: list[str] = []
     filesystem = Filesystem.mount(device.copy(), 12, report=lines.append)
@@ -231,10 +231,10 @@ def test_name_that_leads_elsewhere_is_never_listed_and_hides_no_other(
     hostile: dict[str, Sample], name: bytes
 ) -> None:
     filesystem = Filesystem.mount(hostile["clean"].device.copy(), 10)
-    place, found = filesystem._directories.find(ROOT_INO, name)
+    place, found = filesystem.core.directories.find(ROOT_INO, name)
     assert found is None
     names = [entry.name for entry in filesystem.readdir(ROOT_INO)]
-    filesystem._directories.put(place, ROOT_INO, 4, name)
+    filesystem.core.directories.put(place, ROOT_INO, 4, name)
     listing, listed = filesystem.readdir(ROOT_INO), []
     with pytest.raises(DamageError, match="has an entry called"):  # noqa: PT012  after all others
         for entry in listing:
@@ -247,8 +247,8 @@ def test_name_that_leads_elsewhere_is_never_listed_and_hides_no_other(
 
 def test_name_that_leads_to_nothing_is_damage(hostile: dict[str, Sample]) -> None:
     filesystem = Filesystem.mount(hostile["clean"].device.copy(), 10)
-    place, _ = filesystem._directories.find(ROOT_INO, b"lost")
-    filesystem._directories.put(place, 99_999, 8, b"lost")
+    place, _ = filesystem.core.directories.find(ROOT_INO, b"lost")
+    filesystem.core.directories.put(place, 99_999, 8, b"lost")
     assert b"lost" in {entry.name for entry in filesystem.readdir(ROOT_INO)}
     with pytest.raises(DamageError, match="b'lost' in directory 1 leads to inode 99999"):
         filesystem.lookup(ROOT_INO, b"lost")

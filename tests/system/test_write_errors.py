@@ -18,9 +18,9 @@ from lfs.common.errors import DeviceError, FilesystemError, UnreadableError
 from lfs.device.fault.device import FaultDevice
 from lfs.device.fault.plan.grammar import parse_plan
 from lfs.filesystem import Filesystem, Options
-from lfs.inodes.volume import PLACES_MAX
 from lfs.ondisk import CHECKPOINT_REGION_BYTES, ROOT_INO, Branch
 from lfs.segments.usage import UsageTable
+from lfs.volume.volume import PLACES_MAX
 from tests.support.disks import (
     BLOCK_BYTES,
     LATER_NS,
@@ -54,11 +54,11 @@ class FaultyDisk(Disk):
     @property
     def usage(self) -> UsageTable:
         """Return the usage table."""
-        return self.filesystem._volume.usage
+        return self.filesystem.core.volume.usage
 
     def next_place(self) -> int:
         """Return the address that the next commit is promised."""
-        return self.filesystem._volume.log.next_address
+        return self.filesystem.core.volume.log.next_address
 
     def range_of(self, address: int) -> str:
         """Return the bytes of the segment that holds a block, as a plan names them."""
@@ -67,7 +67,7 @@ class FaultyDisk(Disk):
 
     def region_range(self) -> str:
         """Return the bytes of the region that the next checkpoint is written to."""
-        number = self.filesystem._volume.checkpoint_number + 1
+        number = self.filesystem.core.volume.state.checkpoint_number + 1
         start = self.superblock.checkpoint_offset_bytes[number % 2]
         return f"{start}-{start + CHECKPOINT_REGION_BYTES}"
 
@@ -268,11 +268,11 @@ def test_error_while_a_mount_recovers(nth: int, partial: str) -> None:
 def test_error_while_cleaning(nth: int, partial: str) -> None:
     disk = FaultyDisk(16 * MIB)
     contents = disk.make_half_dead_runs()
-    opened = disk.filesystem._volume.log.open_runs()
+    opened = disk.filesystem.core.volume.log.open_runs()
     usage = disk.usage
     victims = [run for run in usage.runs() if usage.live_blocks(run) and run not in opened]
     disk.plan(f"error EIO{partial} on write nth {nth}")
-    for _ in disk.filesystem._cleaner._clean(victims, disk.now_ns):
+    for _ in disk.filesystem.core.cleaner._clean(victims, disk.now_ns):
         pass
     disk.checkpoint()
     disk.checkpoint()
@@ -293,8 +293,8 @@ def test_bad_run_is_no_victim() -> None:
     disk.sync()
     run = disk.usage.run_of(address)
     assert run in disk.usage.out_of_use.given_up
-    assert run not in disk.filesystem._cleaner._victims("greedy", 0.999)
-    disk.filesystem._cleaner.make_room(10_000, disk.now_ns)
+    assert run not in disk.filesystem.core.cleaner._victims("greedy", 0.999)
+    disk.filesystem.core.cleaner.make_room(10_000, disk.now_ns)
     ((_, found, _),) = disk.filesystem.extents(ino)
     assert found == address
 
@@ -351,7 +351,7 @@ def test_unreadable_node_fails_what_needs_it_and_nothing_else() -> None:
     inos = [disk.make_file(b"file %d" % number, data(number, 3_000)) for number in range(400)]
     disk.unmount()
     disk.mount()
-    imap = disk.filesystem._volume.imap
+    imap = disk.filesystem.core.volume.imap
     disk.read(inos[0])
     root = imap.nodes.load(imap.root)
     assert isinstance(root, Branch)
@@ -383,7 +383,7 @@ def test_checkpoint_that_cannot_read_a_node_is_made_later() -> None:
     disk.unmount()
     disk.mount()
     disk.write(inos[-1], 0, b"changed")
-    disk.filesystem._volume.imap.nodes._nodes.clear()
+    disk.filesystem.core.volume.imap.nodes._nodes.clear()
     disk.plan("error EIO on read; error EIO on write nth 1")
     with pytest.raises(UnreadableError):
         disk.sync()
@@ -401,7 +401,7 @@ def test_unreadable_window_fails_writes_to_its_file_and_no_sync() -> None:
     disk.mount()
     for ino in inos:
         disk.filesystem.getattr(ino)
-    disk.filesystem._volume.imap.nodes._nodes.clear()
+    disk.filesystem.core.volume.imap.nodes._nodes.clear()
     disk.plan("error EIO on read times 1")
     with pytest.raises(UnreadableError):
         disk.filesystem.write(inos[0], 0, data(7, 4096), disk.now_ns)
@@ -419,8 +419,8 @@ def test_window_that_became_unreadable_after_a_sync_fails_the_next_write_alone()
     disk.write(inos[0], 0, data(6, 4096))
     disk.sync()
     disk.checkpoint()
-    disk.filesystem._inodes.get(inos[0]).windows.clear()
-    disk.filesystem._volume.imap.nodes._nodes.clear()
+    disk.filesystem.core.inodes.get(inos[0]).windows.clear()
+    disk.filesystem.core.volume.imap.nodes._nodes.clear()
     disk.plan("error EIO on read times 1")
     with pytest.raises(UnreadableError):
         disk.filesystem.write(inos[0], 0, data(7, 4096), disk.now_ns)

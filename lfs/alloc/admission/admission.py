@@ -18,9 +18,9 @@ from lfs.alloc.delayed.ledger import Ledger
 from lfs.alloc.margins import CRUDE_BLOCKS
 from lfs.commit.checkpoint import Checkpointer
 from lfs.common.errors import FilesystemError
-from lfs.inodes.volume import Volume
 from lfs.segments.cleaning.cleaner import Cleaner
 from lfs.segments.cleaning.packing import Packer
+from lfs.volume.volume import Volume
 
 _RECLAIM_STEPS = 8
 

@@ -24,7 +24,6 @@ from lfs.common.errors import DamageError, FilesystemError
 from lfs.inodes.cuts import Cut
 from lfs.inodes.inode import Inode
 from lfs.inodes.table import InodeTable
-from lfs.inodes.volume import Volume
 from lfs.inodes.window import Window, window_key
 from lfs.ondisk import (
     KEY_KIND,
@@ -36,6 +35,7 @@ from lfs.ondisk import (
     pack_key,
     unpack_key,
 )
+from lfs.volume.volume import Volume
 
 _CUTS_MAX = 1024
 _WAITING_MAX = 256

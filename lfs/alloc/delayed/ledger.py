@@ -36,7 +36,6 @@ from lfs.alloc.margins import (
 )
 from lfs.common.checksum import CHECKSUM_BYTES
 from lfs.inodes.table import InodeTable
-from lfs.inodes.volume import Volume
 from lfs.ondisk import (
     BRANCH_SLOT_BYTES,
     HEAD_MAIN,
@@ -49,6 +48,7 @@ from lfs.ondisk import (
 )
 from lfs.segments.placement import BULK_BLOCKS
 from lfs.segments.write_bound import WriteBound
+from lfs.volume.volume import Volume
 
 _INODE_ITEM_BYTES = 256
 _SCATTERED_BYTES = 3 * (RUN_BYTES + CHECKSUM_BYTES) // 2
@@ -202,7 +202,7 @@ class Ledger:
             max(0, int(total_blocks / self._scattered_cost)),
             self.available_blocks(True, leaving_blocks),
             self.available_blocks(False, leaving_blocks),
-            self._volume.inode_count - len(self._inodes.leaving),
+            self._volume.state.inode_count - len(self._inodes.leaving),
         )
 
     def take_in_hand(self, blocks: int) -> None:

@@ -17,10 +17,10 @@ from lfs.alloc.scattered import ScatteredFiles
 from lfs.device.base import Buffer
 from lfs.inodes.inode import Inode
 from lfs.inodes.table import InodeTable
-from lfs.inodes.volume import Volume
 from lfs.inodes.window import Window, shares
 from lfs.ondisk import BLOCK_DATA, HEAD_BULK, HEAD_MAIN, Entry, stored_block_checksum, stored_data
 from lfs.segments.placement import BULK_BLOCKS, Placement
+from lfs.volume.volume import Volume
 
 _NEIGHBOUR_EXTENTS_MIN = 4
 

@@ -29,11 +29,11 @@ from lfs.common.errors import DamageError, FilesystemError
 from lfs.common.turns import Flush, Turn
 from lfs.inodes.inode import Inode
 from lfs.inodes.table import InodeTable
-from lfs.inodes.volume import Volume
 from lfs.ondisk import HEAD_COLD, HEAD_MAIN
 from lfs.segments.cleaning.moving import Failure, Mover, Piece, batches
 from lfs.segments.cleaning.survey import Found, Surveyor
 from lfs.segments.policy import choose_victims
+from lfs.volume.volume import Volume
 
 _UTILISATION_AHEAD = 0.8
 _UTILISATION_WORTH = 0.85
@@ -421,7 +421,7 @@ class Cleaner:
         if window is None:
             return False
         usage = self._volume.usage
-        since = self._volume.checkpoint_sequences[0]
+        since = self._volume.state.sequences[0]
         young = sum(
             count
             for _, count, address in window.runs

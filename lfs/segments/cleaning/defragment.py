@@ -28,10 +28,11 @@ from lfs.common.errors import DamageError, FilesystemError
 from lfs.common.turns import Flush, Turn
 from lfs.inodes.inode import Inode
 from lfs.inodes.table import InodeTable
-from lfs.inodes.volume import SECOND_NS, Volume
 from lfs.ondisk import HEAD_BULK, HEAD_COLD
 from lfs.segments.cleaning.moving import Failure, Mover, Piece, batches
 from lfs.segments.placement import BULK_BLOCKS
+from lfs.volume.options import SECOND_NS
+from lfs.volume.volume import Volume
 
 QUIET_NS = 5 * SECOND_NS
 """So long a file must not have been written."""

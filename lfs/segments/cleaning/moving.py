@@ -17,9 +17,9 @@ from lfs.alloc.delayed.write_out import Extent, WriteOut
 from lfs.common.errors import DamageError, FilesystemError
 from lfs.inodes.inode import Inode
 from lfs.inodes.table import InodeTable
-from lfs.inodes.volume import Volume
 from lfs.inodes.window import shares
 from lfs.ondisk import SUMMARY_CLEANER
+from lfs.volume.volume import Volume
 
 STEP_BLOCKS = 512
 """So much is moved at once, so that no request waits long."""

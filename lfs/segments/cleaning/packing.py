@@ -22,8 +22,8 @@ from lfs.alloc.delayed.ledger import Ledger
 from lfs.commit.checkpoint import Checkpointer
 from lfs.common.errors import DamageError, FilesystemError
 from lfs.imap.rebuild import fewest_nodes
-from lfs.inodes.volume import Volume
 from lfs.ondisk import NODE_HEADER_BYTES, Branch, Pointer
+from lfs.volume.volume import Volume
 
 _GAIN_BLOCKS = 64
 """So many blocks are gained with one checkpoint, where there are as many to gain."""

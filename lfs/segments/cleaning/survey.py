@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 from lfs.common.errors import DamageError, FilesystemError
 from lfs.inodes.table import InodeTable
-from lfs.inodes.volume import Volume
 from lfs.inodes.window import shares
 from lfs.ondisk import BLOCK_DATA, BLOCK_NODE, BLOCK_USAGE, Entry, Pointer, Summary
 from lfs.segments.cleaning.moving import Piece
+from lfs.volume.volume import Volume
 
 
 @dataclass(slots=True)
@@ -132,5 +132,5 @@ class Surveyor:
                 yield keys[0]
 
     def _is_live_page(self, index: int, address: int) -> bool:
-        pages = self._volume.usage_pages
+        pages = self._volume.state.usage_pages
         return index < len(pages) and pages[index].address == address

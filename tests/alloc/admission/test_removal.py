@@ -70,7 +70,7 @@ def test_no_request_and_no_turn_takes_more_than_a_step(how: str) -> None:
     device = _fresh()
     filesystem = mount(device, 1, STEP)
     ino = _sparse(filesystem, 200)
-    imap, cache = filesystem._volume.imap, filesystem._inodes.cache
+    imap, cache = filesystem.core.volume.imap, filesystem.core.inodes.cache
     deleted, dropped = [0], [0]
     delete, drop = imap.delete, cache.drop
 
@@ -213,12 +213,12 @@ def test_mount_and_unmount_leave_most_of_a_large_removal_to_later() -> None:
         filesystem.unmount(now_ns)
         _check(device)
         filesystem = mount(device, now_ns, options)
-        assert ino in filesystem._inodes.leaving
+        assert ino in filesystem.core.inodes.leaving
         assert filesystem.statfs().inode_count == 1
     _drain(filesystem)
     filesystem.unmount(200)
     _check(device)
-    assert not mount(device, 201)._inodes.orphans
+    assert not mount(device, 201).core.inodes.orphans
 
 
 # ------------------------------------------------------------------ what one sees
@@ -234,7 +234,7 @@ def test_what_is_given_up_is_gone_at_once() -> None:
     assert used_blocks >= 60
     filesystem.setattr(ino, 4, size=0)
     assert filesystem.getattr(ino).blocks == 0
-    assert filesystem._inodes.cuts.count == 1
+    assert filesystem.core.inodes.cuts.count == 1
     assert empty.free_blocks - filesystem.statfs().free_blocks < used_blocks - 50
     filesystem.setattr(ino, 5, size=60 * WINDOW_BYTES)
     assert filesystem.read(ino, 0, 60 * WINDOW_BYTES, 6) == bytes(60 * WINDOW_BYTES)
@@ -242,7 +242,7 @@ def test_what_is_given_up_is_gone_at_once() -> None:
     other = _sparse(filesystem, 60, b"other")
     filesystem.unlink(ROOT_INO, b"other", 7)
     filesystem.forget(other)
-    assert filesystem._inodes.leaving
+    assert filesystem.core.inodes.leaving
     assert filesystem.statfs().inode_count == 2
     assert empty.free_blocks - filesystem.statfs().free_blocks < used_blocks - 50
     for call in (filesystem.getattr, filesystem.extents, filesystem.listxattr):
@@ -260,7 +260,7 @@ def test_new_data_where_something_was_cut_off() -> None:
     expected = bytearray(29 * WINDOW_BYTES + 10)
     for index in (20, 10, 29, 11):
         expected[index * WINDOW_BYTES + 7 : index * WINDOW_BYTES + 10] = b"new"
-    ranges = [(cut.first, cut.end) for cut in filesystem._inodes.cuts.of(ino)]
+    ranges = [(cut.first, cut.end) for cut in filesystem.core.inodes.cuts.of(ino)]
     assert ranges == [(2, 10), (12, 20), (21, 29)]
     for now_ns in (6, 7, 8):
         assert filesystem.read(ino, 0, len(expected) + 1, now_ns) == expected
@@ -309,14 +309,14 @@ def test_read_only_mounts_show_it_too_and_a_remount_goes_on() -> None:
     _check(device)
     expected = b"\1" * BLOCK_BYTES + bytes(399 * WINDOW_BYTES)
     for reader in (filesystem, mount(device, 6, Options(read_only=True))):
-        assert reader._inodes.cuts.count == 1
+        assert reader.core.inodes.cuts.count == 1
         assert reader.read(ino, 0, len(expected), 6) == expected
         assert not reader.tick(7, idle=True)
     filesystem = mount(device, 8, STEP)
     filesystem.remount(9, read_only=True)
     filesystem.remount(10, read_only=False)
     _drain(filesystem)
-    assert not filesystem._inodes.cuts.count
+    assert not filesystem.core.inodes.cuts.count
     assert filesystem.read(ino, 0, len(expected), 11) == expected
     filesystem.unmount(12)
     _check(device)
@@ -330,7 +330,7 @@ def test_ranges_beyond_the_limit_are_finished(monkeypatch: pytest.MonkeyPatch) -
     filesystem.setattr(ino, 4, size=0)
     for index in range(3, 100, 3):
         filesystem.write(ino, index * WINDOW_BYTES, b"new", 5)
-        assert filesystem._inodes.cuts.count <= 4
+        assert filesystem.core.inodes.cuts.count <= 4
     filesystem.sync(6)
     _check(device)
 
@@ -367,7 +367,7 @@ def test_what_cannot_be_read_holds_nothing_up(how: str) -> None:
     filesystem = Filesystem.mount(device, 1, STEP, lines.append)
     bad, good = _sparse(filesystem, 60, b"bad"), _sparse(filesystem, 60, b"good")
     filesystem.checkpoint(3)
-    volume = filesystem._volume
+    volume = filesystem.core.volume
     batch = volume.imap.batch
 
     def failing(start: bytes, end: bytes) -> tuple[list[tuple[bytes, bytes]], bytes | None]:
@@ -393,8 +393,8 @@ def test_what_cannot_be_read_holds_nothing_up(how: str) -> None:
     volume.imap.batch = batch  # type: ignore[method-assign]
     filesystem = mount(device, 6, STEP)
     _drain(filesystem)
-    assert not filesystem._inodes.orphans
-    assert not filesystem._inodes.cuts.count
+    assert not filesystem.core.inodes.orphans
+    assert not filesystem.core.inodes.cuts.count
     filesystem.unmount(7)
     _check(device)
 
@@ -495,13 +495,13 @@ def test_extents_are_told_from_any_block_on_and_cost_what_is_told() -> None:
     assert filesystem.extents(whole, 20) == [(20, address + 20, 20)]
     assert filesystem.extents(whole, 20, 1) == [(20, address + 20, 12)]
     looked: list[bytes] = []
-    batch = filesystem._volume.imap.batch
+    batch = filesystem.core.volume.imap.batch
 
     def counting(start: bytes, end: bytes) -> tuple[list[tuple[bytes, bytes]], bytes | None]:
         looked.append(start)
         return batch(start, end)
 
-    filesystem._volume.imap.batch = counting  # type: ignore[method-assign]
+    filesystem.core.volume.imap.batch = counting  # type: ignore[method-assign]
     filesystem.extents(ino, 40 * 32, 2)
     assert len(looked) == 1
 
@@ -518,13 +518,13 @@ def test_moving_a_directory_looks_at_a_bounded_number_of_others(
     tree = filesystem.mkdir(ROOT_INO, b"tree", 0o755, 0, 0, 1).ino
     filesystem.mkdir(tree, b"below", 0o755, 0, 0, 1)
     looked: list[int] = []
-    parent_of = filesystem._inodes.parent_of
+    parent_of = filesystem.core.inodes.parent_of
 
     def counting(ino: int) -> int:
         looked.append(ino)
         return parent_of(ino)
 
-    filesystem._inodes.parent_of = counting  # type: ignore[method-assign]
+    filesystem.core.inodes.parent_of = counting  # type: ignore[method-assign]
     filesystem.rename(ROOT_INO, b"leaf", deep[40], b"leaf", 2)
     assert not looked
     with pytest.raises(FilesystemError) as refused:

@@ -65,7 +65,7 @@ def test_crude_bound_is_a_bound(block_bytes: int) -> None:
     device = MemoryDevice(16 << 20)
     format_small(device, block_bytes, 64)
     filesystem = mount(device, 0)
-    space = filesystem._ledger
+    space = filesystem.core.ledger
     refused = 0
     steps = changes(filesystem, random.Random(block_bytes))
     while True:
@@ -78,7 +78,7 @@ def test_crude_bound_is_a_bound(block_bytes: int) -> None:
             steps = changes(filesystem, random.Random(refused))
             if refused > 3:
                 break
-        hold(space, filesystem._admission)
+        hold(space, filesystem.core.admission)
 
 
 counts = st.one_of(st.integers(0, 50), st.integers(0, 100_000))
@@ -120,7 +120,7 @@ def test_crude_bound_is_a_bound_whatever_is_pending(
     still: int,
 ) -> None:
     filesystem = _filesystems(block_bytes)
-    space = filesystem._ledger
+    space = filesystem.core.ledger
     volume, inodes = space._volume, space._inodes
     # Only how many there are matters.
     volume.imap.changes = dict.fromkeys(_NUMBERS[:changed])  # type: ignore[arg-type]
@@ -136,7 +136,7 @@ def test_crude_bound_is_a_bound_whatever_is_pending(
     volume.usage.live_total = nodes + data_blocks
     space.limit_blocks, space.privileged_blocks = 4000, 100
     space._open_limit_blocks = 3900
-    hold(space, filesystem._admission)
+    hold(space, filesystem.core.admission)
 
 
 def nodes_of(imap: Imap) -> set[int]:
@@ -164,7 +164,7 @@ def _filesystems(block_bytes: int) -> Filesystem:
     format_small(device, block_bytes, 64)
     filesystem = mount(device, 0)
     # What the numbers say is held here, not what making room would change.
-    filesystem._admission.make_room = no_room  # type: ignore[method-assign]
+    filesystem.core.admission.make_room = no_room  # type: ignore[method-assign]
     return filesystem
 
 
@@ -173,7 +173,7 @@ def test_allowance_is_spent_by_what_is_asked_in_one_request(
 ) -> None:
     device = MemoryDevice(16 << 20)
     format_small(device, 4096, 64)
-    admission = mount(device, 0)._admission
+    admission = mount(device, 0).core.admission
     looks: list[int] = []
     covered = Ledger.covers
 
@@ -202,25 +202,25 @@ def test_windows_of_dirty_data_are_reckoned_with_before_they_are_mapped() -> Non
     device = MemoryDevice(64 << 20)
     format_small(device, 1024, 64)
     filesystem = mount(device, 0)
-    window_bytes = filesystem._volume.window_blocks * 1024
+    window_bytes = filesystem.core.volume.window_blocks * 1024
     ino = filesystem.create(ROOT_INO, b"a", REGULAR, 0, 0, 1).ino
     filesystem.write(ino, 0, bytes(300 * window_bytes), 1)
     filesystem.checkpoint(1)
-    before_count = filesystem._volume.imap.node_count
+    before_count = filesystem.core.volume.imap.node_count
     assert before_count > 50
     for number in range(300):
         filesystem.write(ino, number * window_bytes, b"x" * 1024, 2)
-    space, imap = filesystem._ledger, filesystem._volume.imap
+    space, imap = filesystem.core.ledger, filesystem.core.volume.imap
     bound = space._node_blocks()
     pending_blocks = space.pending_blocks()
     assert space._inodes.pinned_count == 300
     addresses = nodes_of(imap)
-    clean_blocks = filesystem._volume.usage.clean_blocks
+    clean_blocks = filesystem.core.volume.usage.clean_blocks
     filesystem.checkpoint(3)
     written = len(nodes_of(imap) - addresses)
     assert before_count <= written <= bound
     # Whole segments leave what is clean.
-    assert clean_blocks - filesystem._volume.usage.clean_blocks < pending_blocks + 64
+    assert clean_blocks - filesystem.core.volume.usage.clean_blocks < pending_blocks + 64
     assert space._inodes.pinned_count == 0
 
 
@@ -229,7 +229,7 @@ def test_what_is_needed_is_asked_again_once_room_was_made(
 ) -> None:
     device = MemoryDevice(16 << 20)
     format_small(device, 4096, 64)
-    admission = mount(device, 0)._admission
+    admission = mount(device, 0).core.admission
     demands = iter([Demand(1, 0), Demand(100_000, 0), Demand(100_000, 0)])
     rooms: list[int] = []
     monkeypatch.setattr(admission, "make_room", rooms.append)
@@ -239,7 +239,7 @@ def test_what_is_needed_is_asked_again_once_room_was_made(
 
 
 def test_promises_lower_what_is_left() -> None:
-    space = _filesystem_of(limit_blocks=1000, privileged_blocks=50)._ledger
+    space = _filesystem_of(limit_blocks=1000, privileged_blocks=50).core.ledger
     assert space._left(100 + 10, privileged=False) == 840
     assert space._left(100 + 10, privileged=True) == 890
     promise(space, 800)
@@ -250,7 +250,7 @@ def test_promises_lower_what_is_left() -> None:
 
 
 def test_nothing_left_is_zero_not_less() -> None:
-    space = _filesystem_of(limit_blocks=100, privileged_blocks=50)._ledger
+    space = _filesystem_of(limit_blocks=100, privileged_blocks=50).core.ledger
     promise(space, 80)
     assert space._left(10 + 5, privileged=False) == 0
     assert space._left(10 + 5, privileged=True) == 5
@@ -260,8 +260,8 @@ def _filesystem_of(limit_blocks: int, privileged_blocks: int) -> Filesystem:
     device = MemoryDevice(16 << 20)
     format_small(device, 4096, 64)
     filesystem = mount(device, 0)
-    filesystem._ledger.limit_blocks = limit_blocks
-    filesystem._ledger.privileged_blocks = privileged_blocks
+    filesystem.core.ledger.limit_blocks = limit_blocks
+    filesystem.core.ledger.privileged_blocks = privileged_blocks
     return filesystem
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from lfs.imap.map import Imap
-from lfs.inodes.volume import Options
 from lfs.ondisk import BLOCK_DATA, HEAD_BULK, window_blocks
+from lfs.volume.options import Options
 from tests.support.disks import BLOCK_BYTES, Disk, data, problems
 
 MIB = 1 << 20
@@ -234,14 +234,14 @@ def test_appending_looks_for_each_window_once(monkeypatch: pytest.MonkeyPatch) -
 def test_dirty_limit_writes_small_files_together(size: int) -> None:
     """However the dirty blocks are spread over files, no more is written than was reserved for."""
     disk = roomy_disk(Options(dirty_bytes_max=MIB))
-    space = disk.filesystem._ledger
+    space = disk.filesystem.core.ledger
     inos = [disk.make_file(b"file %d" % number) for number in range(MIB // BLOCK_BYTES)]
     disk.sync()
     disk.device.reset_counters()
     for ino in inos[:-1]:
         disk.write(ino, 0, bytes(size))
     assert disk.device.write_count == 0
-    usage = disk.filesystem._volume.usage
+    usage = disk.filesystem.core.volume.usage
     # Whole segments, and the block that the last write adds.
     promised_segments = -(-space.pending_blocks() // usage.segment_blocks) + 1
     clean_blocks = usage.clean_blocks

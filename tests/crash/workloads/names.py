@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lfs.device.memory import MemoryDevice
-from lfs.inodes.volume import Options
+from lfs.volume.options import Options
 from tests.crash.workloads import ace, pressure
 from tests.crash.workloads.traces import read_trace
 from tests.support.client import Request

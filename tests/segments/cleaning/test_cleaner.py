@@ -13,13 +13,14 @@ from lfs.common.errors import DamageError
 from lfs.common.turns import Flush
 from lfs.inodes.inode import Inode
 from lfs.inodes.table import InodeTable
-from lfs.inodes.volume import Options, Volume
 from lfs.ondisk import BLOCK_NODE, BLOCK_USAGE, HEAD_COLD, HEAD_MAIN, SUMMARY_CLEANER
 from lfs.segments.cleaning import cleaner as cleaner_module
 from lfs.segments.cleaning.cleaner import Cleaner
 from lfs.segments.cleaning.survey import Found
 from lfs.segments.policy import POLICIES
 from lfs.segments.usage import UsageTable
+from lfs.volume.options import Options
+from lfs.volume.volume import Volume
 from tests.support.disks import BLOCK_BYTES, Disk, data, flip_byte, problems
 
 MIB = 1 << 20
@@ -27,7 +28,7 @@ SEGMENT_BLOCKS = 64
 
 
 def volume_of(disk: Disk) -> Volume:
-    return disk.filesystem._volume
+    return disk.filesystem.core.volume
 
 
 def usage_of(disk: Disk) -> UsageTable:
@@ -35,7 +36,7 @@ def usage_of(disk: Disk) -> UsageTable:
 
 
 def cleaner_of(disk: Disk) -> Cleaner:
-    return disk.filesystem._cleaner
+    return disk.filesystem.core.cleaner
 
 
 def runs_in_use(disk: Disk) -> list[int]:
@@ -370,14 +371,16 @@ def live_metadata(disk: Disk, run: int, kind: int) -> bool:
     """Tell whether a run has a node or usage page that is in use."""
     volume = volume_of(disk)
     if kind == BLOCK_USAGE:
-        return any(volume.usage.run_of(pointer.address) == run for pointer in volume.usage_pages)
+        return any(
+            volume.usage.run_of(pointer.address) == run for pointer in volume.state.usage_pages
+        )
     live_data = sum(
         len(range(max(at, blocks.start), min(at + count, blocks.stop)))
         for blocks in [run_blocks(disk, run)]
         for ino in inode_numbers(disk)
         for _, at, count in disk.filesystem.extents(ino)
     )
-    pages = sum(volume.usage.run_of(pointer.address) == run for pointer in volume.usage_pages)
+    pages = sum(volume.usage.run_of(pointer.address) == run for pointer in volume.state.usage_pages)
     return volume.usage.live_blocks(run) > live_data + pages
 
 

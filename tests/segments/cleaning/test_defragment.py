@@ -13,10 +13,10 @@ import pytest
 from lfs.alloc import margins
 from lfs.alloc.delayed.ledger import Ledger
 from lfs.common.errors import DamageError, FilesystemError
-from lfs.inodes.volume import Options
 from lfs.ondisk import SUMMARY_CLEANER, window_blocks
 from lfs.segments.cleaning.defragment import QUIET_NS, Defragmenter
 from lfs.segments.usage import UsageTable
+from lfs.volume.options import Options
 from tests.support.disks import BLOCK_BYTES, Disk, data, flip_byte, problems
 
 MIB = 1 << 20
@@ -26,11 +26,11 @@ LATER = 10 * QUIET_NS
 
 
 def usage_of(disk: Disk) -> UsageTable:
-    return disk.filesystem._volume.usage
+    return disk.filesystem.core.volume.usage
 
 
 def defragmenter_of(disk: Disk) -> Defragmenter:
-    return disk.filesystem._defragmenter
+    return disk.filesystem.core.defragmenter
 
 
 def roomy_disk(size_bytes: int = 64 * MIB) -> Disk:
@@ -258,7 +258,7 @@ def test_a_file_that_is_gone_is_no_candidate() -> None:
     disk.remove(ino, b"file")
     settle(disk)
     assert defragmenter_of(disk).moved_blocks == 0
-    assert disk.filesystem._write_out.scattered.worst_first() == []
+    assert disk.filesystem.core.write_out.scattered.worst_first() == []
 
 
 def test_a_damaged_file_is_reported_once_and_left_alone() -> None:
@@ -282,7 +282,7 @@ def test_no_space_is_used_that_is_not_to_spare() -> None:
     ino, _ = scattered_file(disk)
     pieces = piece_count(disk, ino)
     number = 0
-    while disk.filesystem._ledger.spare_blocks() > 64:
+    while disk.filesystem.core.ledger.spare_blocks() > 64:
         disk.make_file(b"filler %d" % number, data(number, 60 * BLOCK_BYTES))
         disk.sync()
         number += 1
@@ -309,7 +309,7 @@ def test_no_space_is_used_that_others_took_between_turns(
     elif others == "fill the run":
         disk.make_file(b"filler", data(1, 6 * FILE_BLOCKS * BLOCK_BYTES))
     elif others == "need the run":
-        disk.filesystem._volume.log.close_large()
+        disk.filesystem.core.volume.log.close_large()
     else:
         monkeypatch.setattr(Ledger, "shortage_blocks", lambda self, blocks: blocks - 1)
     disk.sync()
@@ -317,7 +317,7 @@ def test_no_space_is_used_that_others_took_between_turns(
     while defragmenter._work is work and disk.filesystem.tick(disk.now_ns, idle=True):
         assert others != "owe much" or defragmenter.moved_blocks == begun_blocks
         # It may go on in the run that it has, but not at the cost of what was promised.
-        assert others != "fill the disk" or disk.filesystem._ledger.shortage_blocks(0) <= 0
+        assert others != "fill the disk" or disk.filesystem.core.ledger.shortage_blocks(0) <= 0
     monkeypatch.undo()
     assert disk.read(ino) == content
     assert problems(disk.medium) == []
@@ -330,7 +330,7 @@ def test_a_file_with_holes_is_not_rewritten_for_its_holes() -> None:
         disk.write(ino, block * BLOCK_BYTES, data(block, BLOCK_BYTES))
     disk.sync()
     assert piece_count(disk, ino) >= FILE_BLOCKS
-    disk.filesystem._write_out.scattered.note(ino, FILE_BLOCKS, 0)
+    disk.filesystem.core.write_out.scattered.note(ino, FILE_BLOCKS, 0)
     settle(disk)
     assert defragmenter_of(disk).moved_blocks == 0
 

@@ -49,12 +49,12 @@ def rename_at_random(filesystem: Filesystem, names: list[bytes], count: int) -> 
 
 
 def packer_of(filesystem: Filesystem) -> Packer:
-    return Packer(filesystem._volume, filesystem._ledger, filesystem._checkpointer)
+    return Packer(filesystem.core.volume, filesystem.core.ledger, filesystem.core.checkpointer)
 
 
 def pack_all(filesystem: Filesystem) -> int:
     """Pack until that gains nothing; returns by how many nodes the map has shrunk."""
-    imap = filesystem._volume.imap
+    imap = filesystem.core.volume.imap
     before_count = imap.node_count
     packer = packer_of(filesystem)
     while packer.pack(10**10):
@@ -65,7 +65,7 @@ def pack_all(filesystem: Filesystem) -> int:
 def test_packing_takes_back_what_renaming_took() -> None:
     device = MemoryDevice(8 << 20)
     filesystem = with_names(device)
-    imap = filesystem._volume.imap
+    imap = filesystem.core.volume.imap
     created_count = imap.node_count
     names = [name_of(number) for number in range(COUNT)]
     rename_at_random(filesystem, names, 2 * COUNT)
@@ -123,10 +123,10 @@ def test_packing_takes_no_more_than_there_is_room_for(monkeypatch: pytest.Monkey
     rename_at_random(filesystem, [name_of(number) for number in range(COUNT)], COUNT)
     packer = packer_of(filesystem)
     monkeypatch.setattr(Ledger, "can_rewrite", lambda self, leaf_count: False)
-    number = filesystem._volume.checkpoint_number
+    number = filesystem.core.volume.state.checkpoint_number
     assert not packer.pack(10**10)
-    assert filesystem._volume.checkpoint_number == number
-    assert not filesystem._volume.imap.touched_keys
+    assert filesystem.core.volume.state.checkpoint_number == number
+    assert not filesystem.core.volume.imap.touched_keys
     # It was for want of room that nothing was found: with room, there is as much to gain.
     rooms: list[int] = []
 
@@ -134,7 +134,7 @@ def test_packing_takes_no_more_than_there_is_room_for(monkeypatch: pytest.Monkey
         rooms.append(blocks)
         monkeypatch.undo()
 
-    admission = filesystem._admission
+    admission = filesystem.core.admission
     monkeypatch.setattr(admission, "make_room", make_room)
     assert admission._pack()
     assert rooms == [0]
@@ -145,7 +145,7 @@ def test_packing_looks_again_once_items_have_gone() -> None:
     packer = packer_of(filesystem)
     while packer.pack(10**10):
         pass
-    imap = filesystem._volume.imap
+    imap = filesystem.core.volume.imap
     packed_count = imap.node_count
     gone = random.Random(1).sample(range(COUNT), COUNT // 3)
     for done, number in enumerate(gone):
@@ -255,7 +255,7 @@ def test_full_disk_of_names_is_renamed_for_ever(monkeypatch: pytest.MonkeyPatch)
         return packed[-1]
 
     monkeypatch.setattr(Packer, "pack", counted)
-    filesystem._ledger._change_limit_blocks = 20
+    filesystem.core.ledger._change_limit_blocks = 20
     rename_at_random(filesystem, names, 1000)
     assert any(packed)
     filesystem.unmount(10**11)

@@ -13,9 +13,9 @@ from lfs.alloc.delayed.ledger import Ledger
 from lfs.commit.checkpoint import Checkpointer
 from lfs.common.turns import Turn
 from lfs.inodes.table import InodeTable
-from lfs.inodes.volume import Volume
 from lfs.segments.cleaning.cleaner import Cleaner
 from lfs.segments.cleaning.defragment import Defragmenter
+from lfs.volume.volume import Volume
 
 _CHANGES_IDLE = 8192
 _CHANGES_SOFT = 32768

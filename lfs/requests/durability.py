@@ -1,0 +1,77 @@
+"""Space, and what is left after a crash: commits, checkpoints, and the flushes they need."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+
+from lfs.alloc.delayed.ledger import Space
+from lfs.common.errors import FilesystemError
+from lfs.common.turns import Flush
+from lfs.requests.core import Core
+from lfs.volume.arguments import check_number, check_time
+
+
+class DurabilityRequests:
+    """Space, and what a crash leaves."""
+
+    core: Core
+
+    @property
+    def write_bytes_max(self) -> int:
+        """Return how much one request may write and be sure of room where it overwrites."""
+        return self.core.ledger.write_bytes_max
+
+    def statfs(self) -> Space:
+        """Return total, free and available blocks, and the number of inodes."""
+        return self.core.ledger.statistics()
+
+    @property
+    def dirty(self) -> bool:
+        """Tell whether there is anything that no commit has logged."""
+        return self.core.checkpointer.dirty and not self.core.read_only
+
+    def begin_commit(self, now_ns: int) -> int:
+        """Log everything up to now; returns a ticket for ``finish_commit``.
+
+        It lasts once the device has been flushed after this.  Where the log could not
+        be written in its place, everything is durable already.  Raises DeviceError.
+        """
+        core = self.core
+        volume = core.volume
+        if volume.failed:
+            raise FilesystemError(errno.EIO, "the log could not be written")
+        check_time(now_ns)
+        core.now_ns = max(core.now_ns, now_ns)
+        if volume.read_only:
+            return volume.log.written_sequence
+        volume.elapsed.advance(now_ns)
+        core.maintenance.note_commit()
+        return core.checkpointer.commit(now_ns)
+
+    def finish_commit(self, ticket: int) -> None:
+        """Note that the device was flushed after ``begin_commit`` returned ``ticket``."""
+        check_number("ticket", ticket, 0, self.core.volume.log.written_sequence)
+        self.core.volume.flushed(ticket)
+
+    def fail(self, error: Exception) -> None:
+        """Write nothing any more: a flush failed, or memory can't be trusted."""
+        self.core.volume.fail(error)
+
+    def sync(self, now_ns: int) -> None:
+        """Make everything up to now durable; raises DeviceError when that fails."""
+        ticket = self.begin_commit(now_ns)
+        if ticket > self.core.volume.log.flushed_sequence:
+            self.core.volume.flush(ticket)
+
+    def checkpoint(self, now_ns: int) -> None:
+        """Write a checkpoint: everything is durable, and a mount has no log to replay."""
+        check_time(now_ns)
+        self.core.volume.check_writable()
+        self.core.checkpointer.checkpoint(now_ns)
+
+    def checkpoint_steps(self, now_ns: int) -> Iterator[Flush]:
+        """Do what ``checkpoint`` does but for the flushes, which are yielded (``begin_tick``)."""
+        check_time(now_ns)
+        self.core.volume.check_writable()
+        return self.core.checkpointer.steps(now_ns)

@@ -1,0 +1,161 @@
+"""Names: making, finding, listing, moving and removing them."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterator
+
+from lfs.common.errors import DamageError, FilesystemError
+from lfs.files.directory import DirectoryEntry
+from lfs.inodes.inode import S_IFDIR, S_IFLNK, S_IFMT, Inode
+from lfs.ondisk import ROOT_INO, SYMLINK_BYTES_MAX
+from lfs.requests.core import Core
+from lfs.volume.arguments import OFFSET_MAX, check_bytes, check_number, check_owner, check_time
+
+
+class NameRequests:
+    """Names."""
+
+    core: Core
+
+    def create_root(self, mode: int, uid: int, gid: int, now_ns: int) -> Inode:
+        """Create the root directory of a filesystem that has no inode yet; raises EEXIST."""
+        check_owner(mode, uid, gid)
+        check_time(now_ns)
+        if self.core.volume.state.next_ino > ROOT_INO:
+            raise FilesystemError(errno.EEXIST, "there is a root directory")
+        return self.core.names.create_root(mode, uid, gid, now_ns)
+
+    def lookup(self, parent_ino: int, name: bytes) -> Inode:
+        """Return the inode called ``name``; raises ENOENT, ENOTDIR, ENAMETOOLONG, ESTALE."""
+        if type(name) is not bytes:
+            check_bytes("name", name)
+        self.core.inodes.trim()
+        return self.core.names.lookup(parent_ino, name)
+
+    def create(
+        self,
+        parent_ino: int,
+        name: bytes,
+        mode: int,
+        uid: int,
+        gid: int,
+        now_ns: int,
+        rdev: int = 0,
+        umask: int = 0,
+    ) -> Inode:
+        """Create a file, fifo, socket or device node: ``mode`` has the type bits.
+
+        A default access list of the directory is inherited, and ``umask`` ignored.
+        """
+        check_owner(mode, uid, gid)
+        if mode & S_IFMT in (S_IFDIR, S_IFLNK, 0):
+            raise FilesystemError(errno.EINVAL)
+        if rdev or umask:
+            check_number("device number", rdev)
+            check_number("umask", umask)
+        self.core.begin(now_ns)
+        inode = self.core.names.create(parent_ino, name, mode, uid, gid, now_ns, rdev, umask)
+        self.core.end()
+        return inode
+
+    def mkdir(
+        self,
+        parent_ino: int,
+        name: bytes,
+        mode: int,
+        uid: int,
+        gid: int,
+        now_ns: int,
+        umask: int = 0,
+    ) -> Inode:
+        """Create a directory; ``umask`` as for ``create``."""
+        check_owner(mode, uid, gid)
+        check_number("umask", umask)
+        self.core.begin(now_ns)
+        mode = S_IFDIR | mode & ~S_IFMT
+        inode = self.core.names.create(parent_ino, name, mode, uid, gid, now_ns, umask=umask)
+        self.core.end()
+        return inode
+
+    def symlink(
+        self, parent_ino: int, name: bytes, target: bytes, uid: int, gid: int, now_ns: int
+    ) -> Inode:
+        """Create a symbolic link."""
+        check_owner(0, uid, gid)
+        check_bytes("target", target)
+        self.core.begin(now_ns)
+        inode = self.core.names.symlink(parent_ino, name, target, uid, gid, now_ns)
+        self.core.end()
+        return inode
+
+    def link(
+        self, ino: int, parent_ino: int, name: bytes, now_ns: int, privileged: bool = False
+    ) -> Inode:
+        """Give ``ino`` another name."""
+        self.core.begin(now_ns)
+        inode = self.core.names.link(ino, parent_ino, name, now_ns, privileged)
+        self.core.end()
+        return inode
+
+    def unlink(self, parent_ino: int, name: bytes, now_ns: int) -> Inode:
+        """Remove a name; the inode returned may have become an orphan (see ``forget``)."""
+        self.core.begin(now_ns)
+        inode = self.core.names.unlink(parent_ino, name, now_ns)
+        self.core.end()
+        return inode
+
+    def rmdir(self, parent_ino: int, name: bytes, now_ns: int) -> Inode:
+        """Remove an empty directory; the inode returned is an orphan."""
+        self.core.begin(now_ns)
+        inode = self.core.names.rmdir(parent_ino, name, now_ns)
+        self.core.end()
+        return inode
+
+    def rename(
+        self,
+        parent_ino: int,
+        name: bytes,
+        new_parent_ino: int,
+        new_name: bytes,
+        now_ns: int,
+        flags: int = 0,
+        uid: int = 0,
+        gid: int = 0,
+    ) -> Inode | None:
+        """Rename as renameat2(2); returns the inode that lost this name, if one did.
+
+        With flag 4 a whiteout that belongs to ``uid`` and ``gid`` stays under the old name.
+        """
+        check_owner(flags, uid, gid)
+        self.core.begin(now_ns)
+        lost = self.core.names.rename(
+            parent_ino, name, new_parent_ino, new_name, now_ns, flags, uid, gid
+        )
+        self.core.end()
+        return lost
+
+    def readlink(self, ino: int) -> bytes:
+        """Return the target of a symbolic link."""
+        self.core.inodes.trim()
+        inode = self.core.inodes.get(ino)
+        if not inode.is_symlink:
+            raise FilesystemError(errno.EINVAL)
+        if inode.size > SYMLINK_BYTES_MAX:
+            raise DamageError(f"inode {ino}: a symbolic link of {inode.size} bytes")
+        return self.core.data.read(inode, 0, inode.size)
+
+    def readdir(
+        self,
+        ino: int,
+        cookie: int = 0,
+        on_damage: Callable[[DamageError], None] | None = None,
+    ) -> Iterator[DirectoryEntry]:
+        """Yield the entries after ``cookie``, without ``.`` and ``..``.
+
+        Entries that come or go meanwhile may or may not be seen; all others are
+        seen exactly once.  An entry that is damaged hides no others: ``on_damage`` is told,
+        or the DamageError is raised after all of them.
+        """
+        check_number("cookie", cookie, 0, OFFSET_MAX)
+        return self.core.directories.listing(self.core.names.directory(ino).ino, cookie, on_damage)
