@@ -16,6 +16,7 @@ from lfs.inodes.inode import S_IFDIR
 from lfs.mounting import Mount
 from lfs.ondisk import Superblock
 from lfs.requests.core import Core
+from lfs.segments import usage_loading
 from lfs.volume.options import Options
 from lfs.volume.volume import Volume
 
@@ -39,7 +40,7 @@ def format_device(
         device.write(offset, [bytes(4096)])
     device.flush()
     volume = Volume(device, superblock, Options())
-    volume.usage.finish_loading(())
+    usage_loading.finish_loading(volume.usage, ())
     volume.log.start(1, 0, 0)
     filesystem = Filesystem(Mount(Core(volume)))
     filesystem.create_root(S_IFDIR | root_mode & 0o7777, root_uid, root_gid, now_ns)

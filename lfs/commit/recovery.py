@@ -38,6 +38,7 @@ from lfs.ondisk import (
     UsagePage,
     unpack_usage_page,
 )
+from lfs.segments import usage_loading
 from lfs.segments.placement import Head
 from lfs.volume.volume import Volume
 
@@ -89,7 +90,7 @@ class Recovery:
             volume.imap.load(checkpoint.imap_root, checkpoint.imap_root_level)
         if not volume.options.roll_forward:
             volume.log.start(checkpoint.next_sequence, 0, 0)
-            volume.usage.finish_loading(())
+            usage_loading.finish_loading(volume.usage, ())
             return
         self._roll_forward(checkpoint)
 
@@ -101,7 +102,7 @@ class Recovery:
             self._load_pages(checkpoint, older)
         except DamageError as error:
             self._tolerate(error)
-            volume.usage.lose(checkpoint.live_block_count)
+            usage_loading.lose(volume.usage, checkpoint.live_block_count)
 
     def _load_pages(self, checkpoint: Checkpoint, older: Sequence[Checkpoint]) -> None:
         volume = self._volume
@@ -112,14 +113,14 @@ class Recovery:
                 continue
             raw = volume.read_block(pointer)
             page = unpack_usage_page(raw, index, volume.filesystem_id, pointer.address)
-            usage.load_page(index, page.entries, checkpoint.number)
+            usage_loading.load_page(usage, index, page.entries, checkpoint.number)
             volume.state.usage_pages[index] = pointer
             pages.append((pointer.address, page._replace(entries=())))
         usage.dirty_pages.clear()
         for address, page in pages:
-            usage.load_place(address, page)
+            usage_loading.load_place(usage, address, page)
         for pointer in older[0].usage_pages if older else ():
-            usage.keep_older_page(pointer.address, checkpoint.number + 1)
+            usage_loading.keep_older_page(usage, pointer.address, checkpoint.number + 1)
 
     def _tolerate(self, error: DamageError) -> None:
         """Go on read-only after ``error``, or raise it."""
@@ -156,7 +157,7 @@ class Recovery:
             self.needs_checkpoint = True
             volume.log.start(sequence, 0, 0)
             volume.log.flushed_sequence = checkpoint.next_sequence - 1
-            volume.usage.finish_loading(())
+            usage_loading.finish_loading(volume.usage, ())
         else:
             self._continue_chain(checkpoint)
 
@@ -171,7 +172,7 @@ class Recovery:
                 DamageError(f"the checkpoint promises a log write at {address}, in no run")
             )
             return
-        usage.finish_loading((run,))
+        usage_loading.finish_loading(usage, (run,))
         volume.log.start(checkpoint.next_sequence, address, checkpoint.previous_checksum)
         run_address = usage.address_of(run)
         try:

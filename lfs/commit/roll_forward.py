@@ -12,6 +12,7 @@ from collections.abc import Callable
 from lfs.common.errors import DamageError
 from lfs.inodes.window import Window, shares, window_key
 from lfs.ondisk import BLOCK_DATA, INO_MAX, KIND_INODE, KIND_WINDOW, Summary, unpack_key
+from lfs.segments import usage_loading
 from lfs.volume.volume import Volume
 
 
@@ -40,7 +41,7 @@ class RollForward:
                 self._count_blocks(needed)
         except DamageError as error:
             self._tolerate(error)
-            volume.usage.lose(volume.usage.live_total)
+            usage_loading.lose(volume.usage, volume.usage.live_total)
         for key in volume.imap.changes:
             ino, kind, _ = unpack_key(key)
             if kind == KIND_INODE:
@@ -63,7 +64,9 @@ class RollForward:
         for key in keys:
             self._move_live(self._stored(key), -1)
         for summary in needed:
-            volume.usage.claim_run(summary.run_address, summary.run_blocks, summary.sequence)
+            usage_loading.claim_run(
+                volume.usage, summary.run_address, summary.run_blocks, summary.sequence
+            )
         for key in keys:
             self._move_live(volume.imap.changed_value(key), 1)
 

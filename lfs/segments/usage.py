@@ -14,34 +14,26 @@ free units are exactly the clean segments that are not withheld; only the first
 segment of a run carries counts; an empty run that is not open never gains live
 blocks; a run without a log write (last sequence 0) has been given up, and is clean
 as soon as it is empty.
-Memory: 30 bytes a segment, and a number for each run with a usage page.
+Memory: that of ``SegmentTable``, and a number for each run with a usage page.
 """
 
 from __future__ import annotations
 
-import re
-from array import array
-from collections.abc import Callable, Collection, Iterator, Sequence
-from itertools import compress
+from collections.abc import Callable, Collection, Iterator
 
 from lfs.alloc import margins
 from lfs.alloc.buddy import BuddyAllocator
 from lfs.common.errors import DamageError
 from lfs.ondisk import (
-    SEGMENT_CLEAN,
-    SEGMENT_CONTINUED,
     SEGMENT_RUN,
-    SEQUENCE_MAX,
     USAGE_OLD_METADATA,
     Usage,
-    UsagePage,
     usage_per_page,
 )
 from lfs.segments.large_runs import LargeRuns
 from lfs.segments.out_of_use import OutOfUse
 from lfs.segments.reuse import Reuse
-
-_CLEAN_SEGMENTS = re.compile(re.escape(bytes([SEGMENT_CLEAN])) + b"+")
+from lfs.segments.segment_table import SegmentTable
 
 
 def _raise(error: DamageError) -> None:
@@ -66,81 +58,17 @@ class UsageTable:
         self.order_most = margins.order_most(segment_count, segment_blocks * block_bytes)
         self.large_runs = LargeRuns(self.order_max, segment_blocks)
         self.buddy = BuddyAllocator(segment_count, segment_count.bit_length())
-        self._live = array("q", bytes(8 * segment_count))
-        self._last_sequence = array("q", bytes(8 * segment_count))
-        self._first = array("i", [-1]) * segment_count
-        self._order = bytearray(segment_count)
-        self._state = bytearray(segment_count)
+        self.segments = segments = SegmentTable(segment_count)
+        self._live, self._last_sequence = segments.live, segments.last_sequence
+        self._first, self._order = segments.first, segments.order
+        self._state, self._metadata_until = segments.state, segments.metadata_until
         self._pages: dict[int, int] = {}
         """How many usage pages lie in a run, of those that have any."""
-        self._metadata_until = array("q", bytes(8 * segment_count))
-        self._reuse = Reuse()
+        self.reuse = Reuse()
         self.out_of_use = OutOfUse()
         self.is_lost = False
         self.on_damage: Callable[[DamageError], None] = _raise
         """Told once the table is found to be wrong: what is clean can't be trusted then."""
-
-    # ------------------------------------------------------------ loading and storing
-
-    def load_page(self, index: int, entries: Sequence[Usage], checkpoint_number: int) -> None:
-        """Take over usage page ``index`` of a checkpoint; raises DamageError when absurd."""
-        base = index * self.per_page
-        if base + len(entries) > self.segment_count:
-            raise DamageError(f"usage page {index} describes segments past the last one")
-        for segment, entry in enumerate(entries, base):
-            if entry.state != SEGMENT_RUN:
-                continue
-            self._check_run(segment, entry)
-            if self._first[segment] >= 0:
-                raise DamageError(f"segment {segment} begins a run within another one")
-            self._set_run(segment, entry.order, entry.last_sequence)
-            self._live[segment] = entry.live_blocks
-            if entry.flags & USAGE_OLD_METADATA:
-                self._metadata_until[segment] = checkpoint_number + 1
-            self.live_total += entry.live_blocks
-
-    def load_place(self, address: int, page: UsagePage) -> None:
-        """Take over where a usage page of the checkpoint lies; after all were loaded.
-
-        It may be a run that was opened when the page that describes it had been written.
-        Raises DamageError when that can't be.
-        """
-        self.claim_run(page.run_address, page.run_blocks, page.sequence)
-        self.add_pages(address, 1)
-
-    def keep_older_page(self, address: int, needed_until: int) -> None:
-        """Keep the run with a usage page of the older checkpoint until one is durable."""
-        run = self.run_of(address)
-        if run >= 0:
-            self._metadata_until[run] = max(self._metadata_until[run], needed_until)
-
-    def lose(self, live_total: int) -> None:
-        """Note that what is in use is not known: from now on everything counts as if it were.
-
-        Enough to read by, not to write by.
-        """
-        self.is_lost = True
-        self.live_total = live_total
-        self._first = array("i", [0]) * self.segment_count
-
-    def _check_run(self, segment: int, entry: Usage) -> None:
-        count = 1 << entry.order
-        fits = segment % count == 0 and segment + count <= self.segment_count
-        fits = fits and entry.last_sequence <= SEQUENCE_MAX
-        if not fits or entry.live_blocks > count * self.segment_blocks:
-            raise DamageError(f"usage of segment {segment} is impossible: {entry}")
-
-    def finish_loading(self, open_runs: Collection[int]) -> None:
-        """Find the empty runs and offer all clean segments to the allocator.
-
-        ``open_runs`` will be written further.
-        """
-        if self.is_lost:
-            return
-        empty = {run for run in self.runs() if self._live[run] == 0}
-        self._reuse.begin(empty, open_runs)
-        for found in _CLEAN_SEGMENTS.finditer(self._state):
-            self.buddy.free_range(found.start(), found.end() - found.start())
 
     def page_entries(self, index: int, checkpoint_number: int) -> list[Usage]:
         """Return the entries of usage page ``index`` for a checkpoint.
@@ -193,7 +121,7 @@ class UsageTable:
         self._live[run] += count
         self.live_total += count
         self.dirty_pages.add(run // self.per_page)
-        self._reuse.empty.discard(run)
+        self.reuse.empty.discard(run)
 
     def drop_live(self, address: int, count: int) -> None:
         """Count ``count`` blocks at ``address``, all in one run, as dead."""
@@ -221,9 +149,9 @@ class UsageTable:
 
     def _note_empty(self, run: int) -> None:
         if self._last_sequence[run]:
-            self._reuse.empty.add(run)
+            self.reuse.empty.add(run)
         else:
-            self._reuse.empty.discard(run)
+            self.reuse.empty.discard(run)
             self._clear_run(run)
 
     def drop_metadata(self, address: int, needed_until: int) -> None:
@@ -243,7 +171,7 @@ class UsageTable:
         self._live[run] += count
         self._pages[run] = self._pages.get(run, 0) + count
         self.live_total += count
-        self._reuse.empty.discard(run)
+        self.reuse.empty.discard(run)
 
     def drop_page(self, address: int, needed_until: int) -> None:
         """Count a usage page as dead; its run stays until a checkpoint is durable."""
@@ -271,7 +199,7 @@ class UsageTable:
 
     def runs(self) -> Iterator[int]:
         """Yield the first segment of every run in use."""
-        return compress(range(self.segment_count), map(SEGMENT_RUN.__eq__, bytes(self._state)))
+        return self.segments.runs()
 
     def run_blocks(self, run: int) -> int:
         """Return the size of a run in blocks."""
@@ -313,8 +241,8 @@ class UsageTable:
         for smaller in range(order, -1, -1):
             run = self.buddy.allocate(smaller)
             if run is not None:
-                self._set_run(run, smaller, sequence)
-                self._reuse.empty.add(run)
+                self.set_run(run, smaller, sequence)
+                self.reuse.empty.add(run)
                 return run
         return None
 
@@ -324,61 +252,19 @@ class UsageTable:
             self._last_sequence[run] = sequence
             self.dirty_pages.add(run // self.per_page)
 
-    def claim_run(self, address: int, blocks: int, sequence: int) -> None:
-        """Take the run at ``address``, where a log write or usage page was found, as in use.
-
-        Runs that the checkpoint still lists there have lost all live blocks to the
-        log; what the new run leaves of them stays empty.  Called after what the
-        log unmapped has been dropped, and before ``finish_loading``.
-        """
-        run = self.segment_of(address)
-        order = (blocks // self.segment_blocks).bit_length() - 1
-        entry = Usage(0, order, SEGMENT_RUN, sequence)
-        if order < 0 or self.address_of(run) != address or run < 0:
-            raise DamageError(f"log write in an impossible run at {address}")
-        self._check_run(run, entry)
-        if self._first[run] == run and self._order[run] == order:
-            self.touch_run(run, max(sequence, self._last_sequence[run]))
-            return
-        for segment in range(run, run + (1 << order)):
-            if self._first[segment] >= 0:
-                self._dissolve(self._first[segment])
-        self._set_run(run, order, sequence)
-
-    def _dissolve(self, run: int) -> None:
-        if self._live[run]:
-            raise DamageError(f"run at {self.address_of(run)} was reused while it had live blocks")
-        last = self._last_sequence[run]
-        for segment in range(run, run + (1 << self._order[run])):
-            self._set_run(segment, 0, last)
-
-    def _set_run(self, run: int, order: int, sequence: int) -> None:
-        for segment in range(run, run + (1 << order)):
-            self._state[segment] = SEGMENT_CONTINUED
-            self._order[segment] = 0
-            self._first[segment] = run
-            self._live[segment] = 0
-            self._last_sequence[segment] = 0
-            self._metadata_until[segment] = 0
+    def set_run(self, run: int, order: int, sequence: int) -> None:
+        """Take segments into a run of its own, without live blocks; all pages of it are dirty."""
+        for segment in self.segments.set_run(run, order, sequence):
             self.dirty_pages.add(segment // self.per_page)
             self.large_runs.discard(segment)
-        self._state[run] = SEGMENT_RUN
-        self._order[run] = order
         self.large_runs.add(run, order)
-        self._last_sequence[run] = sequence
 
     def _clear_run(self, run: int) -> None:
         order = self._order[run]
-        for segment in range(run, run + (1 << order)):
-            self._state[segment] = SEGMENT_CLEAN
-            self._order[segment] = 0
-            self._first[segment] = -1
-            self._last_sequence[segment] = 0
-            self._metadata_until[segment] = 0
-            self.dirty_pages.add(segment // self.per_page)
+        segments = self.segments.clear_run(run)
+        self.dirty_pages.update(segment // self.per_page for segment in segments)
         self.out_of_use.forget(run)
         self.large_runs.discard(run)
-        segments = range(run, run + (1 << order))
         if self.out_of_use.withheld.isdisjoint(segments):
             self.buddy.free(run, order)
             return
@@ -425,8 +311,8 @@ class UsageTable:
             unusable = [segment for segment in segments if not is_usable(segment)]
             if unusable and run not in open_runs:
                 self.give_up(run, unusable, self._last_sequence[run])
-        for found in _CLEAN_SEGMENTS.finditer(self._state):
-            for segment in range(found.start(), found.end()):
+        for clean in self.segments.clean_ranges():
+            for segment in clean:
                 if segment not in self.out_of_use.withheld and not is_usable(segment):
                     self.buddy.reserve(segment, 0)
                     self.out_of_use.withheld.add(segment)
@@ -447,11 +333,11 @@ class UsageTable:
     @property
     def has_emptied(self) -> bool:
         """Tell whether ``note_commit`` has runs to look at."""
-        return bool(self._reuse.empty)
+        return bool(self.reuse.empty)
 
     def note_commit(self, sequence: int, open_runs: Collection[int]) -> None:
         """Collect the runs that are empty in the commit that ended with ``sequence``."""
-        self._reuse.note_commit(sequence, open_runs, self._is_empty)
+        self.reuse.note_commit(sequence, open_runs, self._is_empty)
 
     def _is_empty(self, run: int) -> bool:
         return self._state[run] == SEGMENT_RUN and self._live[run] == 0
@@ -471,10 +357,10 @@ class UsageTable:
             )
 
         needs = log_start, checkpoint_number
-        for run in self._reuse.release(flushed_sequence, needs, is_needed):
+        for run in self.reuse.release(flushed_sequence, needs, is_needed):
             self._clear_run(run)
 
     @property
     def unreleased_segments(self) -> int:
         """Return how many empty segments wait for a flush or a checkpoint."""
-        return sum(1 << self._order[run] for run in self._reuse.runs())
+        return sum(1 << self._order[run] for run in self.reuse.runs())

@@ -8,6 +8,7 @@ from lfs.common.checksum import checksum
 from lfs.device.memory import MemoryDevice
 from lfs.device.recording import RecordingDevice
 from lfs.ondisk import BLOCK_DATA, Entry, Record, Summary, summary_to_blocks
+from lfs.segments import usage_loading
 from lfs.segments.reader import LogReader
 from lfs.segments.usage import UsageTable
 from lfs.segments.writer import LogWriter
@@ -39,7 +40,7 @@ class Log:
         self.superblock = superblock(DEVICE_BYTES, BLOCK_BYTES, SEGMENT_BLOCKS)
         self.device = RecordingDevice(MemoryDevice(DEVICE_BYTES))
         self.usage = usage_table()
-        self.usage.finish_loading(())
+        usage_loading.finish_loading(self.usage, ())
         self.writer = LogWriter(self.device, self.superblock, self.usage)
         self.reader = LogReader(self.device, self.superblock)
         self.first_address = 0

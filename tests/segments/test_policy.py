@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lfs.segments import usage_loading
 from lfs.segments.policy import POLICIES, choose_victims
 from lfs.segments.usage import UsageTable
 from tests.segments.logs import SEGMENT_BLOCKS, usage_table
@@ -15,7 +16,7 @@ PLENTY = 1 << 40
 def table(runs: list[tuple[int, int, int]]) -> UsageTable:
     """Return a table with a run for each ``(order, live_blocks, last_sequence)``."""
     usage = usage_table()
-    usage.finish_loading(())
+    usage_loading.finish_loading(usage, ())
     for order, live_blocks, last_sequence in runs:
         run = usage.open_run(order, last_sequence)
         assert run is not None

@@ -14,6 +14,7 @@ from lfs.ondisk import (
     Usage,
     UsagePage,
 )
+from lfs.segments import usage_loading
 from lfs.segments.usage import UsageTable
 from tests.segments.logs import SEGMENT_BLOCKS, usage_table
 
@@ -23,7 +24,7 @@ LATE = 1000
 
 def clean_table() -> UsageTable:
     usage = usage_table()
-    usage.finish_loading(())
+    usage_loading.finish_loading(usage, ())
     return usage
 
 
@@ -112,7 +113,7 @@ def test_usage_run_that_could_not_be_moved_is_left_alone_for_ever_longer() -> No
 
 def test_usage_large_run_keeps_what_it_takes_once_it_is_movable_again() -> None:
     usage = UsageTable(0, SEGMENT_BLOCKS, 2000, 4096)
-    usage.finish_loading(())
+    usage_loading.finish_loading(usage, ())
     run = usage.open_large_run(usage.order_most, 1)
     assert run is not None
     kept_blocks = usage.large_runs.breakup_blocks
@@ -222,7 +223,7 @@ def load(usage: UsageTable, entries: dict[int, Usage]) -> None:
     """Load a table of checkpoint 5 that is clean but for ``entries``."""
     end = max(entries) + 1
     clean = Usage(0, 0, SEGMENT_CLEAN, 0)
-    usage.load_page(0, [entries.get(segment, clean) for segment in range(end)], 5)
+    usage_loading.load_page(usage, 0, [entries.get(segment, clean) for segment in range(end)], 5)
 
 
 def old_run(order: int, live_blocks: int = 0) -> Usage:
@@ -232,7 +233,7 @@ def old_run(order: int, live_blocks: int = 0) -> Usage:
 def test_usage_claim_of_the_same_run_keeps_its_counts() -> None:
     usage = usage_table()
     load(usage, {4: old_run(1, 9)})
-    usage.claim_run(usage.address_of(4), 2 * SEGMENT_BLOCKS, 40)
+    usage_loading.claim_run(usage, usage.address_of(4), 2 * SEGMENT_BLOCKS, 40)
     assert usage.live_blocks(4) == 9
     assert usage.last_sequence(4) == 40
 
@@ -240,7 +241,7 @@ def test_usage_claim_of_the_same_run_keeps_its_counts() -> None:
 def test_usage_claim_over_smaller_runs_replaces_them() -> None:
     usage = usage_table()
     load(usage, {4: old_run(0), 6: old_run(1)})
-    usage.claim_run(usage.address_of(4), 4 * SEGMENT_BLOCKS, 40)
+    usage_loading.claim_run(usage, usage.address_of(4), 4 * SEGMENT_BLOCKS, 40)
     assert [usage.run_of(usage.address_of(segment)) for segment in range(3, 9)] == [
         *(-1, 4, 4, 4, 4, -1)
     ]
@@ -251,10 +252,10 @@ def test_usage_claim_over_smaller_runs_replaces_them() -> None:
 def test_usage_claim_inside_a_larger_run_leaves_the_rest_empty() -> None:
     usage = usage_table()
     load(usage, {4: old_run(2)})
-    usage.claim_run(usage.address_of(6), SEGMENT_BLOCKS, 40)
+    usage_loading.claim_run(usage, usage.address_of(6), SEGMENT_BLOCKS, 40)
     assert [usage.run_of(usage.address_of(segment)) for segment in range(4, 8)] == [4, 5, 6, 7]
     usage.add_live(usage.address_of(6), 1)
-    usage.finish_loading(())
+    usage_loading.finish_loading(usage, ())
     # What is left of it is free as soon as its log is no longer needed.
     usage.release(LATE, 30, LATE)
     assert states(usage)[4:8] == [SEGMENT_RUN] * 4
@@ -266,7 +267,7 @@ def test_usage_claim_over_live_blocks_is_damage() -> None:
     usage = usage_table()
     load(usage, {4: old_run(1, 1)})
     with pytest.raises(DamageError, match="live blocks"):
-        usage.claim_run(usage.address_of(5), SEGMENT_BLOCKS, 40)
+        usage_loading.claim_run(usage, usage.address_of(5), SEGMENT_BLOCKS, 40)
 
 
 @pytest.mark.parametrize(
@@ -283,7 +284,7 @@ def test_usage_claim_over_live_blocks_is_damage() -> None:
 def test_usage_claim_of_an_impossible_run_is_damage(segment: int, offset: int, blocks: int) -> None:
     usage = usage_table()
     with pytest.raises(DamageError):
-        usage.claim_run(usage.address_of(segment) + offset, blocks, 40)
+        usage_loading.claim_run(usage, usage.address_of(segment) + offset, blocks, 40)
 
 
 def test_usage_pages_come_back() -> None:
@@ -294,8 +295,8 @@ def test_usage_pages_come_back() -> None:
         usage.drop_metadata(usage.address_of(run), 5 + order)
     loaded = usage_table()
     for page in range(usage.page_count):
-        loaded.load_page(page, usage.page_entries(page, 6), 6)
-    loaded.finish_loading(())
+        usage_loading.load_page(loaded, page, usage.page_entries(page, 6), 6)
+    usage_loading.finish_loading(loaded, ())
     assert list(loaded.partly_live(1.0)) == list(usage.partly_live(1.0)) != []
     assert loaded.live_total == usage.live_total
     assert loaded.clean_blocks == usage.clean_blocks
@@ -312,8 +313,8 @@ def test_usage_page_flags_metadata_of_the_checkpoint_before() -> None:
     assert usage.page_entries(0, 6)[run].flags == USAGE_OLD_METADATA
     assert usage.page_entries(0, 7)[run].flags == 0
     loaded = usage_table()
-    loaded.load_page(0, usage.page_entries(0, 6), 6)
-    loaded.finish_loading(())
+    usage_loading.load_page(loaded, 0, usage.page_entries(0, 6), 6)
+    usage_loading.finish_loading(loaded, ())
     loaded.release(LATE, LATE, 6)
     assert states(loaded)[run] == SEGMENT_RUN
     loaded.release(LATE, LATE, 7)
@@ -338,7 +339,7 @@ def test_usage_page_past_the_last_segment_is_damage() -> None:
     usage = usage_table()
     last = usage.page_count - 1
     with pytest.raises(DamageError, match="past the last"):
-        usage.load_page(last, [old_run(0)] * usage.per_page, 5)
+        usage_loading.load_page(usage, last, [old_run(0)] * usage.per_page, 5)
 
 
 def test_usage_dirty_pages_are_those_that_changed() -> None:
@@ -371,10 +372,12 @@ def test_usage_page_in_a_run_that_its_own_page_has_as_clean_is_found() -> None:
     run = open_run(usage, 1, 20)
     address = usage.address_of(run) + 3
     loaded = usage_table()
-    loaded.load_page(0, entries, 5)
+    usage_loading.load_page(loaded, 0, entries, 5)
     loaded.dirty_pages.clear()
-    loaded.load_place(address, UsagePage((), 20, usage.address_of(run), 2 * SEGMENT_BLOCKS))
-    loaded.finish_loading(())
+    usage_loading.load_place(
+        loaded, address, UsagePage((), 20, usage.address_of(run), 2 * SEGMENT_BLOCKS)
+    )
+    usage_loading.finish_loading(loaded, ())
     assert loaded.live_blocks(run) == loaded.live_total == 1
     assert loaded.run_blocks(run) == 2 * SEGMENT_BLOCKS
     assert loaded.last_sequence(run) == 20
@@ -389,9 +392,9 @@ def test_usage_page_of_the_older_checkpoint_keeps_its_run() -> None:
     usage.add_pages(usage.address_of(run), 1)
     usage.drop_page(usage.address_of(run), 0)
     loaded = usage_table()
-    loaded.load_page(0, usage.page_entries(0, 6), 6)
-    loaded.keep_older_page(usage.address_of(run), 7)
-    loaded.finish_loading(())
+    usage_loading.load_page(loaded, 0, usage.page_entries(0, 6), 6)
+    usage_loading.keep_older_page(loaded, usage.address_of(run), 7)
+    usage_loading.finish_loading(loaded, ())
     loaded.release(LATE, LATE, 6)
     assert states(loaded)[run] == SEGMENT_RUN
     loaded.release(LATE, LATE, 7)

@@ -155,7 +155,8 @@ def test_full_host_has_room_for_all_that_becomes_clean() -> None:
     clean = [
         segment
         for segment in range(usage.segment_count)
-        if usage._state[segment] == SEGMENT_CLEAN and segment not in usage.out_of_use.withheld
+        if usage.segments.state[segment] == SEGMENT_CLEAN
+        and segment not in usage.out_of_use.withheld
     ]
     assert len(clean) > 60
     for segment in clean:
