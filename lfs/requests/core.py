@@ -21,6 +21,8 @@ from lfs.files.attributes import Attributes
 from lfs.files.contents import FileData
 from lfs.files.directory import Directories, NameHash
 from lfs.files.names import Namespace
+from lfs.files.rename import Renames
+from lfs.files.tree import Tree
 from lfs.inodes.inode import Inode
 from lfs.inodes.table import InodeTable
 from lfs.ondisk import TIME_NS_MAX, TIME_NS_MIN
@@ -69,7 +71,9 @@ class Core:
         self.directories = Directories(volume.imap, name_hash)
         self.attributes = Attributes(volume, inodes, admission, name_hash)
         self.access = AccessLists(inodes, self.attributes)
-        self.names = Namespace(inodes, self.directories, self.data, self.access, admission)
+        self.tree = tree = Tree(inodes, self.directories)
+        self.names = Namespace(tree, self.data, self.access, admission)
+        self.renames = Renames(tree, admission)
         self.now_ns = 0
         """When the last request came."""
 

@@ -129,7 +129,7 @@ class NameRequests:
         """
         check_owner(flags, uid, gid)
         self.core.begin(now_ns)
-        lost = self.core.names.rename(
+        lost = self.core.renames.rename(
             parent_ino, name, new_parent_ino, new_name, now_ns, flags, uid, gid
         )
         self.core.end()
@@ -158,4 +158,4 @@ class NameRequests:
         or the DamageError is raised after all of them.
         """
         check_number("cookie", cookie, 0, OFFSET_MAX)
-        return self.core.directories.listing(self.core.names.directory(ino).ino, cookie, on_damage)
+        return self.core.directories.listing(self.core.tree.directory(ino).ino, cookie, on_damage)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lfs.files.names import RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT
+from lfs.files.rename import RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT
 from tests.support.mounting import renameat2
 from tests.support.mounts import Mounter
 

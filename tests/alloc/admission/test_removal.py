@@ -509,7 +509,7 @@ def test_extents_are_told_from_any_block_on_and_cost_what_is_told() -> None:
 def test_moving_a_directory_looks_at_a_bounded_number_of_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("lfs.files.names.MOVE_DEPTH_MAX", 20)
+    monkeypatch.setattr("lfs.files.rename.MOVE_DEPTH_MAX", 20)
     filesystem = mount(_fresh(), 1)
     deep = [ROOT_INO]
     for _ in range(40):
