@@ -1,4 +1,4 @@
-"""The filesystem without FUSE: the interface of ARCHITECTURE.md, "The core's interface".
+"""The filesystem without FUSE: the interface of docs/library.md.
 
 Synchronous and single-threaded: a request runs to its end before the next one
 begins.  It has no clock and no randomness: the time comes with each request, and

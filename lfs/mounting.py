@@ -1,8 +1,8 @@
 """The life of a mount: its parts, its beginning, its end, and turns in between.
 
-Order (ARCHITECTURE.md, "Order of writes").  A mount takes the newest checkpoint
-that leads to an undamaged whole, rolls forward, and writes what it recovered to
-two checkpoints before the first request; then it removes the orphans of the last
+Order (docs/design/log-and-commit.md, "Order of writes").  A mount takes the newest
+checkpoint that leads to an undamaged whole, rolls forward, and writes what it recovered
+to two checkpoints before the first request; then it removes the orphans of the last
 commit.  An unmount, and a remount that ends writing, removes the orphans and
 writes a checkpoint that says there is no log after it.  A remount that begins
 writing does what a mount does.
@@ -132,8 +132,8 @@ class Mounted:
         the log; a crash meanwhile changes nothing.  If it can't write them, because
         a node that changed is damaged, or because the newer checkpoint was and a full
         disk has no room for it twice, the filesystem is read-only.  So it is when
-        anything is damaged or unreadable that writing needs (ARCHITECTURE.md, "What is
-        lost").  Raises FormatError when there is no usable filesystem, DamageError when
+        anything is damaged or unreadable that writing needs (docs/design/damage.md, "What
+        is lost").  Raises FormatError when there is no usable filesystem, DamageError when
         no checkpoint leads to a root that can be read, FilesystemError(EBUSY) while another
         on this device may write.
 
