@@ -1,4 +1,4 @@
-"""The filesystem without FUSE: the interface of ARCHITECTURE.md, "The core's interface".
+"""The filesystem without FUSE: the interface of docs/library.md.
 
 Synchronous and single-threaded: a request runs to its end before the next one
 begins.  It has no clock and no randomness: the time comes with each request, and
@@ -68,8 +68,8 @@ class Filesystem(
         the log; a crash meanwhile changes nothing.  If it can't write them, because
         a node that changed is damaged, or because the newer checkpoint was and a full
         disk has no room for it twice, the filesystem is read-only.  So it is when
-        anything is damaged or unreadable that writing needs (ARCHITECTURE.md, "What is
-        lost").  Raises FormatError when there is no usable filesystem, DamageError when
+        anything is damaged or unreadable that writing needs (docs/design/damage.md, "What
+        is lost").  Raises FormatError when there is no usable filesystem, DamageError when
         no checkpoint leads to a root that can be read, FilesystemError(EBUSY) while another
         on this device may write.
 

@@ -1,8 +1,8 @@
 """The life of a mount: its beginning, its end, and turns in between.
 
-Order (ARCHITECTURE.md, "Order of writes").  A mount takes the newest checkpoint
-that leads to an undamaged whole, rolls forward, and writes what it recovered to
-two checkpoints before the first request; then it removes the orphans of the last
+Order (docs/design/log-and-commit.md, "Order of writes").  A mount takes the newest
+checkpoint that leads to an undamaged whole, rolls forward, and writes what it recovered
+to two checkpoints before the first request; then it removes the orphans of the last
 commit.  An unmount, and a remount that ends writing, removes the orphans and
 writes a checkpoint that says there is no log after it.  A remount that begins
 writing does what a mount does.

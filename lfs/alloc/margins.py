@@ -1,7 +1,7 @@
 """The margins of space: every share and factor that keeps room, with the argument for it.
 
-ARCHITECTURE.md, "Space", "What writing takes" and "The cleaner", tells how they work
-together.  What follows from layouts on disk is reckoned where it is needed.
+docs/design/space.md and docs/design/cleaning.md tell how they work together.  What
+follows from layouts on disk is reckoned where it is needed.
 """
 
 from __future__ import annotations

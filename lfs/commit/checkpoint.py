@@ -1,7 +1,7 @@
 """Checkpoints: the point from which the next mount starts.
 
-Order (ARCHITECTURE.md, "Order of writes"): a commit; the nodes of the new inode
-map; the usage pages; flush; the checkpoint region;
+Order (docs/design/log-and-commit.md, "Order of writes"): a commit; the nodes of the new
+inode map; the usage pages; flush; the checkpoint region;
 flush.  A crash anywhere before the region is whole leaves the older checkpoint
 and the log after it, which lead to the same tree.
 

@@ -1,6 +1,6 @@
 """Filesystems that lack one safeguard, to prove that the explorer would miss it.
 
-Every barrier of ARCHITECTURE.md's "Order of writes", every checksum that a
+Every barrier of "Order of writes" (docs/design/log-and-commit.md), every checksum that a
 mount or a read looks at, and every reservation has its canary.  A canary is a
 function that takes the safeguard out by patching; ``test_canaries`` names the
 exploration that catches it.

@@ -1,6 +1,6 @@
 """Blocks that are damaged or can't be read, one structure at a time: what is lost, what goes on.
 
-The table is in ARCHITECTURE.md, "What is lost".
+The table is in docs/design/damage.md, "What is lost".
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 The life: a mount after a crash, every kind of request, commits, checkpoints, cleaning,
 rewriting scattered files, files without a name, an unmount, a mount of the clean image.
 One read in it is answered ``EIO`` or with a flipped bit, once (the next answer is
-right) or for good.  What must hold then is ``TABLE``, which is that of ARCHITECTURE.md,
+right) or for good.  What must hold then is ``TABLE``, which is that of docs/design/damage.md,
 "What is lost": how the structure that is hit may leave the filesystem.  Beside it,
 whatever is hit:
 

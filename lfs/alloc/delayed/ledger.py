@@ -1,6 +1,6 @@
 """The ledger of space: numbers in blocks, and what follows from them (P4).
 
-Theory.  Three numbers (ARCHITECTURE.md, "Space").  *Used* is what
+Theory.  Three numbers (docs/design/space.md).  *Used* is what
 lives on disk plus what accepted requests will add; it may not pass the *limit*,
 all segments but the slack.  Because the slack stays free, the cleaner can turn
 dead blocks into clean segments at any time.  Nodes count for more than they take,
@@ -240,7 +240,7 @@ class Ledger:
     def pending_blocks(self, moving: Moving = _NOTHING) -> int:
         """Return an upper bound of the clean blocks that a commit and a checkpoint take now.
 
-        What is ``moving`` included.  ARCHITECTURE.md, "What writing takes", derives it.
+        What is ``moving`` included.  docs/design/space.md, "What writing takes", derives it.
         """
         volume = self._volume
         usage = volume.usage
