@@ -31,6 +31,7 @@ from lfs.segments.cleaning.cleaner import Cleaner
 from lfs.segments.cleaning.defragment import Defragmenter
 from lfs.segments.cleaning.moving import Mover
 from lfs.segments.cleaning.packing import Packer
+from lfs.segments.cleaning.rounds import Rounds
 from lfs.volume.arguments import check_time
 from lfs.volume.volume import Volume
 
@@ -48,7 +49,8 @@ class Core:
         committer = Committer(volume, inodes, ledger, write_out)
         self.checkpointer = checkpointer = Checkpointer(volume, ledger, committer)
         mover = Mover(volume, inodes, write_out)
-        self.cleaner = Cleaner(volume, inodes, ledger, mover, checkpointer)
+        self.rounds = Rounds(volume, inodes, ledger, mover, checkpointer)
+        self.cleaner = Cleaner(volume, ledger, checkpointer, self.rounds)
         self.defragmenter = Defragmenter(
             volume, inodes, ledger, mover, checkpointer, write_out.scattered
         )

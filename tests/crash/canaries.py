@@ -35,11 +35,12 @@ from lfs.ondisk import SUMMARY_COMMIT, Pointer, Summary
 from lfs.ondisk import checkpoint as ondisk_checkpoint
 from lfs.ondisk import summary as ondisk_summary
 from lfs.ondisk import superblock as ondisk_superblock
-from lfs.segments.cleaning import cleaner as cleaner_module
 from lfs.segments.cleaning import defragment as defragment_module
+from lfs.segments.cleaning import rounds as rounds_module
 from lfs.segments.cleaning.cleaner import Cleaner
 from lfs.segments.cleaning.defragment import Defragmenter
 from lfs.segments.cleaning.moving import Failure, Mover, Piece
+from lfs.segments.cleaning.rounds import Rounds
 from lfs.segments.reader import LogReader
 from lfs.segments.usage import UsageTable
 from lfs.segments.writer import LogWriter
@@ -164,7 +165,7 @@ def _in_cleaner(patch: Patch) -> None:
 
 @_canary("flush when the cleaner works in the background")
 def _in_step(patch: Patch) -> None:
-    _skip_flushes_of_turns(patch, cleaner_module, Cleaner)
+    _skip_flushes_of_turns(patch, rounds_module, Cleaner)
 
 
 @_canary("second checkpoint at mount")
@@ -451,4 +452,4 @@ def _cover(patch: Patch) -> None:
 
 @_canary("room for what is pending while the cleaner moves")
 def _room(patch: Patch) -> None:
-    patch(Cleaner, "_have_room", lambda self, found, more: True)
+    patch(Rounds, "_have_room", lambda self, found, more: True)

@@ -262,7 +262,7 @@ def test_cleaner_moves_disguised_blocks_as_they_were() -> None:
     filesystem.checkpoint(NS)
     cleaner = filesystem.core.cleaner
     cleaner.make_room(filesystem.core.volume.usage.clean_blocks, NS)
-    assert cleaner.moved_blocks > 100
+    assert filesystem.core.rounds.moved_blocks > 100
     _hold_that_all_is_real(device)
     filesystem.unmount(NS)
     filesystem = mount(device, LATER_NS)

@@ -85,7 +85,7 @@ def digest_of_cleaning(policy: str) -> str:
     disk.filesystem.tick(disk.now_ns + 10**10, idle=True)
     for second in range(11, 60):
         disk.filesystem.tick(disk.now_ns + second * 10**9, idle=True)
-    assert disk.filesystem.core.cleaner.cleaned_runs > 20
+    assert disk.filesystem.core.rounds.cleaned_runs > 20
     disk.unmount()
     digest.take(disk.device)
     return digest.text

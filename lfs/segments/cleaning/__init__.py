@@ -1,6 +1,6 @@
 """Moving what lives: to get clean segments, and to put scattered files together.
 
-Theory.  ``cleaner`` chooses runs that are worth it, ``survey`` finds what lives in them, and
-``moving`` writes it elsewhere.  ``defragment`` moves files the same way, for order.
-``packing`` makes leaves of the inode map fewer.
+Theory.  ``cleaner`` chooses runs that are worth it, and ``rounds`` empties them: ``survey``
+finds what lives there, ``moving`` writes it elsewhere.  ``defragment`` moves files the
+same way, for order.  ``packing`` makes leaves of the inode map fewer.
 """

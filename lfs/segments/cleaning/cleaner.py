@@ -1,37 +1,25 @@
-"""The cleaner: turns runs with few live blocks into clean segments.
+"""The cleaner: decides when runs with few live blocks are turned into clean segments, and which.
 
-Theory.  A victim's summaries tell who owned its blocks; the inode map tells
-which of them still do.  Live data is read, verified, and written to the cold
-head in file order, which also puts pieces of a file together.  What lies amid data
-written lately goes to the main head instead: it is hot, and cold runs stay full.  Live nodes and
-usage pages are left to a checkpoint, which writes them anew.  A victim without
-them is clean once the commit that follows has been flushed (``lfs.segments.usage``).
+Theory.  A victim's summaries tell who owned its blocks; the inode map tells which of them
+still do.  Live data is moved (``rounds``); live nodes and usage pages are left to a
+checkpoint, which writes them anew.  A victim without them is clean once the commit that
+follows has been flushed (``lfs.segments.usage``).
 
-A block that can't be verified stays where it is, under the checksum that
-convicts it, and its run is not cleaned again while mounted.  Neither is a run where
-a write failed: it would not be written again.
-
-Work is done in steps so that requests can come in between; each step looks up
-anew what is live.
+What can't be cleaned is no victim: a run in which something can't be read, for a while,
+and a run where a write failed, which would not be written again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
-from itertools import chain
 
 from lfs.alloc.delayed.ledger import Ledger, Moving
-from lfs.alloc.delayed.write_out import Extent
 from lfs.alloc.margins import CLEAN_SHARE_LOW, MARGIN_SEGMENTS
 from lfs.commit.checkpoint import Checkpointer
-from lfs.common.errors import DamageError, FilesystemError
+from lfs.common.errors import DamageError
 from lfs.common.turns import Flush, Turn
-from lfs.inodes.inode import Inode
-from lfs.inodes.table import InodeTable
-from lfs.ondisk import HEAD_COLD, HEAD_MAIN
-from lfs.segments.cleaning.moving import Failure, Mover, Piece, batches
-from lfs.segments.cleaning.survey import Found, Surveyor
+from lfs.segments.cleaning.rounds import Rounds
 from lfs.segments.policy import choose_victims
 from lfs.volume.volume import Volume
 
@@ -54,29 +42,21 @@ class Cleaner:
     def __init__(
         self,
         volume: Volume,
-        inodes: InodeTable,
         ledger: Ledger,
-        mover: Mover,
         checkpointer: Checkpointer,
+        rounds: Rounds,
     ) -> None:
         """Clean when asked to; nothing runs by itself."""
         self._volume = volume
-        self._inodes = inodes
         self._ledger = ledger
-        self._mover = mover
-        self._surveyor = Surveyor(volume, inodes)
+        self._rounds = rounds
         self._checkpointer = checkpointer
         self._work: Iterator[Flush | None] | None = None
-        self._touched_pages = False
         segments = volume.superblock.segment_count
         self._margin_blocks = MARGIN_SEGMENTS * volume.superblock.segment_blocks
         self._gain_segments = max(_GAIN_SEGMENTS_MIN, segments // _GAIN_SHARE)
         self._exhausted: tuple[int, int, int, int] | None = None
-        self.moved_blocks = 0
-        self._has_failed_to_read = False
-        """Whether data that was to be moved could not be read once: then it is read before."""
         self._fruitless_state: tuple[int, int, int] | None = None
-        self.cleaned_runs = 0
 
     # --------------------------------------------------------------- foreground
 
@@ -230,7 +210,7 @@ class Cleaner:
             self._work = None
         return Turn(more=True)
 
-    # -------------------------------------------------------------------- a round
+    # -------------------------------------------------------------------- victims
 
     def _immovable_runs(self) -> list[int]:
         """Return the runs that it is no use to clean now."""
@@ -250,24 +230,6 @@ class Cleaner:
             self._finish(self._clean(sorted(runs), now_ns))
         return usage.lost_blocks < lost_blocks
 
-    def _have_room(self, found: Found, more: Found) -> bool:
-        """Tell whether what was found can be moved now, together with ``more``.
-
-        The nodes and usage pages of ``found`` are pending already.
-        """
-        windows = found.windows | more.windows
-        pending_blocks = self._ledger.pending_blocks(
-            Moving(
-                found.block_count + more.block_count,
-                len({ino for ino, _ in windows}),
-                len(windows),
-                len(found.divisible | more.divisible),
-                len(more.keys),
-                len(more.pages),
-            )
-        )
-        return pending_blocks + self._margin_blocks <= self._volume.usage.clean_blocks
-
     def _victims(self, policy: str, utilisation_max: float, gain_segments: int = 0) -> list[int]:
         """Choose victims by what is to be gained."""
         volume = self._volume
@@ -283,148 +245,11 @@ class Cleaner:
         )
 
     def _clean(self, victims: list[int], now_ns: int) -> Iterator[Flush | None]:
-        """Move what lives in ``victims``; yields between steps, or the flush that it needs.
-
-        It ends with all of it durable.
-
-        As many are moved together as there is room for.  Once that is durable, what they
-        leave is room for more, without a checkpoint, which costs as much for one as for
-        many.  A victim that has no room by itself is left out.
-        """
-        moved_before = self.moved_blocks
-        usage = self._volume.usage
-        moved_runs: dict[int, int] = {}
-        together = Found()
-        for run, sequence in [(run, usage.last_sequence(run)) for run in victims]:
-            # It may have been emptied and used again since it was chosen.
-            found = self._survey(run) if usage.last_sequence(run) == sequence else None
-            if found is None:
-                continue
-            if not self._have_room(together, found):
-                moved_runs |= yield from self._move_together(together, now_ns)
-                together = Found()
-                if not self._have_room(together, found):
-                    continue
-            together.add(found)
-            self._volume.imap.touched_keys.update(found.keys)
-            usage.dirty_pages.update(found.pages)
-            self._touched_pages |= bool(found.pages)
-            yield None
-        moved_runs |= yield from self._move_together(together, now_ns)
-        is_fruitless = self.moved_blocks == moved_before
-        if self._volume.imap.touched_keys or self._touched_pages:
-            is_fruitless = self._touched_pages = False
-            yield from self._checkpointer.steps(now_ns)
-        self._note_moved(moved_runs)
-        self._fruitless_state = self._state() if is_fruitless else None
-
-    def _move_together(
-        self, found: Found, now_ns: int
-    ) -> Generator[Flush | None, None, dict[int, int]]:
-        """Move what was found and commit it; returns the runs that have been done with.
-
-        Pieces are moved in file order, so stopping halfway would empty hardly any run.
-        """
-        if not found.pieces:
-            return found.runs
-        complete = True
-        for number, pieces in enumerate(batches(sorted(found.pieces))):
-            if number:
-                yield None
-            # Requests that came between may have taken the room there was.
-            batch = Found()
-            self._surveyor.add_pieces(batch, pieces)
-            complete = self._have_room(Found(), batch)
-            if not complete:
-                break
-            self._move(pieces, now_ns)
-        flush = Flush(self._checkpointer.commit(now_ns))
-        yield flush
-        self._volume.await_flush(flush)
-        return found.runs if complete else {}
-
-    def _note_moved(self, runs: dict[int, int]) -> None:
-        """Count the runs that have become empty, and clean the others no more."""
-        usage = self._volume.usage
-        for run, sequence in runs.items():
-            if not usage.live_blocks(run) or usage.last_sequence(run) != sequence:
-                self.cleaned_runs += 1
-            elif self._inodes.cuts.count == self._inodes.cuts.stuck_count:
-                # What was cut off is not moved, and soon gone.
-                usage.note_immovable(run, self._volume.elapsed.ns)
+        """Make a round, and note when it was for nothing."""
+        is_fruitful = yield from self._rounds.clean(victims, now_ns)
+        self._fruitless_state = None if is_fruitful else self._state()
 
     def _state(self) -> tuple[int, int, int]:
         """Return what a round depends on: while it is the same, so would be the next."""
         usage = self._volume.usage
         return usage.clean_blocks, usage.live_total, len(self._immovable_runs())
-
-    def _survey(self, run: int) -> Found | None:
-        """Find what lives in ``run``; None when that can't be told, or not all be moved.
-
-        Where an owner can't be read, nothing of it lives here if all that lives is known.
-        """
-        usage = self._volume.usage
-        try:
-            found = self._surveyor.survey(run)
-            if found.failures and found.live_count < usage.live_blocks(run):
-                raise found.failures[0]
-            if self._has_failed_to_read:
-                self._mover.check(found.pieces)
-            usage.note_movable(run)
-            return found
-        except (DamageError, FilesystemError) as error:
-            self._volume.report(f"cleaner: leaving the run at {usage.address_of(run)}: {error}")
-            usage.note_immovable(run, self._volume.elapsed.ns)
-            return None
-
-    # --------------------------------------------------------------------- moving
-
-    def _move(self, pieces: list[Piece], now_ns: int) -> None:
-        """Write pieces elsewhere, as far as they are still live.
-
-        Where one of a run can't be read, the others stay too: moving them gains nothing.
-        """
-        failures: list[Failure] = []
-        by_run: dict[int, list[Extent]] = {}
-        bad_runs: set[int] = set()
-        for piece in pieces:
-            failure_count = len(failures)
-            run = self._volume.usage.run_of(piece[2])
-            by_run.setdefault(run, []).extend(self._mover.load([piece], failures))
-            if len(failures) > failure_count:
-                bad_runs.add(run)
-        for ino, error in failures:
-            self._has_failed_to_read = True
-            self._volume.report(f"cleaner: inode {ino}: {error}")
-        staying = [extent for run in bad_runs for extent in by_run.pop(run)]
-        extents = sorted(
-            chain.from_iterable(by_run.values()), key=lambda one: (one.inode.ino, one.first)
-        )
-        size = self._volume.window_blocks
-        is_hot: dict[tuple[int, int], bool] = {}
-        for extent in extents:
-            place = extent.inode.ino, extent.first // size
-            if place not in is_hot:
-                is_hot[place] = self._is_hot(extent.inode, place[1])
-        for hot, head in ((False, HEAD_COLD), (True, HEAD_MAIN)):
-            chosen = [one for one in extents if is_hot[one.inode.ino, one.first // size] is hot]
-            self.moved_blocks += self._mover.place(chosen, head, now_ns)
-        # Only now: they may lie in the same windows.
-        self._mover.drop(staying)
-
-    def _is_hot(self, inode: Inode, index: int) -> bool:
-        """Tell whether most of a window was written lately: after the older checkpoint.
-
-        It will probably be written again soon, and would leave holes among cold data.
-        """
-        window = self._inodes.window(inode, index)
-        if window is None:
-            return False
-        usage = self._volume.usage
-        since = self._volume.state.sequences[0]
-        young = sum(
-            count
-            for _, count, address in window.runs
-            if usage.last_sequence(usage.run_of(address)) >= since
-        )
-        return 2 * young > window.mapped

@@ -16,6 +16,7 @@ from lfs.inodes.table import InodeTable
 from lfs.ondisk import BLOCK_NODE, BLOCK_USAGE, HEAD_COLD, HEAD_MAIN, SUMMARY_CLEANER
 from lfs.segments.cleaning import cleaner as cleaner_module
 from lfs.segments.cleaning.cleaner import Cleaner
+from lfs.segments.cleaning.rounds import Rounds
 from lfs.segments.cleaning.survey import Found
 from lfs.segments.policy import POLICIES
 from lfs.segments.usage import UsageTable
@@ -93,7 +94,7 @@ def test_cleaner_leaves_contents_and_gains_the_victims() -> None:
             assert addresses.isdisjoint(range(address, address + count))
     assert set(usage_of(disk).runs()).isdisjoint(victims)
     assert usage_of(disk).clean_blocks > clean_blocks
-    assert cleaner_of(disk).cleaned_runs == len(victims)
+    assert disk.filesystem.core.rounds.cleaned_runs == len(victims)
     disk.mount()
     check_contents(disk, contents)
     assert problems(disk.medium) == []
@@ -102,7 +103,7 @@ def test_cleaner_leaves_contents_and_gains_the_victims() -> None:
 def test_survey_finds_all_that_lives() -> None:
     disk, _, _ = holey_disk()
     disk.filesystem.checkpoint(disk.now_ns)
-    surveyor = cleaner_of(disk)._surveyor
+    surveyor = disk.filesystem.core.rounds.surveyor
     live = {run: surveyor.survey(run).live_count for run in runs_in_use(disk)}
     assert live == {run: usage_of(disk).live_blocks(run) for run in live}
     # The root and the leaf at its left begin with the same key.
@@ -117,7 +118,7 @@ def test_cleaner_moves_only_what_lives() -> None:
     live_blocks = sum(usage_of(disk).live_blocks(run) for run in victims)
     clean(disk, victims)
     # What is not data is rewritten by the checkpoint.
-    assert 0 < cleaner_of(disk).moved_blocks <= live_blocks
+    assert 0 < disk.filesystem.core.rounds.moved_blocks <= live_blocks
 
 
 def test_cleaner_marks_what_it_writes() -> None:
@@ -127,7 +128,7 @@ def test_cleaner_marks_what_it_writes() -> None:
     assert data_only
     clean(disk, data_only)
     moved = [one for one in disk.log() if one.flags & SUMMARY_CLEANER]
-    assert sum(one.payload_blocks for one in moved) == cleaner_of(disk).moved_blocks
+    assert sum(one.payload_blocks for one in moved) == disk.filesystem.core.rounds.moved_blocks
 
 
 def room_for(most: int) -> Callable[[Found, Found], bool]:
@@ -137,14 +138,16 @@ def room_for(most: int) -> Callable[[Found, Found], bool]:
 
 def test_cleaner_leaves_out_victims_that_have_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
     disk, contents, victims = holey_disk()
-    live = {run: cleaner_of(disk)._surveyor.survey(run).block_count for run in victims}
+    live = {run: disk.filesystem.core.rounds.surveyor.survey(run).block_count for run in victims}
     most = max(live.values()) - 1
-    monkeypatch.setattr(cleaner_of(disk), "_have_room", room_for(most))
+    monkeypatch.setattr(disk.filesystem.core.rounds, "_have_room", room_for(most))
     clean(disk, victims)
     left_out = {run for run in victims if live[run] > most}
     assert left_out
     assert {run for run in victims if usage_of(disk).live_blocks(run)} >= left_out
-    assert cleaner_of(disk).moved_blocks == sum(live.values()) - sum(live[run] for run in left_out)
+    assert disk.filesystem.core.rounds.moved_blocks == sum(live.values()) - sum(
+        live[run] for run in left_out
+    )
     check_contents(disk, contents)
 
 
@@ -152,8 +155,8 @@ def test_victims_that_have_no_room_together_are_moved_one_after_the_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     disk, contents, victims = holey_disk()
-    live = [cleaner_of(disk)._surveyor.survey(run).block_count for run in victims]
-    monkeypatch.setattr(cleaner_of(disk), "_have_room", room_for(max(live)))
+    live = [disk.filesystem.core.rounds.surveyor.survey(run).block_count for run in victims]
+    monkeypatch.setattr(disk.filesystem.core.rounds, "_have_room", room_for(max(live)))
     checkpoints: list[int] = []
     steps = Checkpointer.steps
 
@@ -163,8 +166,8 @@ def test_victims_that_have_no_room_together_are_moved_one_after_the_other(
 
     monkeypatch.setattr(Checkpointer, "steps", counted)
     clean(disk, victims)
-    assert cleaner_of(disk).moved_blocks == sum(live)
-    assert cleaner_of(disk).cleaned_runs == len(victims)
+    assert disk.filesystem.core.rounds.moved_blocks == sum(live)
+    assert disk.filesystem.core.rounds.cleaned_runs == len(victims)
     assert len(checkpoints) <= 1
     # Those that were used again meanwhile are not the runs that they were.
     assert not usage_of(disk).out_of_use.immovable
@@ -177,12 +180,12 @@ def test_round_that_could_do_nothing_is_not_begun_again(monkeypatch: pytest.Monk
     monkeypatch.setattr(Cleaner, "_background_victims", lambda self: runs[:1])
     monkeypatch.setattr(cleaner_module, "CLEAN_SHARE_LOW", 0)
     with monkeypatch.context() as patch:
-        patch.setattr(Cleaner, "_have_room", lambda self, found, more: False)
+        patch.setattr(Rounds, "_have_room", lambda self, found, more: False)
         steps = 0
         while cleaner.step(disk.now_ns).more:
             steps += 1
             assert steps < 10
-    assert cleaner.moved_blocks == 0
+    assert disk.filesystem.core.rounds.moved_blocks == 0
     # Something died: there may be room now.
     disk.truncate(next(iter(contents)), 0)
     disk.sync()
@@ -201,7 +204,7 @@ def test_cleaner_keeps_what_is_hot_out_of_the_cold_run() -> None:
         for ino in (old, young)
         for first, at, count in disk.filesystem.extents(ino)
     ]
-    cleaner_of(disk)._move(pieces, disk.now_ns)
+    disk.filesystem.core.rounds._move(pieces, disk.now_ns)
     heads = {
         entry.owner: one.head
         for one in disk.log()
@@ -218,7 +221,7 @@ def test_making_room_finishes_the_round_that_was_begun() -> None:
     next(cleaner._work)
     cleaner.make_room(0, disk.now_ns)
     assert not cleaner.busy
-    assert cleaner.cleaned_runs == len(victims)
+    assert disk.filesystem.core.rounds.cleaned_runs == len(victims)
     check_contents(disk, contents)
 
 
@@ -295,7 +298,7 @@ def test_owner_that_can_not_be_read_keeps_a_run_only_while_it_lives_there(
 ) -> None:
     disk, contents, victims = holey_disk()
     run = victims[1]
-    owners = {piece[0] for piece in cleaner_of(disk)._surveyor.survey(run).pieces}
+    owners = {piece[0] for piece in disk.filesystem.core.rounds.surveyor.survey(run).pieces}
     bad = min(owners)
     if not has_live:
         disk.write(bad, 0, contents[bad])
@@ -438,7 +441,7 @@ def test_cleaner_makes_progress_at_85_percent(policy: str) -> None:
         if choose.random() < 0.2:
             disk.sync()
         disk.filesystem.tick(disk.now_ns, idle=choose.random() < 0.3)
-    assert cleaner_of(disk).moved_blocks > 0
+    assert disk.filesystem.core.rounds.moved_blocks > 0
     for ino, written in contents.items():
         assert disk.read(ino) == written
     disk.unmount()
