@@ -31,7 +31,7 @@ from faultdisk.serving.sockets import UnixListener, connect
 from lfs.common.errors import FilesystemError, UsageError
 from lfs.device.fault.device import FaultDevice
 from lfs.device.fault.plan.grammar import parse_plan
-from lfs.device.fault.plan.plan import SURVIVAL_MODES, Survival
+from lfs.device.fault.plan.power import SURVIVAL_MODES, Survival
 from lfs.device.fault.plan.rule import SECTOR_BYTES
 
 LINE_BYTES_MAX = 1 << 20

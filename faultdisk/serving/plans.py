@@ -10,7 +10,8 @@ from pathlib import Path
 
 from lfs.common.errors import UsageError
 from lfs.device.fault.plan.grammar import PlanError, parse_plan
-from lfs.device.fault.plan.plan import Cut, FaultPlan, Survival
+from lfs.device.fault.plan.plan import FaultPlan
+from lfs.device.fault.plan.power import Cut, Survival
 
 _SEED_MAX = 2**32 - 1
 

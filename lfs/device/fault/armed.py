@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Generic, TypeVar
 
 from lfs.device.fault.chance import Die, GilbertElliottDie, StateDie, loss_die
-from lfs.device.fault.plan.plan import FaultPlan, Loss
+from lfs.device.fault.plan.faults import Loss
+from lfs.device.fault.plan.plan import FaultPlan
 from lfs.device.fault.plan.rule import ALWAYS, Chance, Rule
 from lfs.device.fault.timing import Timing
 from lfs.device.fault.when import Gate, Request

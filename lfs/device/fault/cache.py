@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from lfs.device.base import BlockDevice
-from lfs.device.fault.plan.plan import Survival
+from lfs.device.fault.plan.power import Survival
 from lfs.device.fault.plan.rule import SECTOR_BYTES
 
 

@@ -20,7 +20,7 @@ import random
 from collections.abc import Callable
 from statistics import NormalDist
 
-from lfs.device.fault.plan.plan import GilbertElliottLoss, RandomLoss, StateLoss
+from lfs.device.fault.plan.faults import GilbertElliottLoss, RandomLoss, StateLoss
 from lfs.device.fault.plan.rule import Chance
 
 _PARETO_SHAPE = 3.0

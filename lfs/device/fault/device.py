@@ -28,7 +28,8 @@ from lfs.device.base import BlockDevice, Buffer
 from lfs.device.fault.cache import WriteCache
 from lfs.device.fault.clock import Clock, VirtualClock
 from lfs.device.fault.faulty import FaultyMedium
-from lfs.device.fault.plan.plan import FaultPlan, Survival
+from lfs.device.fault.plan.plan import FaultPlan
+from lfs.device.fault.plan.power import Survival
 from lfs.device.fault.plan.rule import DISCARD, FLUSH, OPERATIONS, READ, WRITE
 from lfs.device.fault.power import PowerSchedule
 from lfs.device.fault.statistics import OperationStatistics

@@ -23,7 +23,7 @@ from lfs.device.fault.medium import (
     StuckBits,
     with_flipped_bit,
 )
-from lfs.device.fault.plan import plan as plans
+from lfs.device.fault.plan import faults, power
 from lfs.device.fault.plan.plan import FaultPlan
 from lfs.device.fault.plan.rule import DISCARD, SECTOR_BYTES, WRITE
 from lfs.device.fault.when import Request
@@ -56,23 +56,23 @@ class FaultyMedium:
         self._cache = cache
         self._log = log
         self._note_fault = note
-        self._in_order = [0] * len(self.armed.all(plans.Reorder))
+        self._in_order = [0] * len(self.armed.all(faults.Reorder))
         self._write_count = 0
         self._repeats: list[tuple[int, int, bytes]] = []
         self._read_only = self._vanished = False
         armed = self.armed
-        self._bad = [(each, BadSectors(each.rule)) for each in armed.all(plans.Bad)]
+        self._bad = [(each, BadSectors(each.rule)) for each in armed.all(faults.Bad)]
         self._stuck = [
             (each, StuckBits(each.rule, device.size_bytes, each.generator))
-            for each in armed.all(plans.Stuck)
+            for each in armed.all(faults.Stuck)
         ]
-        self._rooms = [(each, Room(each.rule.size_bytes)) for each in armed.all(plans.Full)]
-        self._history = History() if armed.all(plans.Stale) else None
-        self._rot = [each for each in armed.all(plans.Corrupt) if each.rule.at_rest]
-        self._on_the_wire = [each for each in armed.all(plans.Corrupt) if not each.rule.at_rest]
+        self._rooms = [(each, Room(each.rule.size_bytes)) for each in armed.all(faults.Full)]
+        self._history = History() if armed.all(faults.Stale) else None
+        self._rot = [each for each in armed.all(faults.Corrupt) if each.rule.at_rest]
+        self._on_the_wire = [each for each in armed.all(faults.Corrupt) if not each.rule.at_rest]
         self._recent = RecentWrites() if self._rot else None
-        caches = armed.all(plans.Cache)
-        default_bytes = CUT_CACHE_BYTES if armed.all(plans.Cut) else 0
+        caches = armed.all(power.Cache)
+        default_bytes = CUT_CACHE_BYTES if armed.all(power.Cut) else 0
         self._cache_bytes_max = caches[0].rule.size_bytes if caches else default_bytes
 
     def lose_power(self) -> None:
@@ -103,14 +103,14 @@ class FaultyMedium:
 
     def check(self, request: Request) -> None:
         """Raise DeviceError when the device is gone or read-only; let bits at rest rot."""
-        for armed in self.armed.striking(plans.Vanish, request):
+        for armed in self.armed.striking(faults.Vanish, request):
             armed.spend()
             if not self._vanished:
                 self._note("vanish", request, "the device is gone")
             self._vanished = True
         if self._vanished:
             raise DeviceError(errno.ENODEV, "the device is gone", request.offset_bytes)
-        for read_only in self.armed.striking(plans.ReadOnly, request):
+        for read_only in self.armed.striking(faults.ReadOnly, request):
             read_only.spend()
             if not self._read_only:
                 self._note("readonly", request, "changes are refused from now on")
@@ -121,7 +121,7 @@ class FaultyMedium:
             if rot.strikes(request):
                 self._flip_at_rest(rot, request)
 
-    def _flip_at_rest(self, rot: ArmedRule[plans.Corrupt], request: Request) -> None:
+    def _flip_at_rest(self, rot: ArmedRule[faults.Corrupt], request: Request) -> None:
         """Flip a bit on the medium where something was written lately."""
         assert self._recent is not None
         place = self._recent.draw_byte(rot.rule.when.ranges, rot.generator)
@@ -141,7 +141,7 @@ class FaultyMedium:
     def overtakes(self, request: Request) -> bool:
         """Tell whether a request jumps the queue: netem's rule of probability and gap."""
         overtakes = False
-        for index, armed in enumerate(self.armed.all(plans.Reorder)):
+        for index, armed in enumerate(self.armed.all(faults.Reorder)):
             if not armed.applies(request):
                 continue
             if self._in_order[index] < armed.rule.gap - 1 or not armed.comes_true():
@@ -154,7 +154,7 @@ class FaultyMedium:
 
     def _errors(self, request: Request, data: bytes = b"") -> None:
         """Raise for a request that the plan lets fail."""
-        for armed in self.armed.striking(plans.Error, request):
+        for armed in self.armed.striking(faults.Error, request):
             armed.spend()
             code = armed.rule.errno
             detail = errno.errorcode[code]
@@ -178,7 +178,7 @@ class FaultyMedium:
                 raise DeviceError(errno.EIO, "bad sector", offset_bytes)
         data = self._cache.read(offset_bytes, length_bytes)
         if self._history is not None:
-            for stale in self.armed.striking(plans.Stale, request):
+            for stale in self.armed.striking(faults.Stale, request):
                 aged = self._history.aged(offset_bytes, data)
                 if aged != data:
                     stale.spend()
@@ -225,7 +225,7 @@ class FaultyMedium:
         self._take_room(request)
         self._log(Write(offset_bytes, data, force_unit_access))
         self._write_count += 1
-        duplicates = self.armed.striking(plans.Duplicate, request)
+        duplicates = self.armed.striking(faults.Duplicate, request)
         lost = self._lost(request)
         # As in netem, a write that is both lost and duplicated arrives once.
         if not lost or duplicates:
@@ -264,7 +264,7 @@ class FaultyMedium:
     def _lost(self, request: Request) -> bool:
         """Tell whether a change is to be acknowledged and not made."""
         lost = False
-        for armed in self.armed.striking(plans.Loss, request):
+        for armed in self.armed.striking(faults.Loss, request):
             armed.spend()
             if armed.rule.ecn:
                 self._note("ecn", request, "recovered error")
@@ -276,14 +276,14 @@ class FaultyMedium:
         """Store a write as the plan has it: changed, elsewhere, or in part."""
         data = self._corrupted(request, data)
         offset_bytes = request.offset_bytes
-        for armed in self.armed.striking(plans.Misdirect, request):
+        for armed in self.armed.striking(faults.Misdirect, request):
             landed = self._elsewhere(armed.rule, request, armed.generator.random())
             if landed != offset_bytes:
                 armed.spend()
                 self._note("misdirect", request, f"landed at byte {landed}")
                 self._note("misdirect-target", request, "", landed, len(data))
                 offset_bytes = landed
-        for torn in self.armed.striking(plans.Torn, request):
+        for torn in self.armed.striking(faults.Torn, request):
             first = offset_bytes // SECTOR_BYTES
             sectors = range(first, first + len(data) // SECTOR_BYTES)
             kept = self._torn(sectors, torn)
@@ -299,7 +299,7 @@ class FaultyMedium:
         self._store(offset_bytes, data, persist)
 
     @staticmethod
-    def _torn(sectors: range, torn: ArmedRule[plans.Torn]) -> list[int] | None:
+    def _torn(sectors: range, torn: ArmedRule[faults.Torn]) -> list[int] | None:
         """Return the sectors that arrive, some but not all; None when they are one piece."""
         atomic_bytes = torn.rule.atomic_bytes
         size = atomic_bytes // SECTOR_BYTES
@@ -310,7 +310,7 @@ class FaultyMedium:
             if 0 < len(kept) < len(sectors):
                 return kept
 
-    def _elsewhere(self, rule: plans.Misdirect, request: Request, drawn: float) -> int:
+    def _elsewhere(self, rule: faults.Misdirect, request: Request, drawn: float) -> int:
         """Return where a misdirected write lands, aligned as it was."""
         last = self._device.size_bytes - request.length_bytes
         if rule.distance_bytes:
@@ -349,7 +349,7 @@ class FaultyMedium:
     def flush(self, request: Request) -> None:
         """Empty the cache and flush the device, or say so; raises DeviceError."""
         self._errors(request)
-        ignored = self.armed.striking(plans.IgnoreFlush, request)
+        ignored = self.armed.striking(faults.IgnoreFlush, request)
         for armed in ignored:
             armed.spend()
         if ignored:

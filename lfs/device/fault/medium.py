@@ -6,7 +6,7 @@ import random
 from collections import OrderedDict
 from collections.abc import Iterator
 
-from lfs.device.fault.plan.plan import Bad, Stuck
+from lfs.device.fault.plan.faults import Bad, Stuck
 from lfs.device.fault.plan.rule import SECTOR_BYTES
 
 _ROOM_BYTES = 4096

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from lfs.device.fault.plan.plan import Cut, FaultPlan, Survival, rules_of
+from lfs.device.fault.plan.plan import FaultPlan, rules_of
+from lfs.device.fault.plan.power import Cut, Survival
 
 
 class PowerSchedule:

@@ -14,8 +14,9 @@ import random
 from collections.abc import Callable
 
 from lfs.device.fault.chance import Duration
-from lfs.device.fault.plan.plan import Delay, FaultPlan, Limit, Rate, Seek, Slot, rules_of
+from lfs.device.fault.plan.plan import FaultPlan, rules_of
 from lfs.device.fault.plan.rule import Rule
+from lfs.device.fault.plan.timing import Delay, Limit, Rate, Seek, Slot
 from lfs.device.fault.when import Gate, Request
 
 Generators = Callable[[Rule], random.Random]

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lfs.device.fault.cache import WriteCache, torn_sectors
-from lfs.device.fault.plan.plan import SURVIVAL_MODES, Survival
+from lfs.device.fault.plan.power import SURVIVAL_MODES, Survival
 from lfs.device.memory import MemoryDevice
 
 SECTOR = 512

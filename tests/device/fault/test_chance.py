@@ -21,8 +21,9 @@ from lfs.device.fault.chance import (
     StateDie,
     loss_die,
 )
-from lfs.device.fault.plan.plan import DISTRIBUTIONS, GilbertElliottLoss, RandomLoss, StateLoss
+from lfs.device.fault.plan.faults import GilbertElliottLoss, RandomLoss, StateLoss
 from lfs.device.fault.plan.rule import Chance
+from lfs.device.fault.plan.timing import DISTRIBUTIONS
 
 SIGMAS = 5.0
 COUNT = 50_000

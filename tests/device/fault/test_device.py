@@ -11,7 +11,8 @@ from lfs.common.errors import DeviceError
 from lfs.device.fault.clock import RealClock
 from lfs.device.fault.device import FAULTS_KEPT, CutReport, FaultDevice
 from lfs.device.fault.plan.grammar import parse_plan
-from lfs.device.fault.plan.plan import FaultPlan, Survival
+from lfs.device.fault.plan.plan import FaultPlan
+from lfs.device.fault.plan.power import Survival
 from lfs.device.memory import MemoryDevice
 from lfs.device.recording import Flush, Mark, RecordingDevice, Write
 from tests.device.fault.disks import BLOCK, SECTOR, SIZE_BYTES, Disk, fails

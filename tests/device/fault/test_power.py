@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from lfs.device.fault.plan.grammar import parse_plan
-from lfs.device.fault.plan.plan import Survival
+from lfs.device.fault.plan.power import Survival
 from lfs.device.fault.power import PowerSchedule
 
 

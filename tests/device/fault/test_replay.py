@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lfs.device.fault.plan import plan as plans
+from lfs.device.fault.plan import faults
 from lfs.device.fault.plan.grammar import parse_plan
 from lfs.device.fault.plan.plan import FaultPlan
 from lfs.device.fault.plan.rule import Chance, Rule
@@ -68,7 +68,7 @@ def test_replay_id_is_in_the_report_and_runs_again() -> None:
 
 
 def test_replay_of_a_rule_that_is_twice_in_a_plan() -> None:
-    rule = plans.Loss(plans.RandomLoss(Chance(0.3)))
+    rule = faults.Loss(faults.RandomLoss(Chance(0.3)))
     plan = FaultPlan((rule, rule), seed=3)
     assert trace(plan) == trace(parse_plan(plan.text))
 

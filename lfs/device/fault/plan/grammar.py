@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import NoReturn
 
-from lfs.device.fault.plan import plan as plans
-from lfs.device.fault.plan.plan import FaultPlan, Survival
+from lfs.device.fault.plan import faults, power, timing
+from lfs.device.fault.plan.plan import FaultPlan
+from lfs.device.fault.plan.power import Survival
 from lfs.device.fault.plan.rule import ALWAYS, OPERATIONS, SECTOR_BYTES, Chance, Rule, When
 from lfs.device.fault.plan.units import (
     read_count,
@@ -48,24 +49,24 @@ class _Parser(Reader):
             "rate": self._rate,
             "slot": self._slot,
             "seek": self._seek,
-            "limit": lambda: plans.Limit(self._take(read_count)),
+            "limit": lambda: timing.Limit(self._take(read_count)),
             "loss": self._loss,
-            "ignore-flush": lambda: plans.IgnoreFlush(self._chance(optional=True)),
+            "ignore-flush": lambda: faults.IgnoreFlush(self._chance(optional=True)),
             "corrupt": self._corrupt,
-            "stuck": lambda: plans.Stuck(self._take(read_count)),
-            "torn": lambda: plans.Torn(self._chance(), self._atomic()),
+            "stuck": lambda: faults.Stuck(self._take(read_count)),
+            "torn": lambda: faults.Torn(self._chance(), self._atomic()),
             "misdirect": self._misdirect,
-            "stale": lambda: plans.Stale(self._chance()),
-            "duplicate": lambda: plans.Duplicate(
+            "stale": lambda: faults.Stale(self._chance()),
+            "duplicate": lambda: faults.Duplicate(
                 self._chance(), self._option("after", read_count, 1)
             ),
-            "reorder": lambda: plans.Reorder(self._chance(), self._option("gap", read_count, 1)),
+            "reorder": lambda: faults.Reorder(self._chance(), self._option("gap", read_count, 1)),
             "error": self._error,
             "bad": self._bad,
-            "readonly": plans.ReadOnly,
-            "vanish": plans.Vanish,
-            "full": lambda: plans.Full(self._take(read_size_bytes)),
-            "cache": lambda: plans.Cache(self._take(read_size_bytes)),
+            "readonly": faults.ReadOnly,
+            "vanish": faults.Vanish,
+            "full": lambda: faults.Full(self._take(read_size_bytes)),
+            "cache": lambda: power.Cache(self._take(read_size_bytes)),
             "cut": self._cut,
         }
 
@@ -84,7 +85,7 @@ class _Parser(Reader):
             rule = self._statements[word.text]()
             if type(rule) in once:
                 self._fail(word, f"only one {word.text} can be")
-            if isinstance(rule, plans.Rate | plans.Seek | plans.Limit | plans.Cache | plans.Cut):
+            if isinstance(rule, timing.Rate | timing.Seek | timing.Limit | power.Cache | power.Cut):
                 once.add(type(rule))
             condition = self._next()
             if not rule.conditional and condition and condition.text in _CONDITION_WORDS:
@@ -100,17 +101,17 @@ class _Parser(Reader):
         if self._more_numbers():
             jitter_ns = self._take(read_time_ns)
             correlation = self._optional(read_probability, 0.0)
-        distribution = self._option("distribution", one_of(plans.DISTRIBUTIONS), "uniform")
+        distribution = self._option("distribution", one_of(timing.DISTRIBUTIONS), "uniform")
         if distribution != "uniform" and not jitter_ns:
             self._fail_last("a distribution needs a jitter to spread")
-        return plans.Delay(time_ns, jitter_ns, correlation, distribution)
+        return timing.Delay(time_ns, jitter_ns, correlation, distribution)
 
     def _rate(self) -> Rule:
         rate = self._take(read_rate)
-        return plans.Rate(rate, *(self._optional(read_size_bytes, 0) for _ in range(3)))
+        return timing.Rate(rate, *(self._optional(read_size_bytes, 0) for _ in range(3)))
 
     def _slot(self) -> Rule:
-        distribution = self._option("distribution", one_of(plans.DISTRIBUTIONS), "")
+        distribution = self._option("distribution", one_of(timing.DISTRIBUTIONS), "")
         first_ns = self._take(read_time_ns)
         if distribution:
             second_ns = self._take(read_time_ns)
@@ -120,17 +121,17 @@ class _Parser(Reader):
                 self._fail_last("the longest pause is below the shortest")
         requests = self._option("requests", read_count, 0)
         size_bytes = self._option("bytes", read_size_bytes, 0)
-        return plans.Slot(first_ns, second_ns, distribution, requests, size_bytes)
+        return timing.Slot(first_ns, second_ns, distribution, requests, size_bytes)
 
     def _seek(self) -> Rule:
         min_ns, max_ns = self._take(read_time_ns), self._take(read_time_ns)
         if max_ns < min_ns:
             self._fail_last("the longest seek is below the shortest")
         rotation_ns = self._option("rotation", read_time_ns, 0)
-        return plans.Seek(min_ns, max_ns, rotation_ns, self._option("heads", read_count, 1))
+        return timing.Seek(min_ns, max_ns, rotation_ns, self._option("heads", read_count, 1))
 
     def _loss(self) -> Rule:
-        model: plans.RandomLoss | plans.StateLoss | plans.GilbertElliottLoss
+        model: faults.RandomLoss | faults.StateLoss | faults.GilbertElliottLoss
         if self._accept("state"):
             p13 = self._take(read_probability)
             p31 = self._optional(read_probability, 1 - p13)
@@ -139,17 +140,17 @@ class _Parser(Reader):
             p14 = self._optional(read_probability, 0.0)
             if max(p13 + p14, p31 + p32) > 1 + _ROUNDING:
                 self._fail_last("the ways out of a state add up to over 100%")
-            model = plans.StateLoss(p13, p31, p32, p23, p14)
+            model = faults.StateLoss(p13, p31, p32, p23, p14)
         elif self._accept("gemodel"):
             p = self._take(read_probability)
             r = self._optional(read_probability, 1 - p)
             loss_bad = self._optional(read_probability, 1.0)
             loss_good = self._optional(read_probability, 0.0)
-            model = plans.GilbertElliottLoss(p, r, loss_bad, loss_good)
+            model = faults.GilbertElliottLoss(p, r, loss_bad, loss_good)
         else:
             self._accept("random")
-            model = plans.RandomLoss(self._chance())
-        return plans.Loss(model, ecn=self._accept("ecn"))
+            model = faults.RandomLoss(self._chance())
+        return faults.Loss(model, ecn=self._accept("ecn"))
 
     def _corrupt(self) -> Rule:
         at_rest = self._accept("rest")
@@ -163,14 +164,14 @@ class _Parser(Reader):
             value = self._take(read_whole)
             if value > 255:
                 self._fail_last("a byte has a value from 0 to 255")
-        return plans.Corrupt(chance, at_rest, byte, value)
+        return faults.Corrupt(chance, at_rest, byte, value)
 
     def _misdirect(self) -> Rule:
         chance = self._chance()
         distance_bytes = self._option("by", read_size_bytes, 0)
         if distance_bytes % SECTOR_BYTES:
             self._fail_last("a write is misdirected by whole sectors of 512")
-        return plans.Misdirect(chance, distance_bytes)
+        return faults.Misdirect(chance, distance_bytes)
 
     def _error(self) -> Rule:
         word = self._next()
@@ -180,16 +181,16 @@ class _Parser(Reader):
         if not word.text.startswith("E") or code is None:
             self._fail(word, "not the name of an error, such as EIO, ENOSPC or ETIMEDOUT")
         self._at += 1
-        return plans.Error(code, self._chance(optional=True), partial=self._accept("partial"))
+        return faults.Error(code, self._chance(optional=True), partial=self._accept("partial"))
 
     def _bad(self) -> Rule:
         ranges = [self._take(read_range)]
         while self._more_numbers():
             ranges.append(self._take(read_range))
-        return plans.Bad(tuple(ranges), self._option("spare", read_count, 0))
+        return faults.Bad(tuple(ranges), self._option("spare", read_count, 0))
 
     def _cut(self) -> Rule:
-        mode = next((word for word in plans.CUT_MODES if self._accept(word)), "")
+        mode = next((word for word in power.CUT_MODES if self._accept(word)), "")
         writes: tuple[int, ...] = ()
         if not mode and self._accept("at"):
             writes = self._counts()
@@ -198,12 +199,12 @@ class _Parser(Reader):
         if not (mode or writes or after_ns or mark):
             self._missing("one of at, after, mark, linear, log")
         survival = self._survival() if self._accept("survive") else Survival()
-        return plans.Cut(writes, mode, mark, after_ns, survival)
+        return power.Cut(writes, mode, mark, after_ns, survival)
 
     def _survival(self) -> Survival:
         if self._accept("writes"):
             return Survival("writes", self._counts(), self._atomic())
-        mode = self._take(one_of((*plans.SURVIVAL_MODES, "writes")))
+        mode = self._take(one_of((*power.SURVIVAL_MODES, "writes")))
         return Survival(mode, atomic_bytes=self._atomic())
 
     # ------------------------------------------------------------------ conditions

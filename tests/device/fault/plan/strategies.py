@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
-from lfs.device.fault.plan import plan as plans
-from lfs.device.fault.plan.plan import FaultPlan, Survival
+from lfs.device.fault.plan import faults, power, timing
+from lfs.device.fault.plan.plan import FaultPlan
+from lfs.device.fault.plan.power import Survival
 from lfs.device.fault.plan.rule import SECTOR_BYTES, Chance, Rule, When
 
 _EXACT = 2**50
@@ -24,7 +25,7 @@ probabilities = st.one_of(
     st.sampled_from([0.0, 0.001, 0.25, 0.5, 1.0]),
 )
 chances = st.builds(Chance, probabilities, probabilities)
-distributions = st.sampled_from(plans.DISTRIBUTIONS)
+distributions = st.sampled_from(timing.DISTRIBUTIONS)
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\r"), min_size=1, max_size=12)
 ranges = st.one_of(
     st.tuples(sizes, st.integers(1, _EXACT)).map(lambda pair: (pair[0], sum(pair))),
@@ -59,22 +60,22 @@ def whens(draw: st.DrawFn, about: tuple[str, ...]) -> When:
 def delays(draw: st.DrawFn) -> Rule:
     jitter_ns = draw(times_ns)
     named = draw(distributions) if jitter_ns else "uniform"
-    return plans.Delay(draw(times_ns), jitter_ns, draw(probabilities), named)
+    return timing.Delay(draw(times_ns), jitter_ns, draw(probabilities), named)
 
 
 @st.composite
 def slots(draw: st.DrawFn) -> Rule:
-    named = draw(st.sampled_from(["", *plans.DISTRIBUTIONS]))
+    named = draw(st.sampled_from(["", *timing.DISTRIBUTIONS]))
     first_ns, second_ns = draw(times_ns), draw(times_ns)
     if not named:
         first_ns, second_ns = min(first_ns, second_ns), max(first_ns, second_ns)
-    return plans.Slot(first_ns, second_ns, named, draw(counts), draw(sizes))
+    return timing.Slot(first_ns, second_ns, named, draw(counts), draw(sizes))
 
 
 @st.composite
 def seeks(draw: st.DrawFn) -> Rule:
     min_ns, max_ns = sorted((draw(times_ns), draw(times_ns)))
-    return plans.Seek(min_ns, max_ns, draw(times_ns), draw(counts))
+    return timing.Seek(min_ns, max_ns, draw(times_ns), draw(counts))
 
 
 @st.composite
@@ -82,60 +83,64 @@ def losses(draw: st.DrawFn) -> Rule:
     half = st.sampled_from([0.0, 0.01, 1 / 3, 0.5])
     model = draw(
         st.one_of(
-            st.builds(plans.RandomLoss, chances),
-            st.builds(plans.StateLoss, half, half, half, probabilities, half),
+            st.builds(faults.RandomLoss, chances),
+            st.builds(faults.StateLoss, half, half, half, probabilities, half),
             st.builds(
-                plans.GilbertElliottLoss, probabilities, probabilities, probabilities, probabilities
+                faults.GilbertElliottLoss,
+                probabilities,
+                probabilities,
+                probabilities,
+                probabilities,
             ),
         )
     )
-    return plans.Loss(model, draw(st.booleans()))
+    return faults.Loss(model, draw(st.booleans()))
 
 
 @st.composite
 def corruptions(draw: st.DrawFn) -> Rule:
     if draw(st.booleans()):
-        return plans.Corrupt(draw(chances), byte=draw(sizes), value=draw(st.integers(0, 255)))
-    return plans.Corrupt(draw(chances), at_rest=draw(st.booleans()))
+        return faults.Corrupt(draw(chances), byte=draw(sizes), value=draw(st.integers(0, 255)))
+    return faults.Corrupt(draw(chances), at_rest=draw(st.booleans()))
 
 
 @st.composite
 def cuts(draw: st.DrawFn) -> Rule:
-    mode = draw(st.sampled_from(["", *plans.CUT_MODES]))
+    mode = draw(st.sampled_from(["", *power.CUT_MODES]))
     writes = () if mode else draw(st.one_of(st.just(()), few_counts))
     after_ns, mark = draw(times_ns), draw(st.one_of(st.just(""), texts))
     if not (mode or writes or mark):
         after_ns = max(1, after_ns)
     survival = draw(
         st.one_of(
-            st.builds(Survival, st.sampled_from(plans.SURVIVAL_MODES), st.just(()), sectors),
+            st.builds(Survival, st.sampled_from(power.SURVIVAL_MODES), st.just(()), sectors),
             st.builds(Survival, st.just("writes"), few_counts, sectors),
         )
     )
-    return plans.Cut(writes, mode, mark, after_ns, survival)
+    return power.Cut(writes, mode, mark, after_ns, survival)
 
 
 bare_rules: st.SearchStrategy[Rule] = st.one_of(
     delays(),
-    st.builds(plans.Rate, st.floats(1e-3, 1e15).map(lambda bits: bits / 8), sizes, sizes, sizes),
+    st.builds(timing.Rate, st.floats(1e-3, 1e15).map(lambda bits: bits / 8), sizes, sizes, sizes),
     slots(),
     seeks(),
-    st.builds(plans.Limit, counts),
+    st.builds(timing.Limit, counts),
     losses(),
-    st.builds(plans.IgnoreFlush, chances),
+    st.builds(faults.IgnoreFlush, chances),
     corruptions(),
-    st.builds(plans.Stuck, counts),
-    st.builds(plans.Torn, chances, sectors),
-    st.builds(plans.Misdirect, chances, st.one_of(st.just(0), sectors)),
-    st.builds(plans.Stale, chances),
-    st.builds(plans.Duplicate, chances, counts),
-    st.builds(plans.Reorder, chances, counts),
-    st.builds(plans.Error, st.sampled_from(sorted(errno.errorcode)), chances, st.booleans()),
-    st.builds(plans.Bad, st.lists(ranges, min_size=1, max_size=3).map(tuple), counts),
-    st.just(plans.ReadOnly()),
-    st.just(plans.Vanish()),
-    st.builds(plans.Full, sizes),
-    st.builds(plans.Cache, sizes),
+    st.builds(faults.Stuck, counts),
+    st.builds(faults.Torn, chances, sectors),
+    st.builds(faults.Misdirect, chances, st.one_of(st.just(0), sectors)),
+    st.builds(faults.Stale, chances),
+    st.builds(faults.Duplicate, chances, counts),
+    st.builds(faults.Reorder, chances, counts),
+    st.builds(faults.Error, st.sampled_from(sorted(errno.errorcode)), chances, st.booleans()),
+    st.builds(faults.Bad, st.lists(ranges, min_size=1, max_size=3).map(tuple), counts),
+    st.just(faults.ReadOnly()),
+    st.just(faults.Vanish()),
+    st.builds(faults.Full, sizes),
+    st.builds(power.Cache, sizes),
     cuts(),
 )
 
@@ -149,7 +154,7 @@ def rules(draw: st.DrawFn) -> Rule:
     return rule
 
 
-_ONCE = (plans.Rate, plans.Seek, plans.Limit, plans.Cache, plans.Cut)
+_ONCE = (timing.Rate, timing.Seek, timing.Limit, power.Cache, power.Cut)
 
 
 @st.composite

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lfs.device.fault.plan import plan as plans
+from lfs.device.fault.plan import faults, power, timing
 from lfs.device.fault.plan.grammar import PlanError, parse_plan
-from lfs.device.fault.plan.plan import FaultPlan, Survival
+from lfs.device.fault.plan.plan import FaultPlan
+from lfs.device.fault.plan.power import Survival
 from lfs.device.fault.plan.rule import Chance, Rule, When
 from tests.device.fault.plan.strategies import fault_plans
 
@@ -32,53 +33,53 @@ def test_grammar_statements_are_separated_by_anything(plan: FaultPlan, border: s
 @pytest.mark.parametrize(
     ("text", "rule"),
     [
-        ("delay 300", plans.Delay(300_000)),
-        ("delay 10ms 2ms 25", plans.Delay(10 * MS, 2 * MS, 0.25)),
-        ("delay 10ms 2ms distribution pareto", plans.Delay(10 * MS, 2 * MS, 0, "pareto")),
-        ("rate 8000 16 512 8", plans.Rate(1000.0, 16, 512, 8)),
-        ("slot 20ms", plans.Slot(20 * MS, 20 * MS)),
-        ("slot 10ms 30ms requests 5 bytes 64K", plans.Slot(10 * MS, 30 * MS, "", 5, 65536)),
-        ("slot distribution normal 10ms 1ms", plans.Slot(10 * MS, MS, "normal")),
-        ("seek 1ms 9ms rotation 8ms heads 4", plans.Seek(MS, 9 * MS, 8 * MS, 4)),
-        ("limit 32", plans.Limit(32)),
-        ("loss 1", plans.Loss(plans.RandomLoss(Chance(0.01)))),
-        ("loss random 1% 25% ecn", plans.Loss(plans.RandomLoss(Chance(0.01, 0.25)), ecn=True)),
-        ("loss state 10", plans.Loss(plans.StateLoss(0.1, 0.9, 0, 1, 0))),
-        ("loss state 1 2 3 4 5", plans.Loss(plans.StateLoss(0.01, 0.02, 0.03, 0.04, 0.05))),
+        ("delay 300", timing.Delay(300_000)),
+        ("delay 10ms 2ms 25", timing.Delay(10 * MS, 2 * MS, 0.25)),
+        ("delay 10ms 2ms distribution pareto", timing.Delay(10 * MS, 2 * MS, 0, "pareto")),
+        ("rate 8000 16 512 8", timing.Rate(1000.0, 16, 512, 8)),
+        ("slot 20ms", timing.Slot(20 * MS, 20 * MS)),
+        ("slot 10ms 30ms requests 5 bytes 64K", timing.Slot(10 * MS, 30 * MS, "", 5, 65536)),
+        ("slot distribution normal 10ms 1ms", timing.Slot(10 * MS, MS, "normal")),
+        ("seek 1ms 9ms rotation 8ms heads 4", timing.Seek(MS, 9 * MS, 8 * MS, 4)),
+        ("limit 32", timing.Limit(32)),
+        ("loss 1", faults.Loss(faults.RandomLoss(Chance(0.01)))),
+        ("loss random 1% 25% ecn", faults.Loss(faults.RandomLoss(Chance(0.01, 0.25)), ecn=True)),
+        ("loss state 10", faults.Loss(faults.StateLoss(0.1, 0.9, 0, 1, 0))),
+        ("loss state 1 2 3 4 5", faults.Loss(faults.StateLoss(0.01, 0.02, 0.03, 0.04, 0.05))),
         ("loss state 0.71% 1 1 1 99.29%", None),
-        ("loss gemodel 10", plans.Loss(plans.GilbertElliottLoss(0.1, 0.9, 1, 0))),
-        ("loss gemodel 1 2 3 4", plans.Loss(plans.GilbertElliottLoss(0.01, 0.02, 0.03, 0.04))),
-        ("ignore-flush", plans.IgnoreFlush()),
-        ("ignore-flush 50%", plans.IgnoreFlush(Chance(0.5))),
-        ("corrupt 1%", plans.Corrupt(Chance(0.01))),
-        ("corrupt rest 1%", plans.Corrupt(Chance(0.01), at_rest=True)),
-        ("corrupt 1% byte 0 value 255", plans.Corrupt(Chance(0.01), byte=0, value=255)),
-        ("stuck 3", plans.Stuck(3)),
-        ("torn 1%", plans.Torn(Chance(0.01))),
-        ("torn 1% atomic 4K", plans.Torn(Chance(0.01), 4096)),
-        ("misdirect 1%", plans.Misdirect(Chance(0.01))),
-        ("misdirect 1% by 1M", plans.Misdirect(Chance(0.01), 1 << 20)),
-        ("stale 1:4", plans.Stale(Chance(0.25))),
-        ("duplicate 1%", plans.Duplicate(Chance(0.01))),
-        ("duplicate 1% after 7", plans.Duplicate(Chance(0.01), 7)),
-        ("reorder 25% 50%", plans.Reorder(Chance(0.25, 0.5))),
-        ("reorder 25% gap 5", plans.Reorder(Chance(0.25), 5)),
-        ("error EIO", plans.Error(errno.EIO)),
-        ("error ENOSPC 1% partial", plans.Error(errno.ENOSPC, Chance(0.01), partial=True)),
-        ("bad 0-512 1M+4K spare 2", plans.Bad(((0, 512), (1 << 20, (1 << 20) + 4096)), 2)),
-        ("readonly", plans.ReadOnly()),
-        ("vanish", plans.Vanish()),
-        ("full 1M", plans.Full(1 << 20)),
-        ("cache 1M", plans.Cache(1 << 20)),
-        ("cut at 3 5 2", plans.Cut((3, 5, 2))),
-        ("cut linear", plans.Cut(mode="linear")),
-        ("cut log survive none", plans.Cut(mode="log", survival=Survival("none"))),
-        ("cut after 1s mark half", plans.Cut(mark="half", after_ns=10**9)),
+        ("loss gemodel 10", faults.Loss(faults.GilbertElliottLoss(0.1, 0.9, 1, 0))),
+        ("loss gemodel 1 2 3 4", faults.Loss(faults.GilbertElliottLoss(0.01, 0.02, 0.03, 0.04))),
+        ("ignore-flush", faults.IgnoreFlush()),
+        ("ignore-flush 50%", faults.IgnoreFlush(Chance(0.5))),
+        ("corrupt 1%", faults.Corrupt(Chance(0.01))),
+        ("corrupt rest 1%", faults.Corrupt(Chance(0.01), at_rest=True)),
+        ("corrupt 1% byte 0 value 255", faults.Corrupt(Chance(0.01), byte=0, value=255)),
+        ("stuck 3", faults.Stuck(3)),
+        ("torn 1%", faults.Torn(Chance(0.01))),
+        ("torn 1% atomic 4K", faults.Torn(Chance(0.01), 4096)),
+        ("misdirect 1%", faults.Misdirect(Chance(0.01))),
+        ("misdirect 1% by 1M", faults.Misdirect(Chance(0.01), 1 << 20)),
+        ("stale 1:4", faults.Stale(Chance(0.25))),
+        ("duplicate 1%", faults.Duplicate(Chance(0.01))),
+        ("duplicate 1% after 7", faults.Duplicate(Chance(0.01), 7)),
+        ("reorder 25% 50%", faults.Reorder(Chance(0.25, 0.5))),
+        ("reorder 25% gap 5", faults.Reorder(Chance(0.25), 5)),
+        ("error EIO", faults.Error(errno.EIO)),
+        ("error ENOSPC 1% partial", faults.Error(errno.ENOSPC, Chance(0.01), partial=True)),
+        ("bad 0-512 1M+4K spare 2", faults.Bad(((0, 512), (1 << 20, (1 << 20) + 4096)), 2)),
+        ("readonly", faults.ReadOnly()),
+        ("vanish", faults.Vanish()),
+        ("full 1M", faults.Full(1 << 20)),
+        ("cache 1M", power.Cache(1 << 20)),
+        ("cut at 3 5 2", power.Cut((3, 5, 2))),
+        ("cut linear", power.Cut(mode="linear")),
+        ("cut log survive none", power.Cut(mode="log", survival=Survival("none"))),
+        ("cut after 1s mark half", power.Cut(mark="half", after_ns=10**9)),
         (
             "cut at 1 survive torn atomic 4K",
-            plans.Cut((1,), survival=Survival("torn", atomic_bytes=4096)),
+            power.Cut((1,), survival=Survival("torn", atomic_bytes=4096)),
         ),
-        ("cut at 1 survive writes 1 3", plans.Cut((1,), survival=Survival("writes", (1, 3)))),
+        ("cut at 1 survive writes 1 3", power.Cut((1,), survival=Survival("writes", (1, 3)))),
     ],
 )
 def test_grammar_statement_has_netems_units_and_defaults(text: str, rule: Rule | None) -> None:
@@ -113,7 +114,7 @@ def test_grammar_condition_is_read_and_written(text: str, when: When) -> None:
 
 def test_grammar_comments_and_separators_are_passed_over() -> None:
     text = "# a plan\n seed 7;loss 1%#half\n\n;; delay\n\t10ms ; # end"
-    expected = FaultPlan((plans.Loss(plans.RandomLoss(Chance(0.01))), plans.Delay(10 * MS)), 7)
+    expected = FaultPlan((faults.Loss(faults.RandomLoss(Chance(0.01))), timing.Delay(10 * MS)), 7)
     assert parse_plan(text) == expected
 
 

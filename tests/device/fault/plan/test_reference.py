@@ -12,8 +12,9 @@ import pytest
 from lfs.device.fault.chance import Die
 from lfs.device.fault.plan import grammar
 from lfs.device.fault.plan.grammar import parse_plan
-from lfs.device.fault.plan.plan import CUT_MODES, DISTRIBUTIONS, SURVIVAL_MODES
+from lfs.device.fault.plan.power import CUT_MODES, SURVIVAL_MODES
 from lfs.device.fault.plan.rule import OPERATIONS, Chance
+from lfs.device.fault.plan.timing import DISTRIBUTIONS
 
 REFERENCE = (Path(__file__).parents[4] / "FAULTS.md").read_text()
 
