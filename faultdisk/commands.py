@@ -7,7 +7,6 @@ function that runs it with what was given.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from collections.abc import Callable, Iterable
 
@@ -15,6 +14,7 @@ from faultdisk import offline
 from faultdisk.serving.control import Answer, ask
 from faultdisk.serving.plans import draw_seed, read_plan, read_survival
 from faultdisk.tables import state_lines, statistics_lines
+from lfs.command.output import add_json, print_json
 
 CONTROL_SUFFIX = ".faultdisk"
 
@@ -93,13 +93,13 @@ def show(parser: argparse.ArgumentParser) -> Run:
 def stats(parser: argparse.ArgumentParser) -> Run:
     """Show requests, times and faults."""
     add_disk(parser)
-    _add_json(parser)
+    add_json(parser)
 
     def run(options: argparse.Namespace) -> None:
         answer = _ask(options, "stats")
         if options.json:
             del answer["ok"]
-            print(json.dumps(answer))
+            print_json(answer)
         else:
             _print_lines(statistics_lines(answer))
 
@@ -109,20 +109,16 @@ def stats(parser: argparse.ArgumentParser) -> Run:
 def faults(parser: argparse.ArgumentParser) -> Run:
     """List the newest faults."""
     add_disk(parser)
-    _add_json(parser)
+    add_json(parser)
 
     def run(options: argparse.Namespace) -> None:
         found = _ask(options, "faults")["faults"]
         if options.json:
-            print(json.dumps(found))
+            print_json(found)
         else:
             _print_lines(fault["text"] for fault in found)
 
     return run
-
-
-def _add_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="for programs: JSON, on one line")
 
 
 def mark(parser: argparse.ArgumentParser) -> Run:

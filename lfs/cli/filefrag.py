@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from lfs.command.notes import noting
+from lfs.command.output import add_json, print_json
 from lfs.common.errors import FilesystemError, FormatError, UsageError
+from lfs.control.door import FILESYSTEM_TYPE, asking
 from lfs.control.extents import Extent, read_extents
-from lfs.control.target import asked_of_lfs
+from lfs.device.exclusion.mount_table import read_table
 from lfs.device.file import FileDevice
 from lfs.filesystem import Filesystem, Options
 from lfs.ondisk import ROOT_INO
@@ -38,8 +40,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--image",
         metavar="IMAGE",
-        help="read an image that is not mounted; FILE is then a path inside it",
+        help="an image, mounted or not; FILE is then a path inside it",
     )
+    add_json(parser)
     parser.add_argument("files", metavar="FILE", nargs="+")
     parser.set_defaults(run=run)
 
@@ -50,6 +53,9 @@ def run(arguments: argparse.Namespace) -> int:
         maps = [mounted_file_map(name) for name in arguments.files]
     else:
         maps = image_file_maps(arguments.image, arguments.files)
+    if arguments.json:
+        print_json({"files": [file_map._asdict() for file_map in maps]})
+        return 0
     for file_map in maps:
         print(describe(file_map))
     return 0
@@ -67,16 +73,22 @@ def mounted_file_map(path: str) -> FileMap:
         block_bytes = os.fstatvfs(descriptor).f_bsize
     finally:
         os.close(descriptor)
-    with asked_of_lfs(path, " (see --image)"):
+    with asking(path, " (see --image)"):
         extents = read_extents(path)
     return FileMap(path, size_bytes, block_bytes, extents)
 
 
 def image_file_maps(image: str, paths: Sequence[str]) -> list[FileMap]:
-    """Return the maps of files by their paths inside an image.
+    """Return the maps of files by their paths inside an image, from its mount if it has one.
 
-    Raises UsageError, FilesystemError.
+    Raises UsageError, FilesystemError, OSError.
     """
+    mount_point = _mount_point(image)
+    if mount_point is not None:
+        return [
+            mounted_file_map(os.path.join(mount_point, path.lstrip("/")))._replace(name=path)
+            for path in paths
+        ]
     opened = FileDevice(image, True, wait_seconds=_LOCK_WAIT_SECONDS, on_wait=noting("lfs"))
     with contextlib.closing(opened) as device:
         try:
@@ -84,6 +96,17 @@ def image_file_maps(image: str, paths: Sequence[str]) -> list[FileMap]:
             return [_image_file_map(filesystem, path) for path in paths]
         except FormatError as error:
             raise UsageError(f"{image}: {error}") from error
+
+
+def _mount_point(image: str) -> str | None:
+    """Return where an image is mounted by lfs, as the mount table shows it."""
+    path = os.path.realpath(image)
+    found = (
+        entry.path
+        for entry in reversed(read_table())
+        if entry.filesystem_type == FILESYSTEM_TYPE and os.path.realpath(entry.source) == path
+    )
+    return next(found, None)
 
 
 def _image_file_map(filesystem: Filesystem, path: str) -> FileMap:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 
-from lfs.control.log import LOG_ATTRIBUTE
-from lfs.control.target import asked_of_lfs
+from lfs.command.output import add_json, print_json
+from lfs.control.door import ask, asking
+from lfs.control.questions import LOG
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -15,15 +15,20 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "log",
         help="show the last lines that the daemon of a mounted filesystem has logged",
         description="Show the last lines that the daemon of a mounted filesystem has logged,"
-        " whether a system log took them or not. For root and the user who mounted it.",
+        " whether a system log took them or not.",
     )
-    parser.add_argument("directory", metavar="DIR", help="the mount point")
+    add_json(parser)
+    parser.add_argument("directory", metavar="DIR", help="anything on the filesystem")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the lines; raises UsageError, OSError."""
-    with asked_of_lfs(arguments.directory):
-        lines = os.getxattr(arguments.directory, LOG_ATTRIBUTE)
-    print(lines.decode(errors="backslashreplace"), end="")
+    with asking(arguments.directory):
+        answer = ask(arguments.directory, LOG)
+    if arguments.json:
+        print_json(answer)
+        return 0
+    for line in answer["lines"]:
+        print(line)
     return 0

@@ -15,8 +15,9 @@ from collections import Counter
 from collections.abc import Sequence
 from types import FrameType
 
-from lfs.control.requests import read_counts
-from lfs.control.target import asked_of_lfs
+from lfs.command.output import add_json, print_json
+from lfs.control.door import asking
+from lfs.control.questions import read_counts
 
 _SIGNALLED = 128
 """What shells add to the number of a signal that ended a command."""
@@ -30,6 +31,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         description="Print how many requests of each kind the kernel has sent since the mount, or "
         "while COMMAND ran. Others that use the filesystem meanwhile are counted too.",
     )
+    add_json(parser)
     parser.add_argument("directory", metavar="DIR", help="any directory of the filesystem")
     command = parser.add_argument(
         "command", metavar="COMMAND", nargs=argparse.REMAINDER, help="what to run"
@@ -44,12 +46,12 @@ def run(arguments: argparse.Namespace) -> int:
     # The first look at the directory may cause requests of its own.
     total = _first_counts(arguments.directory)
     if not arguments.command:
-        _print(total)
+        _print(total, arguments.json)
         return 0
     before = read_counts(arguments.directory)
     command = arguments.command[1:] if arguments.command[0] == "--" else arguments.command
     exit_code = _run_command(command)
-    _print(read_counts(arguments.directory) - before)
+    _print(read_counts(arguments.directory) - before, arguments.json)
     return exit_code if exit_code >= 0 else _SIGNALLED - exit_code
 
 
@@ -85,10 +87,13 @@ def _has_terminal() -> bool:
 
 
 def _first_counts(directory: str) -> Counter[str]:
-    with asked_of_lfs(directory):
+    with asking(directory):
         return read_counts(directory)
 
 
-def _print(counts: Counter[str]) -> None:
+def _print(counts: Counter[str], as_json: bool) -> None:
+    if as_json:
+        print_json({"requests": +counts})
+        return
     for kind, count in [*(+counts).most_common(), ("total", counts.total())]:
         print(f"{count:>10,}  {kind}")

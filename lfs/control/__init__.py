@@ -1,4 +1,5 @@
 """How a mounted filesystem is asked what no system call asks: both ends of each question.
 
-Answers are virtual extended attributes under ``system.lfs.``, which no listing shows.
+``door`` is the one way to ask (docs/design/control.md).  ``questions`` has what there is to
+ask; answers that may be long, ``extents`` and ``log``, are told by parts or by their end.
 """

@@ -1,57 +1,44 @@
 """How a mounted filesystem tells where the blocks of a file are: both ends of it.
 
-FUSE as pyfuse3 offers it has no ``ioctl``, and so no FIEMAP.  Instead every file
-has an extended attribute ``system.lfs.extents`` that no listing shows.  It holds
-a line ``file_block address count`` for each extent, in file order, as many as
-fit into the 64 KiB that an attribute may have, and no more than can be told at once;
-``system.lfs.extents.N`` begins at file block N.  It is empty after the last one.  An
-extent may be told in parts.
+FUSE as pyfuse3 offers it has no ``ioctl``, and so no FIEMAP.  Instead a file is asked for
+its extents from a file block on.  The answer has as many as fit, in file order, and no more
+than can be told at once; it has none after the last one.  An extent may be told in parts.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 
-from lfs.ondisk import XATTR_VALUE_BYTES_MAX
-
-EXTENTS_ATTRIBUTE = b"system.lfs.extents"
+from lfs.control.door import ANSWER_BYTES_MAX, Answer, ask
+from lfs.control.questions import EXTENTS
 
 Extent = tuple[int, int, int]
 """File block, address, and how many blocks: all counted in blocks of the filesystem."""
 
-
-def extents_attribute_start(name: bytes) -> int | None:
-    """Return the file block that the attribute ``name`` begins with, or None if it is another."""
-    if name == EXTENTS_ATTRIBUTE:
-        return 0
-    base, _, start = name.rpartition(b".")
-    if base != EXTENTS_ATTRIBUTE or not (start.isdigit() and len(start) < 20):
-        return None
-    return int(start)
+_FRAME_BYTES = len('{"extents":[]}')
 
 
-def format_extents(extents: Iterable[Extent]) -> bytes:
-    """Return the value of the attribute that begins with the first of ``extents``."""
-    text = bytearray()
+def extents_answer(extents: Iterable[Extent]) -> Answer:
+    """Return the answer that begins with the first of ``extents``."""
+    told: list[Extent] = []
+    room_bytes = ANSWER_BYTES_MAX - _FRAME_BYTES
     for extent in extents:
-        line = b"%d %d %d\n" % extent
-        if len(text) + len(line) > XATTR_VALUE_BYTES_MAX:
+        room_bytes -= len(b"[%d,%d,%d]," % extent)
+        if room_bytes < 0:
             break
-        text += line
-    return bytes(text)
+        told.append(extent)
+    return {"extents": told}
 
 
 def read_extents(path: str) -> list[Extent]:
-    """Return the extents of a file on a mounted lfs; raises OSError (EOPNOTSUPP elsewhere)."""
+    """Return the extents of a file on a mounted lfs; raises OSError."""
     extents: list[Extent] = []
     end = end_address = 0
     while True:
-        text = os.getxattr(path, EXTENTS_ATTRIBUTE + b".%d" % end)
-        if not text:
+        told = ask(path, EXTENTS, str(end))["extents"]
+        if not told:
             return extents
-        for line in text.splitlines():
-            file_block, address, count = map(int, line.split())
+        for file_block, address, count in told:
             if extents and (file_block, address) == (end, end_address):
                 first, at, before = extents[-1]
                 extents[-1] = first, at, before + count

@@ -1,28 +1,26 @@
 """The last lines that the daemon of a mounted filesystem has logged.
 
 They are kept in its memory beside what goes to the system log, and so can be seen where
-there is none.  The root's attribute holds as many of the last as fit; only root and the
-user who mounted may read it.
+there is none.  The answer has as many of the last as fit.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
-from lfs.control.remount import CONTROL_PREFIX
+from lfs.control.door import ANSWER_BYTES_MAX, Answer
 
-LOG_ATTRIBUTE = CONTROL_PREFIX + b"log"
-_ATTRIBUTE_BYTES_MAX = 60_000
+_FRAME_BYTES = len('{"lines":[]}')
 
 
-def format_lines(lines: Sequence[str]) -> bytes:
-    """Return as many of the last lines as an attribute can hold, each with its line end."""
-    kept: list[bytes] = []
-    room_bytes = _ATTRIBUTE_BYTES_MAX
+def log_answer(lines: Sequence[str]) -> Answer:
+    """Return as many of the last lines as an answer can hold."""
+    kept: list[str] = []
+    room_bytes = ANSWER_BYTES_MAX - _FRAME_BYTES
     for line in reversed(lines):
-        raw = line.encode(errors="backslashreplace") + b"\n"
-        room_bytes -= len(raw)
+        room_bytes -= len(json.dumps(line)) + 1
         if room_bytes < 0:
             break
-        kept.append(raw)
-    return b"".join(reversed(kept))
+        kept.append(line)
+    return {"lines": kept[::-1]}

@@ -5,16 +5,24 @@ truncated, given to somebody else or gets an access control list depends on the
 caller's other groups and capabilities.  The kernel knows, and says so in flags that
 pyfuse3 does not pass on.  The caller waits for the answer meanwhile, so what /proc
 tells of its thread holds.
+
+*Set-id bits.*  Who writes to a file, cuts it or gives it away takes its set-id bits.
+The kernel leaves that to the filesystem (HANDLE_KILLPRIV_V2, ``lfs.kernel.negotiation``):
+before a write it sends a ``setattr`` that names no field, where the bits must go.
 """
 
 from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Container
 from pathlib import Path
 
 from pyfuse3 import RequestContext
 
+from lfs.filesystem import Inode
+
+_SET_IDS = stat.S_ISUID | stat.S_ISGID
 _CAP_FSETID = 1 << 4
 _CAP_SYS_ADMIN = 1 << 21
 _PROC = Path("/proc")
@@ -33,6 +41,19 @@ def may_keep_setgid(ctx: RequestContext, gid: int) -> bool:
     if gid in map(int, status["Groups"].split()):
         return True
     return _has_fsetid(status, ctx.pid)
+
+
+def mode_left(inode: Inode, changes: Container[str], ctx: RequestContext) -> int | None:
+    """Return the mode that changes of other fields leave an inode; None for the same.
+
+    ``changes`` are the fields that the kernel names: none before a write.
+    """
+    if not inode.mode & _SET_IDS or inode.is_directory or "mode" in changes:
+        return None
+    unconditional = not changes or "uid" in changes or "gid" in changes
+    if unconditional or ("size" in changes and not may_set_any_bit(ctx)):
+        return mode_without_set_ids(inode.mode, inode.gid, ctx)
+    return None
 
 
 def mode_without_set_ids(mode: int, gid: int, ctx: RequestContext) -> int:

@@ -21,10 +21,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 
 SET_BACK_NS = 1_000_000_000
+_TIMES = ("atime_ns", "mtime_ns")
 _CLOCK_REALTIME_COARSE = 5  # linux/time.h; Python has no name for it
 
 
@@ -74,3 +75,10 @@ class StampClock:
         """Take a time that a request sets: of the kernel's own, no later stamp is before it."""
         if time_ns > self() and time_ns <= self._kernel():
             self._last_ns = time_ns
+
+    def of_change(self, changes: Mapping[str, int]) -> int:
+        """Return the time of a change that may set times, which may be the kernel's own."""
+        for field in _TIMES:
+            if field in changes:
+                self.note(changes[field])
+        return self()

@@ -122,7 +122,7 @@ def change(
 def _handler(
     serve: Callable[Concatenate[H, P], T], fail: Callable[[H, Exception, str], FUSEError]
 ) -> Callable[Concatenate[H, P], Coroutine[Any, Any, T]]:
-    kind = serve.__name__
+    kind = serve.__name__.removeprefix("_")
 
     async def handler(self: H, /, *args: P.args, **kwargs: P.kwargs) -> T:
         self.requests[kind] += 1

@@ -114,3 +114,30 @@ class OpenDirectory:
             number = self._numbers[offset] = _FIRST_NUMBER + len(self._offsets)
             self._offsets.append(offset)
         return number
+
+
+class OpenDirectories:
+    """The open directories of one mounted filesystem, by their handles."""
+
+    def __init__(self) -> None:
+        """Start with none."""
+        self._by_handle: dict[int, OpenDirectory] = {}
+        self._count = 0
+
+    def __getitem__(self, handle: int) -> OpenDirectory:
+        """Return the one that ``open`` gave ``handle`` to."""
+        return self._by_handle[handle]
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._by_handle)
+
+    def open(self, ino: int) -> int:
+        """Open directory ``ino``; returns a handle that no other has had."""
+        self._count += 1
+        self._by_handle[self._count] = OpenDirectory(ino)
+        return self._count
+
+    def close(self, handle: int) -> None:
+        """Close one."""
+        del self._by_handle[handle]

@@ -6,31 +6,16 @@ always on), finds the place where an ``O_APPEND`` write goes, sends an ``fsync``
 after each write of an ``O_SYNC`` file, and keeps locks.  ``flush``, ``access`` and
 ``poll`` are not served: the kernel asks once at most.
 
-*Set-id bits.*  Who writes to a file, cuts it or gives it away takes its set-id bits.
-The kernel leaves that to the filesystem (HANDLE_KILLPRIV_V2, ``lfs.kernel.negotiation``):
-before a write it sends a ``setattr`` that names no field, where the bits must go.
-
-*Access control lists.*  With ``enable_acl`` the kernel reads lists as attributes,
-keeps them, and checks by them.  That new inodes inherit them, and that list and
-mode agree, is the core's doing.  The umask is the core's too, because a default
-list takes its place; the kernel does not apply it (``lfs.kernel.negotiation``), or has
-applied it already, and then applying it again changes nothing.
+*Umask.*  It is the core's, because a default access list takes its place; the kernel
+does not apply it (``lfs.kernel.negotiation``), or has applied it already, and then
+applying it again changes nothing.
 
 *Handles.*  pyfuse3 passes nothing but the handle to ``read`` and ``write``.  It
 is ``2 * ino + privileged``, where ``privileged`` says that root opened the file
 and may use the reserved space: there is no table of files, and a handle costs
 nothing but the core's count of opens.  Only of open directories there is a table.
 
-*Forgetting.*  No lookup counts are kept, so memory does not grow with what the
-kernel caches.  The kernel forgets an inode when it drops it, as a whole; only an
-orphan has to go then, and an orphan cannot be looked up again.  Two orders of
-arrival need care.  A ``forget`` that was queued while the inode was looked up
-once more may come after its ``unlink``: what is open is safe by the core's count
-of opens.  And a ``forget`` may overtake the last ``release``, which then does
-what had to wait.  So memory holds two sets of orphans and nothing else.
-
-*Listing.*  An open directory has a handle of its own and cookies of 31 bits
-(``lfs.fuse.listing``); 1 and 2 are ``.`` and ``..``.
+Forgetting is told in ``lfs.fuse.orphans``, listing in ``lfs.fuse.listing``.
 """
 
 from __future__ import annotations
@@ -38,7 +23,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import pyfuse3
 from pyfuse3 import (
@@ -51,27 +36,25 @@ from pyfuse3 import (
 )
 
 from lfs.common.errors import FilesystemError
-from lfs.control.remount import CONTROL_PREFIX
-from lfs.filesystem import Filesystem, Inode
-from lfs.fuse.callers import may_set_any_bit, mode_without_set_ids
+from lfs.control.door import PREFIX
+from lfs.filesystem import Filesystem
+from lfs.fuse.callers import mode_left
 from lfs.fuse.clock import StampClock
+from lfs.fuse.door import Answerer, Door
 from lfs.fuse.group_commit import GroupCommit
 from lfs.fuse.handlers import Handlers, change, query, refusal
-from lfs.fuse.listing import DOT_DOT_COOKIE, Listed, OpenDirectory
+from lfs.fuse.listing import DOT_DOT_COOKIE, Listed, OpenDirectories
+from lfs.fuse.orphans import Orphans
 from lfs.fuse.replies import (
     PERMISSIONS,
     EntryReply,
     bare_entry,
+    changes_of,
     handle_of,
     missing_entry,
     statistics_of,
 )
-from lfs.fuse.xattrs import VIRTUAL_PREFIX, ExtendedAttributes
-from lfs.ondisk import ROOT_INO
-
-_SET_IDS = stat.S_ISUID | stat.S_ISGID
-_CUT = ("size",)
-_TIMES = ("atime_ns", "mtime_ns")
+from lfs.fuse.xattrs import ExtendedAttributes
 
 
 class LfsOperations(Handlers):
@@ -87,25 +70,23 @@ class LfsOperations(Handlers):
         target: str,
         on_init: Callable[[], None] = lambda: None,
         writeback_cache: bool = False,
-        control: Callable[[bytes, RequestContext], bytes] | None = None,
+        answerers: Mapping[str, Answerer] | None = None,
     ) -> None:
         """Serve ``filesystem``, which lies on ``target``.
 
-        ``on_init`` is called when the kernel has connected.  ``control`` answers for
-        the attributes of the root by which a remount asks, given a name and who asks.
+        ``on_init`` is called when the kernel has connected.  ``answerers`` tell at the
+        door what the filesystem itself doesn't know.
         """
         super().__init__(filesystem)
         self.enable_writeback_cache = writeback_cache
         self._now_ns = StampClock(kernel_stamps=writeback_cache)
         self._group_commit = group_commit
         self._on_init = on_init
-        self._control = control
-        self._xattrs = ExtendedAttributes(filesystem, os.fsencode(target), self.requests)
+        self._door = Door(filesystem, group_commit, target, self.requests, answerers or {})
+        self._xattrs = ExtendedAttributes(filesystem)
         self._entry = EntryReply(filesystem.statfs().block_bytes).of
-        self._directories: dict[int, OpenDirectory] = {}
-        self._directory_count = 0
-        self._orphans: set[int] = set()
-        self._forgotten: set[int] = set()
+        self._directories = OpenDirectories()
+        self._orphans = Orphans(filesystem)
         self._missing = missing_entry()
 
     def inode_of(self, kind: str, handle: int) -> int:
@@ -197,12 +178,12 @@ class LfsOperations(Handlers):
     @change
     def unlink(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
         """Take a name from a file; an orphan goes with ``forget``."""
-        self._note_orphan(self.filesystem.unlink(parent_inode, name, self._now_ns()))
+        self._orphans.note(self.filesystem.unlink(parent_inode, name, self._now_ns()))
 
     @change
     def rmdir(self, parent_inode: int, name: bytes, ctx: RequestContext) -> None:
         """Remove an empty directory."""
-        self._note_orphan(self.filesystem.rmdir(parent_inode, name, self._now_ns()))
+        self._orphans.note(self.filesystem.rmdir(parent_inode, name, self._now_ns()))
 
     @change
     def rename(
@@ -215,7 +196,7 @@ class LfsOperations(Handlers):
         ctx: RequestContext,
     ) -> None:
         """Move a name; ``flags`` are those of ``renameat2``."""
-        self._note_orphan(
+        self._orphans.note(
             self.filesystem.rename(
                 parent_inode_old,
                 name_old,
@@ -245,21 +226,9 @@ class LfsOperations(Handlers):
         (``writeback_cache``): then it says so, often long after the change, and what it
         does not name stays as it is, also where a size is set.
         """
-        changes: dict[str, int] = {}
-        if fields.update_mode:
-            changes["mode"] = attr.st_mode & PERMISSIONS
-        if fields.update_uid:
-            changes["uid"] = attr.st_uid
-        if fields.update_gid:
-            changes["gid"] = attr.st_gid
-        if fields.update_size:
-            changes["size"] = attr.st_size
-        if fields.update_atime:
-            changes["atime_ns"] = attr.st_atime_ns
-        if fields.update_mtime:
-            changes["mtime_ns"] = attr.st_mtime_ns
+        changes = changes_of(attr, fields)
         before = self.filesystem.getattr(inode)
-        mode = self._mode_left(before, changes, ctx)
+        mode = mode_left(before, changes, ctx)
         if mode is not None:
             changes["mode"] = mode
         if not changes and not fields.update_ctime:
@@ -269,52 +238,29 @@ class LfsOperations(Handlers):
         elif self.enable_writeback_cache and before.is_regular:
             now_ns = before.ctime_ns
         else:
-            now_ns = self._change_ns(changes)
+            now_ns = self._now_ns.of_change(changes)
         if fields.update_size and self.enable_writeback_cache:
             changes.setdefault("mtime_ns", before.mtime_ns)
         return self._entry(
             self.filesystem.setattr(inode, now_ns, privileged=ctx.uid == 0, **changes)
         )
 
-    def _change_ns(self, changes: dict[str, int]) -> int:
-        """Return the time of a change that sets times, which may be the kernel's own."""
-        for field in _TIMES:
-            if field in changes:
-                self._now_ns.note(changes[field])
-        return self._now_ns()
-
-    def _mode_left(self, inode: Inode, changes: Container[str], ctx: RequestContext) -> int | None:
-        """Return the mode that changes of other fields leave; None for the same.
-
-        ``changes`` are the fields that the kernel names: none before a write.
-        """
-        if not inode.mode & _SET_IDS or inode.is_directory or "mode" in changes:
-            return None
-        unconditional = not changes or "uid" in changes or "gid" in changes
-        if unconditional or ("size" in changes and not may_set_any_bit(ctx)):
-            return mode_without_set_ids(inode.mode, inode.gid, ctx)
-        return None
-
-    @query
-    def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
-        """Return an attribute; what only our own tools ask for is not counted."""
-        if name.startswith(VIRTUAL_PREFIX):
-            self.requests["getxattr"] -= 1
-        if name.startswith(CONTROL_PREFIX) and inode == ROOT_INO and self._control is not None:
-            return self._remount(name, ctx)
-        return self._xattrs.get(inode, name)
-
-    def _remount(self, name: bytes, ctx: RequestContext) -> bytes:
-        assert self._control is not None
+    async def getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
+        """Return an attribute, or what somebody asks at the door, which is not counted."""
+        if not name.startswith(PREFIX):
+            return await self._getxattr(inode, name, ctx)
         try:
-            answer = self._control(name, ctx)
+            answer = await self._door.answer(inode, name, ctx)
         except Exception as error:
-            raise self.failed_change(error, "remount") from None
+            raise self.failed_change(error, f"answer {os.fsdecode(name)}") from None
         if self.filesystem.options.read_only:
             # A clean image has no orphans: what the kernel forgets of them is gone.
             self._orphans.clear()
-            self._forgotten.clear()
         return answer
+
+    @query
+    def _getxattr(self, inode: int, name: bytes, ctx: RequestContext) -> bytes:
+        return self._xattrs.get(inode, name)
 
     @change
     def setxattr(self, inode: int, name: bytes, value: bytes, ctx: RequestContext) -> None:
@@ -352,7 +298,7 @@ class LfsOperations(Handlers):
         """Open a file, and empty it with ``O_TRUNC``: the kernel leaves that to ``open``."""
         filesystem = self.filesystem
         if flags & os.O_TRUNC:
-            mode = self._mode_left(filesystem.getattr(inode), _CUT, ctx)
+            mode = mode_left(filesystem.getattr(inode), ("size",), ctx)
             filesystem.setattr(inode, self._now_ns(), size=0, mode=mode)
         filesystem.open(inode)
         # Reading from the kernel's cache is not seen here, and changes no access time.
@@ -363,8 +309,7 @@ class LfsOperations(Handlers):
         """Close a handle."""
         ino = fh >> 1
         self.filesystem.release(ino)
-        if ino in self._forgotten:
-            self._forget_orphan(ino)
+        self._orphans.released(ino)
 
     @query
     def read(self, fh: int, off: int, size: int) -> bytes:
@@ -398,14 +343,12 @@ class LfsOperations(Handlers):
     @query
     def opendir(self, inode: int, ctx: RequestContext) -> int:
         """Open a directory; while the kernel has it open it does not forget it."""
-        self._directory_count += 1
-        self._directories[self._directory_count] = OpenDirectory(inode)
-        return self._directory_count
+        return self._directories.open(inode)
 
     @query
     def releasedir(self, fh: int) -> None:
         """Close a directory."""
-        del self._directories[fh]
+        self._directories.close(fh)
 
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
         """Commit everything."""
@@ -448,22 +391,9 @@ class LfsOperations(Handlers):
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
         """Let go of inodes that the kernel has dropped."""
         self.requests["forget"] += 1
-        orphans = self._orphans
         for ino, _ in inode_list:
-            if ino in orphans:
+            if ino in self._orphans:
                 try:
-                    self._forget_orphan(ino)
+                    self._orphans.forget(ino)
                 except Exception as error:
                     self.failed_change(error, f"remove inode {ino}")
-
-    def _note_orphan(self, inode: Inode | None) -> None:
-        if inode is not None and inode.nlink == 0:
-            self._orphans.add(inode.ino)
-
-    def _forget_orphan(self, ino: int) -> None:
-        if self.filesystem.getattr(ino).open_count:
-            self._forgotten.add(ino)
-            return
-        self._orphans.discard(ino)
-        self._forgotten.discard(ino)
-        self.filesystem.forget(ino)

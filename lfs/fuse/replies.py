@@ -1,4 +1,4 @@
-"""What the kernel is told: attributes, entries, handles, free space.
+"""What the kernel is told: attributes, entries, handles, free space; and what it says of them.
 
 Nobody else changes the disk, so names, missing names and attributes are valid
 for ``VALID_SECONDS``.
@@ -6,7 +6,7 @@ for ``VALID_SECONDS``.
 
 from __future__ import annotations
 
-from pyfuse3 import EntryAttributes, FileInfo, RequestContext, StatvfsData
+from pyfuse3 import EntryAttributes, FileInfo, RequestContext, SetattrFields, StatvfsData
 
 from lfs.filesystem import Inode, Space
 from lfs.ondisk import NAME_BYTES_MAX
@@ -99,3 +99,21 @@ def statistics_of(space: Space) -> StatvfsData:
     data.f_ffree = data.f_favail = more_inodes
     data.f_namemax = NAME_BYTES_MAX
     return data
+
+
+def changes_of(attr: EntryAttributes, fields: SetattrFields) -> dict[str, int]:
+    """Return what a ``setattr`` sets, by the names that the core has for it."""
+    changes: dict[str, int] = {}
+    if fields.update_mode:
+        changes["mode"] = attr.st_mode & PERMISSIONS
+    if fields.update_uid:
+        changes["uid"] = attr.st_uid
+    if fields.update_gid:
+        changes["gid"] = attr.st_gid
+    if fields.update_size:
+        changes["size"] = attr.st_size
+    if fields.update_atime:
+        changes["atime_ns"] = attr.st_atime_ns
+    if fields.update_mtime:
+        changes["mtime_ns"] = attr.st_mtime_ns
+    return changes

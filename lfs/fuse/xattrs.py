@@ -1,4 +1,4 @@
-"""Extended attributes: those that are stored, and those that only tools ask for.
+"""Extended attributes: those that are stored.
 
 Before each write the kernel asks for ``security.capability``, which next to no
 file has.  Which inodes lack one is remembered for the last
@@ -6,33 +6,25 @@ file has.  Which inodes lack one is remembered for the last
 inode map.
 
 The namespace ``system`` has the two access control lists, of which the core
-remembers who has none, and virtual attributes, by which ``lfs`` asks what it would
-ask by ``ioctl`` elsewhere: ``lfs.control`` has both ends.
+remembers who has none.  With ``enable_acl`` the kernel reads them as attributes, keeps
+them, and checks by them; that new inodes inherit them, and that list and mode agree, is
+the core's doing.  What is asked at the door (``lfs.fuse.door``) does not come here.
 """
 
 from __future__ import annotations
 
 import errno
 import stat
-from collections.abc import Mapping
 
 from pyfuse3 import RequestContext
 
 from lfs.common.errors import FilesystemError
-from lfs.control.extents import extents_attribute_start, format_extents
-from lfs.control.requests import REQUESTS_ATTRIBUTE, format_counts
-from lfs.control.state import STATE_ATTRIBUTE, format_state
-from lfs.control.target import TARGET_ATTRIBUTE
 from lfs.files import acl
 from lfs.filesystem import Filesystem
 from lfs.fuse.callers import may_keep_setgid
 
 WITHOUT_CAPABILITY_MAX = 65536
-EXTENTS_WINDOWS_MAX = 64
-"""So many windows of a file one question for its extents looks at."""
 _CAPABILITY = b"security.capability"
-VIRTUAL_PREFIX = b"system.lfs."
-_SYSTEM = b"system."
 _STORED = (b"user.", b"trusted.", b"security.")
 _NO_CAPABILITY = "no capability"
 
@@ -40,19 +32,15 @@ _NO_CAPABILITY = "no capability"
 class ExtendedAttributes:
     """The attributes of one mounted filesystem."""
 
-    def __init__(self, filesystem: Filesystem, target: bytes, requests: Mapping[str, int]) -> None:
-        """Serve ``filesystem``, which lies on ``target``; ``requests`` counts by kind."""
+    def __init__(self, filesystem: Filesystem) -> None:
+        """Serve ``filesystem``."""
         self._filesystem = filesystem
-        self._target = target
-        self._requests = requests
         self._without_capability: set[int] = set()
 
     def get(self, ino: int, name: bytes) -> bytes:
         """Return a value; raises FilesystemError: ENODATA, EOPNOTSUPP in ``system``."""
         if name == _CAPABILITY:
             return self._capability(ino)
-        if name.startswith(_SYSTEM) and name not in acl.NAMES:
-            return self._virtual(ino, name)
         _check_storable(name)
         return self._filesystem.getxattr(ino, name)
 
@@ -98,18 +86,6 @@ class ExtendedAttributes:
     def _may_keep_setgid(self, ino: int, ctx: RequestContext) -> bool:
         inode = self._filesystem.getattr(ino)
         return not inode.mode & stat.S_ISGID or may_keep_setgid(ctx, inode.gid)
-
-    def _virtual(self, ino: int, name: bytes) -> bytes:
-        if name == TARGET_ATTRIBUTE:
-            return self._target
-        if name == STATE_ATTRIBUTE:
-            return format_state(self._filesystem.read_only, self._filesystem.failure)
-        if name == REQUESTS_ATTRIBUTE:
-            return format_counts(self._requests)
-        first = extents_attribute_start(name)
-        if first is None:
-            raise FilesystemError(errno.EOPNOTSUPP)
-        return format_extents(self._filesystem.extents(ino, first, EXTENTS_WINDOWS_MAX))
 
 
 def _check_storable(name: bytes) -> None:

@@ -22,7 +22,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-FILESYSTEM_TYPE = "fuse.lfs"
+from lfs.control.door import FILESYSTEM_TYPE
+
 MOUNT_TABLE = Path("/proc/self/mountinfo")
 _MNT_DETACH = 2
 _UMOUNT_NOFOLLOW = 8

@@ -1,4 +1,6 @@
-"""The daemon's end of a remount (``lfs.mount.remount`` is the other).
+"""What a mount answers at the door: its options, its log, and the daemon's end of a remount.
+
+``lfs.mount.remount`` is the other end of that.
 
 The lock on the image follows what the filesystem does with it.  It is exclusive
 before the first byte is written and shared after the last, so that a read-only
@@ -9,18 +11,16 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import time_ns
 
-from pyfuse3 import RequestContext
-
 from lfs.common.errors import FilesystemError, FormatError, UsageError
-from lfs.control.log import LOG_ATTRIBUTE, format_lines
-from lfs.control.remount import OPTIONS_ATTRIBUTE, REMOUNT_ATTRIBUTE
+from lfs.control import questions
+from lfs.control.door import Answer, refusal
+from lfs.control.log import log_answer
 from lfs.device.file import FileDevice
 from lfs.filesystem import Filesystem
-from lfs.fuse.callers import may_administer
+from lfs.fuse.door import Answerer, Asked
 from lfs.kernel.logs import recent_lines
 from lfs.mount.options import Change, MountOptions, OptionError, parse_options
 
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 class Control:
-    """Answers for the attributes by which a remount asks."""
+    """Answers for one mount."""
 
     def __init__(
         self,
@@ -45,26 +45,27 @@ class Control:
         self._options = options
         self._set_interval = set_interval
 
-    def answer(self, name: bytes, ctx: RequestContext) -> bytes:
-        """Return the value of an attribute for whoever asks; raises FilesystemError.
+    @property
+    def answerers(self) -> Mapping[str, Answerer]:
+        """Return what answers the questions that a mount knows, and the filesystem doesn't."""
+        return {
+            questions.OPTIONS: self._tell_options,
+            questions.LOG: self._tell_log,
+            questions.REMOUNT: self._remount,
+        }
 
-        EPERM for others than an ordinary user who mounted and those who might mount
-        here, EOPNOTSUPP for names that mean nothing.
-        """
-        administers = may_administer(ctx)
-        owner = os.geteuid()
-        if not administers and not ctx.uid == owner != 0:
-            raise FilesystemError(errno.EPERM)
-        if name == OPTIONS_ATTRIBUTE:
-            return b"".join(os.fsencode(option) + b"\0" for option in self._options.given)
-        if name == LOG_ATTRIBUTE:
-            return format_lines(recent_lines())
-        if not name.startswith(REMOUNT_ATTRIBUTE):
-            raise FilesystemError(errno.EOPNOTSUPP)
-        text = os.fsdecode(name.removeprefix(REMOUNT_ATTRIBUTE))
+    async def _tell_options(self, asked: Asked) -> Answer:
+        return {"options": [*self._options.given]}
+
+    async def _tell_log(self, asked: Asked) -> Answer:
+        return log_answer(recent_lines())
+
+    async def _remount(self, asked: Asked) -> Answer:
+        """Make a change; raises EPERM where only who might mount here may make it."""
+        text = asked.argument
         try:
             change = parse_options([text]).change()
-            if not administers and change.read_only not in (None, self._filesystem.read_only):
+            if not asked.administers and change.read_only not in (None, self._filesystem.read_only):
                 raise FilesystemError(errno.EPERM)
             self._make(change)
         except OptionError as error:
@@ -75,9 +76,9 @@ class Control:
             code, reason = error.errno or errno.EIO, str(error)
         else:
             log.info("remounted with %s", text or "nothing new")
-            return b""
+            return {}
         log.warning("remount with %s refused: %s", text, reason)
-        return b"%d %s" % (code, reason.encode(errors="replace"))
+        return refusal(code, reason)
 
     def _make(self, change: Change) -> None:
         """Make a change; raises UsageError, FormatError, FilesystemError."""
@@ -88,7 +89,7 @@ class Control:
             # A fault device between the two knows only what it saw at the beginning.
             self._filesystem.device.read_only = False
         try:
-            self._remount(change)
+            self._change_options(change)
         except Exception:
             if turns_writable:
                 self._image.share()
@@ -98,7 +99,7 @@ class Control:
         if change.commit_seconds is not None:
             self._set_interval(change.commit_seconds)
 
-    def _remount(self, change: Change) -> None:
+    def _change_options(self, change: Change) -> None:
         seconds = change.commit_seconds
         self._filesystem.remount(
             time_ns(),

@@ -6,9 +6,7 @@ writing, it writes back what programs changed through mapped memory, and after i
 no more changes come.  On the way to writable the daemon comes first: until it can
 write, the kernel must let nothing through.
 
-The daemon is asked by virtual attributes of the root directory (``lfs.mount.control``
-is the other end).  Asking is reading: the kernel refuses to set an attribute on a mount
-that is read-only, so a wish is part of the attribute's name.
+The daemon is asked at the door (``lfs.control.door``; ``lfs.mount.control`` answers).
 """
 
 from __future__ import annotations
@@ -17,8 +15,11 @@ import errno
 import os
 import time
 from contextlib import suppress
+from typing import Any
 
-from lfs.control.remount import OPTIONS_ATTRIBUTE, REMOUNT_ATTRIBUTE
+from lfs.common.errors import FilesystemError
+from lfs.control.door import ask
+from lfs.control.questions import OPTIONS, REMOUNT
 from lfs.kernel.mountpoint import (
     ATIME_FLAGS,
     FLAGS,
@@ -125,7 +126,7 @@ def _check_fixed(mount: Mount, options: MountOptions, directory: str) -> None:
     fixed = [option for option in options.fixed() if option not in mount.options]
     if not fixed:
         return
-    begun_with = os.fsdecode(_asked(mount, OPTIONS_ATTRIBUTE, directory)).split("\0")
+    begun_with = _asked(mount, directory, OPTIONS)["options"]
     for option in fixed:
         if option not in begun_with:
             raise MountError(f"{option} cannot change at a remount: unmount and mount again", 1)
@@ -133,16 +134,19 @@ def _check_fixed(mount: Mount, options: MountOptions, directory: str) -> None:
 
 def _told(mount: Mount, change: Change, directory: str) -> tuple[int, str] | None:
     """Make a change; return None, or the errno and the line with which it was refused."""
-    answer = _asked(mount, REMOUNT_ATTRIBUTE + change.text().encode(), directory)
-    if not answer:
-        return None
-    code, _, text = answer.decode(errors="replace").partition(" ")
-    return int(code), text
-
-
-def _asked(mount: Mount, attribute: bytes, directory: str) -> bytes:
     try:
-        return os.getxattr(mount.path, attribute)
+        _asked(mount, directory, REMOUNT, change.text())
+    except FilesystemError as error:
+        return error.errno or errno.EIO, str(error)
+    return None
+
+
+def _asked(mount: Mount, directory: str, question: str, argument: str = "") -> dict[str, Any]:
+    """Ask the daemon; raises FilesystemError for what it refuses, MountError for no answer."""
+    try:
+        return ask(mount.path, question, argument)
+    except FilesystemError:
+        raise
     except OSError as error:
         if error.errno in (errno.ENOTCONN, errno.ECONNABORTED):
             raise MountError(f"the daemon of {directory} has died: mount again") from error

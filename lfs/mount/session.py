@@ -231,7 +231,7 @@ class Session:
             request.target,
             self._connected.set,
             request.options.writeback_cache,
-            Control(filesystem, image, request.options, self._set_interval).answer,
+            Control(filesystem, image, request.options, self._set_interval).answerers,
         )
         self._background = Background(
             filesystem,

@@ -17,6 +17,7 @@ unmounted.
 from __future__ import annotations
 
 import contextlib
+import errno
 import sys
 import time
 from collections.abc import Sequence
@@ -27,8 +28,7 @@ from lfs.command.notes import noting
 from lfs.command.parser import Parser
 from lfs.commit.fixed_places import read_checkpoints, read_superblock
 from lfs.common.errors import DamageError, FormatError, UsageError
-from lfs.control.state import has_failed
-from lfs.control.target import mounted_target
+from lfs.control.questions import has_failed, mounted_target
 from lfs.device.base import BlockDevice
 from lfs.device.exclusion.holders import Copy, copies, describe_copy
 from lfs.device.exclusion.lock import InUseError
@@ -177,7 +177,10 @@ def _asked(mount: Mount) -> tuple[str | None, bool]:
     """
     try:
         return mounted_target(mount.path), mount.read_only and not has_failed(mount.path)
-    except OSError:
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM):
+            # An ordinary user mounted it, and lets not even root look.
+            return mount.source, mount.read_only
         return None, False
 
 

@@ -244,7 +244,7 @@ def test_closed_directory_leaves_nothing(operations: LfsOperations) -> None:
     assert len(operations._directories) == 5
     for handle in handles:
         run(operations.releasedir(handle))
-    assert operations._directories == {}
+    assert not operations._directories
 
 
 def _raw_entries(descriptor: int, buffer_bytes: int) -> Iterator[tuple[int, bytes]]:
