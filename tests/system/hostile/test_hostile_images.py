@@ -35,7 +35,9 @@ from lfs.ondisk import (
     pack_node,
     unpack_node,
 )
-from tests.support.hostile import Case, Sample, exercise, samples
+from tests.system.hostile.cases import Case, Sample
+from tests.system.hostile.exercise import exercise
+from tests.system.hostile.images import samples
 
 CASE_COUNT = 500
 CASE_SECONDS = 5
