@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import random
-import stat
 from collections.abc import Sequence
 
 import pytest
@@ -16,10 +15,9 @@ from lfs.device.memory import PAGE_BYTES, MemoryDevice
 from lfs.filesystem import Filesystem
 from lfs.ondisk import ROOT_INO, SEGMENT_CLEAN
 from tests.support.client import Data
-from tests.support.volumes import format_small
+from tests.support.volumes import format_small, mount
+from tests.system.full.disks import DEVICE_BYTES, MIB, REGULAR, SEGMENT_BLOCKS
 
-REGULAR = stat.S_IFREG | 0o644
-MIB = 1 << 20
 CONTENT_BYTES = 60_000
 
 
@@ -208,3 +206,77 @@ def test_full_host_without_any_room_is_mounted_read_only() -> None:
     roomy.create(ROOT_INO, b"new", REGULAR, 0, 0, 4001)
     roomy.unmount(4002)
     assert not check_device(host.medium.copy(), data=True).problems
+
+
+# ---------------------------------------------------------- a host that counts bytes
+
+
+class SmallHost(BlockDevice):
+    """A sparse image on a host that has room for ``budget_bytes`` more bytes."""
+
+    def __init__(self, device: MemoryDevice, budget_bytes: int) -> None:
+        """Wrap ``device``."""
+        self.device = device
+        self.size_bytes = device.size_bytes
+        self.budget_bytes = budget_bytes
+
+    def read(self, offset_bytes: int, length_bytes: int) -> bytes:
+        """Read."""
+        return self.device.read(offset_bytes, length_bytes)
+
+    def write(self, offset_bytes: int, buffers: Sequence[Buffer]) -> None:
+        """Write while the budget lasts."""
+        length = sum(map(len, buffers))
+        if length > self.budget_bytes:
+            raise DeviceError(errno.ENOSPC, "the host is full", offset_bytes)
+        self.budget_bytes -= length
+        self.device.write(offset_bytes, buffers)
+
+    def flush(self) -> None:
+        """Flush."""
+        self.device.flush()
+
+    def close(self) -> None:
+        """Close."""
+        self.device.close()
+
+
+def _synced_files(filesystem: Filesystem) -> dict[bytes, bytes]:
+    """Create and sync files until the host refuses; return those that were synced."""
+    synced: dict[bytes, bytes] = {}
+    try:
+        for index in range(1000):
+            name, content = b"file%d" % index, Data(index, 30_000).bytes()
+            ino = filesystem.create(ROOT_INO, name, REGULAR, 0, 0, index).ino
+            filesystem.write(ino, 0, content, index)
+            filesystem.sync(index)
+            synced[name] = content
+    except FilesystemError as refusal:
+        if refusal.errno != errno.ENOSPC:
+            raise
+    else:
+        pytest.fail("the host never got full")
+    return synced
+
+
+@pytest.mark.parametrize("budget_bytes", [300_000, 1_000_000, 1_234_567, 3_000_000])
+def test_full_host_reports_and_loses_nothing_synced(budget_bytes: int) -> None:
+    medium = MemoryDevice(DEVICE_BYTES)
+    format_small(medium, 4096, SEGMENT_BLOCKS)
+    host = SmallHost(medium, budget_bytes)
+    filesystem = mount(host, 0)
+    synced = _synced_files(filesystem)
+    # It stays usable for reading, and reports again rather than pretend.
+    for name, content in synced.items():
+        ino = filesystem.lookup(ROOT_INO, name).ino
+        assert filesystem.read(ino, 0, len(content), 0) == content
+    with pytest.raises(FilesystemError):
+        filesystem.sync(2000)
+    assert not check_device(medium.copy(), data=True).problems
+    later = mount(medium, 3000)
+    for name, content in synced.items():
+        ino = later.lookup(ROOT_INO, name).ino
+        assert later.read(ino, 0, len(content) + 1, 3000) == content
+    later.create(ROOT_INO, b"after", REGULAR, 0, 0, 3001)
+    later.unmount(3002)
+    assert not check_device(medium, data=True).problems

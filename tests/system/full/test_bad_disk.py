@@ -12,7 +12,7 @@ from lfs.device.memory import MemoryDevice
 from lfs.filesystem import Filesystem
 from lfs.ondisk import ROOT_INO
 from tests.support.volumes import format_small, mount
-from tests.system.test_full_disk import (
+from tests.system.full.disks import (
     MIB,
     REGULAR,
     SEGMENT_BLOCKS,
