@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.crash.canaries import CANARIES
+from tests.crash.canaries.catalogue import CANARIES
 from tests.crash.explorer import Outcome, Task, explore_all
 
 _ERROR = "seq1-457!error EIO partial on write nth 2"
