@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench import counters, library, page, profile, size, workloads
+from bench import counters, library, page, profile
 from bench.documents import (
     DocumentError,
     comparison_content,
@@ -23,8 +23,14 @@ from bench.documents import (
 from bench.library import MEASUREMENTS, Figure, LibraryScale, Measurement
 from bench.report import aligned, counter_table, legend, table, verdicts
 from bench.runner import Results, run_rounds, show_on_terminal
-from bench.systems import SYSTEMS, Lfs, SetupError, System
-from bench.workloads import WORKLOADS, Workload
+from bench.size import measure
+from bench.size.series import AGAINST, figures_of, size_table
+from bench.systems.base import System
+from bench.systems.host import SetupError
+from bench.systems.ours import Lfs
+from bench.systems.systems import SYSTEMS
+from bench.workloads.workload import FULL, QUICK, Workload
+from bench.workloads.workloads import WORKLOADS
 from lfs.command.start import Unwinding, run
 
 COMMANDS = ("compare", "counters", "size", "profile", "report")
@@ -177,7 +183,7 @@ def _compare(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> 
         results = run_rounds(
             systems if chosen else [],
             chosen,
-            workloads.QUICK if quick else workloads.FULL,
+            QUICK if quick else FULL,
             rounds,
             work,
             IMAGE_BYTES_QUICK if quick else IMAGE_BYTES,
@@ -217,7 +223,7 @@ def _count(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> in
         found = counters.count_all(
             systems,
             chosen,
-            workloads.QUICK if arguments.quick else workloads.FULL,
+            QUICK if arguments.quick else FULL,
             work,
             IMAGE_BYTES_QUICK if arguments.quick else IMAGE_BYTES,
             results,
@@ -232,18 +238,18 @@ def _count(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> in
 
 
 def _size(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
-    scale = size.QUICK if arguments.quick else size.FULL
+    scale = measure.QUICK if arguments.quick else measure.FULL
     with _work_folder(arguments.directory) as work:
-        results, problems = size.measure_sizes(work, scale, SIZE_SECONDS_MAX, show_on_terminal)
-        figures = size.figures_of(results)
+        results, problems = measure.measure_sizes(work, scale, SIZE_SECONDS_MAX, show_on_terminal)
+        figures = figures_of(results)
         content = {
             "series": results.as_json(),
             "figures": figures_content(figures),
             "problems": problems,
         }
         _keep(arguments, "size", work, content)
-    for against in size.AGAINST:
-        print(aligned(size.size_table(results.series, against), texts=3), end="\n\n")
+    for against in AGAINST:
+        print(aligned(size_table(results.series, against), texts=3), end="\n\n")
     print("budgets:", *verdicts(Results(), figures), sep="\n")
     _print_problems(problems)
     return 0

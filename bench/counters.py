@@ -23,8 +23,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bench.runner import Results, start_all
-from bench.systems import SetupError, System
-from bench.workloads import Scale, Watch, Workload, measure
+from bench.systems.base import System
+from bench.systems.host import SetupError
+from bench.workloads.workload import Scale, Watch, Workload, measure
 
 GROUPS = ("fsync", "metadata", "random", "write")
 _SECTOR_BYTES = 512

@@ -17,7 +17,7 @@ from typing import Any
 
 from bench.library import Figure
 from bench.runner import Results
-from bench.workloads import WORKLOADS
+from bench.workloads.workloads import WORKLOADS
 
 Document = dict[str, Any]
 KINDS = ("comparison", "counters", "size", "profiles")

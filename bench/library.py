@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.systems import our_tool, run
+from bench.systems.host import our_tool, run
 from lfs.device.base import BlockDevice
 from lfs.device.memory import MemoryDevice
 from lfs.device.recording import RecordingDevice

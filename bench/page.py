@@ -27,9 +27,9 @@ from bench.report import (
     verdicts,
 )
 from bench.runner import Results
-from bench.size import AGAINST, series_from_json, size_table
-from bench.systems import LfsWriteback
-from bench.workloads import WORKLOADS
+from bench.size.series import AGAINST, series_from_json, size_table
+from bench.systems.ours import LfsWriteback
+from bench.workloads.workloads import WORKLOADS
 
 LIMITS = Path(__file__).with_name("limits.md")
 _TOP_COUNT = 6

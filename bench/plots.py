@@ -11,8 +11,9 @@ from typing import Any
 
 from bench.report import CEILING, FUSE_PEERS, KERNEL_PEERS, ratio_to_best
 from bench.runner import Results
-from bench.size import CLEAN, CRASHED, FIRST, GIB, MOUNT_READS, STATES, Series
-from bench.workloads import WORKLOADS, Workload
+from bench.size.series import CLEAN, CRASHED, FIRST, GIB, MOUNT_READS, STATES, Series
+from bench.workloads.workload import Workload
+from bench.workloads.workloads import WORKLOADS
 
 _DPI = 110
 # Each kind of system has a family of colours: C FUSE blue, kernel orange, ceiling grey.

@@ -24,8 +24,9 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bench.systems import Ceiling, Lfs, SetupError
-from bench.workloads import MIB, Scale, Workload, measure
+from bench.systems.host import SetupError
+from bench.systems.ours import Ceiling, Lfs
+from bench.workloads.workload import MIB, Scale, Workload, measure
 
 SAMPLES_PER_SECOND = 250
 ROUNDS = 3

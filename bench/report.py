@@ -14,8 +14,11 @@ from dataclasses import dataclass, field
 from bench.counters import CounterTable
 from bench.library import Figure
 from bench.runner import Results
-from bench.systems import SYSTEMS, Ceiling, Ext4, Fuse2fs, Lfs, LfsWriteback
-from bench.workloads import WORKLOADS, Workload
+from bench.systems.ours import Ceiling, Lfs, LfsWriteback
+from bench.systems.peers import Ext4, Fuse2fs
+from bench.systems.systems import SYSTEMS
+from bench.workloads.workload import Workload
+from bench.workloads.workloads import WORKLOADS
 
 LFS = Lfs.name
 CEILING = Ceiling.name

@@ -18,8 +18,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.systems import Lfs, SetupError, System
-from bench.workloads import Scale, Workload, measure
+from bench.systems.base import System
+from bench.systems.host import SetupError
+from bench.systems.ours import Lfs
+from bench.workloads.workload import Scale, Workload, measure
 
 Progress = Callable[[str], None]
 _REST_SECONDS = 0.15

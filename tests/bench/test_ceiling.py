@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.ceiling import SLOT_BYTES, Content
-from bench.systems import Ceiling, Lfs, System
+from bench.systems.base import System
+from bench.systems.ours import Ceiling, Lfs
 
 EDGES = [0, 1, 4096, SLOT_BYTES - 1, SLOT_BYTES, SLOT_BYTES + 1, 2 * SLOT_BYTES]
 places = st.one_of(st.sampled_from(EDGES), st.integers(0, 3 * SLOT_BYTES))

@@ -7,8 +7,9 @@ import pytest
 from bench.counters import Counters, count_all, count_seeks, parse_stat
 from bench.report import counter_table
 from bench.runner import Results
-from bench.systems import Lfs
-from bench.workloads import MIB, WORKLOADS, Scale
+from bench.systems.ours import Lfs
+from bench.workloads.workload import MIB, Scale
+from bench.workloads.workloads import WORKLOADS
 
 READS = "  630  279  540108  1195"
 WRITES = "  12399  12223  3567712  139755"

@@ -12,8 +12,8 @@ from bench.documents import DocumentError, read_documents, write_document
 from bench.page import LIMITS, page_text, read_limits, write_page
 from bench.report import BUDGETS, Verdict, ratio_to_best, verdicts
 from bench.runner import Results
-from bench.systems import SYSTEMS
-from bench.workloads import WORKLOADS
+from bench.systems.systems import SYSTEMS
+from bench.workloads.workloads import WORKLOADS
 
 PEERS = [system.name for system in SYSTEMS if system.name not in ("lfs", "lfs-writeback")]
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from bench.runner import run_rounds
-from bench.systems import Ceiling
-from bench.workloads import MIB, WORKLOADS, Context, Scale, Workload
+from bench.systems.ours import Ceiling
+from bench.workloads.workload import MIB, Context, Scale, Workload
+from bench.workloads.workloads import WORKLOADS
 
 TINY = Scale(files=20, syncs=5, stream_bytes=4 * MIB, overwrites=10)
 

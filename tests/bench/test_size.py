@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.size import ONE, SPREAD, Series, SizeResults, figures_of, fill, path_of, size_table
+from bench.size.images import fill, path_of
+from bench.size.series import ONE, SPREAD, Series, SizeResults, figures_of, size_table
 from lfs.device.file import FileDevice
 from lfs.filesystem import Filesystem
 from lfs.ondisk import ROOT_INO

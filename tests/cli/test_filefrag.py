@@ -10,65 +10,13 @@ import pytest
 
 from lfs.cli.filefrag import FileMap, describe, fragment_count
 from lfs.cli.main import main
-from lfs.control import extents
+from lfs.control.extents import Extent
 from lfs.device.file import FileDevice
 from lfs.filesystem import Filesystem
-from lfs.ondisk import ROOT_INO, XATTR_VALUE_BYTES_MAX
+from lfs.ondisk import ROOT_INO
 from mkfs.main import main as mkfs
 
 BLOCK_BYTES = 4096
-
-
-def test_attribute_start_of_its_names() -> None:
-    assert extents.extents_attribute_start(b"system.lfs.extents") == 0
-    assert extents.extents_attribute_start(b"system.lfs.extents.17") == 17
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        b"system.lfs",
-        b"system.lfs.extents.",
-        b"system.lfs.extents.x",
-        b"user.system.lfs.extents",
-        b"system.lfs.extents.-1",
-        b"system.lfs.extents.1.2",
-        b"system.lfs.extents." + b"9" * 30,
-    ],
-)
-def test_attribute_start_of_other_names(name: bytes) -> None:
-    assert extents.extents_attribute_start(name) is None
-
-
-def test_format_of_many_extents_fits_an_attribute() -> None:
-    many = [(2**40 + number, 2**41, 2**20) for number in range(10_000)]
-    text = extents.format_extents(many)
-    assert XATTR_VALUE_BYTES_MAX - 64 < len(text) <= XATTR_VALUE_BYTES_MAX
-    assert text.endswith(b"\n")
-
-
-def test_read_goes_on_until_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    many = [(number, 2 * number + 7, 1) for number in range(20_000)]
-
-    def getxattr(path: str, name: bytes) -> bytes:
-        start = extents.extents_attribute_start(name)
-        assert start is not None
-        return extents.format_extents(many[start:])
-
-    monkeypatch.setattr(os, "getxattr", getxattr)
-    assert extents.read_extents("f") == many
-
-
-def test_read_joins_an_extent_that_is_told_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    parts = {0: b"2 100 3\n", 5: b"5 103 4\n9 500 1\n", 10: b""}
-
-    def getxattr(path: str, name: bytes) -> bytes:
-        start = extents.extents_attribute_start(name)
-        assert start is not None
-        return parts[start]
-
-    monkeypatch.setattr(os, "getxattr", getxattr)
-    assert extents.read_extents("f") == [(2, 100, 7), (9, 500, 1)]
 
 
 @pytest.mark.parametrize(
@@ -82,7 +30,7 @@ def test_read_joins_an_extent_that_is_told_in_parts(monkeypatch: pytest.MonkeyPa
         ([(0, 5, 5), (5, 0, 5)], 2),
     ],
 )
-def test_fragment_count(found: list[extents.Extent], count: int) -> None:
+def test_fragment_count(found: list[Extent], count: int) -> None:
     assert fragment_count(found) == count
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from lfs.cli.main import main
-from tests.support.mounting import MountedImage
 
 pytestmark = pytest.mark.fuse
 
@@ -33,15 +32,6 @@ def test_filefrag_shows_holes(directory: Path, capsys: pytest.CaptureFixture[str
     assert main(["filefrag", str(path)]) == 0
     extents = [line for line in capsys.readouterr().out.splitlines() if ".." in line]
     assert [line.split(":")[1].replace(" ", "") for line in extents] == ["0..1", "256..257"]
-
-
-def test_virtual_attributes_are_not_listed(directory: Path) -> None:
-    assert os.listxattr(directory) == []
-
-
-def test_target_attribute_is_the_image(shared_mount: MountedImage) -> None:
-    target = os.getxattr(shared_mount.path, "system.lfs.target")
-    assert target == os.fsencode(shared_mount.image)
 
 
 def test_sync_succeeds(directory: Path) -> None:

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from lfs.cli.main import main
-from lfs.control import requests
+from lfs.control import door, questions
 
 COUNTS = Counter(lookup=3, write=12, create=1)
 
@@ -19,15 +19,15 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     counts = Counter(COUNTS)
 
     def getxattr(path: str, name: bytes) -> bytes:
-        assert (path, name) == ("/disk", requests.REQUESTS_ATTRIBUTE)
-        return requests.format_counts(counts)
+        assert (path, name) == ("/disk", door.attribute(questions.REQUESTS))
+        return door.packed({"requests": counts})
 
     monkeypatch.setattr(os, "getxattr", getxattr)
     return counts
 
 
 def test_counts_survive_the_way_through_the_attribute(kernel: Counter[str]) -> None:
-    assert requests.read_counts("/disk") == COUNTS
+    assert questions.read_counts("/disk") == COUNTS
 
 
 def test_without_command_all_since_the_mount(

@@ -20,7 +20,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from lfs.device.memory import MemoryDevice
-from tests.crash import canaries
+from tests.crash.canaries.catalogue import installed
 from tests.crash.damage import check_flip, flips, last_promise
 from tests.crash.oracle import GOES_ON_EVERY, Found, Oracle, medium_digest
 from tests.crash.power import run_schedule
@@ -65,7 +65,7 @@ def explore(task: Task) -> Outcome:
         if task.canary:
             # Formatted by a whole filesystem: others get a copy of the same medium.
             empty_medium(find(task.workload).geometry)
-            stack.enter_context(canaries.installed(task.canary))
+            stack.enter_context(installed(task.canary))
             stack.callback(record.cache_clear)
             record.cache_clear()
         return _Exploration(task).run()

@@ -9,6 +9,7 @@ import pytest
 
 from lfs.device.recording import Discard, Event, Flush, Mark, Write
 from lfs.device.write_log import WriteLog
+from tests.faultdisk.nbd_served import Served
 from tests.faultdisk.serving import ServedDisk, make_image
 
 Serve = Callable[..., ServedDisk]
@@ -50,3 +51,13 @@ def log(tmp_path: Path) -> Path:
         for event in EVENTS:
             log.append(event)
     return path
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    """Return a device in memory, to be served on a socket in this process."""
+    one = Served(tmp_path)
+    yield one
+    one.clock.go.set()
+    if one.server is not None:
+        one.server.close()

@@ -13,7 +13,7 @@ from fsck.check import check_device
 from lfs.common.errors import FilesystemError
 from lfs.ondisk import ROOT_INO
 from tests.support.disks import REGULAR, Disk
-from tests.support.model import EXCHANGE, NO_REPLACE, WHITEOUT
+from tests.support.names import EXCHANGE, NO_REPLACE, WHITEOUT
 
 
 def names(disk: Disk) -> dict[bytes, int]:

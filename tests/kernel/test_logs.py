@@ -17,7 +17,6 @@ from pathlib import Path
 import pytest
 
 from lfs.cli.main import main as lfs
-from lfs.control.log import format_lines
 from lfs.fuse.handlers import described
 from lfs.kernel import logs
 from lfs.kernel.logs import LINE_BYTES_MAX, QUEUE_LINES_MAX, RECENT_LINES, Line, LogQueue, SystemLog
@@ -97,11 +96,6 @@ def test_recent_lines_are_the_last_whoever_reads() -> None:
     texts = [f"line {number}" for number in range(RECENT_LINES + 3)]
     say(queue, *texts)
     assert [line.split(" ", 2)[2] for line in queue.recent()] == texts[3:]
-
-
-def test_lines_shown_are_the_last_that_fit() -> None:
-    lines = [f"{number}" * 20_000 for number in range(5)]
-    assert format_lines(lines) == (lines[3] + "\n" + lines[4] + "\n").encode()
 
 
 @pytest.mark.parametrize(

@@ -225,7 +225,7 @@ def test_mount_of_a_checkpoint_that_does_not_fit_is_refused_with_32(
 def test_mount_of_a_damaged_log_is_refused_with_32(
     image: Path, mount_point: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # tests/commit/test_recovery.py damages real logs.
+    # tests/commit/test_log_end.py damages real logs.
     def damaged(*_: object, **__: object) -> None:
         raise LogDamageError("the log is damaged at block 70")
 

@@ -6,13 +6,13 @@ import ctypes
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from tests.mounted.access_lists import ALICE, BOB, ODD, STAFF, list_of, make, set_list
 from tests.mounted.test_attributes import FILE, as_root, as_user, mode
 from tests.support.acls import (
     ACCESS,
@@ -23,7 +23,6 @@ from tests.support.acls import (
     USER_OBJ,
     Lists,
     after_chmod,
-    entries_of,
     group,
     user,
     value_of,
@@ -31,25 +30,6 @@ from tests.support.acls import (
 from tests.support.mounts import Mounter
 
 pytestmark = [pytest.mark.fuse, as_root]
-
-ALICE, BOB, CAROL = 1001, 1002, 1003
-STAFF = 2001
-# What may be found nowhere by accident.
-ODD: Lists = {USER_OBJ: 7, user(ALICE): 6, GROUP_OBJ: 5, group(STAFF): 3, MASK: 7, OTHER: 1}
-
-
-def set_list(path: Path, entries: Lists, name: bytes = ACCESS) -> None:
-    os.setxattr(path, name, value_of(entries))
-
-
-def list_of(path: Path, name: bytes = ACCESS) -> Lists:
-    """Return the entries of a list, or none when there is no list."""
-    try:
-        return entries_of(os.getxattr(path, name))
-    except OSError as error:
-        if error.errno != errno.ENODATA:
-            raise
-        return {}
 
 
 def refused(change: Callable[[], object]) -> int:
@@ -61,19 +41,6 @@ def refused(change: Callable[[], object]) -> int:
     pytest.fail("it is not refused")
 
 
-@contextmanager
-def umask(bits: int) -> Iterator[None]:
-    previous = os.umask(bits)
-    try:
-        yield
-    finally:
-        os.umask(previous)
-
-
-def make(path: Path, bits: int) -> None:
-    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, bits))
-
-
 @pytest.fixture
 def path(directory: Path) -> Path:
     """Return a file that is closed to all but its owner."""
@@ -81,7 +48,7 @@ def path(directory: Path) -> Path:
     return directory / FILE
 
 
-# ------------------------------------------------------------------------- permissions
+# -------------------------------------------------------------------------- permissions
 
 
 def test_named_user_is_granted_what_nobody_else_is(directory: Path, path: Path) -> None:
@@ -236,82 +203,7 @@ def test_default_list_leaves_setgid(directory: Path) -> None:
     assert mode(directory) == 0o2770
 
 
-# -------------------------------------------------------------------------- inheritance
-
-
-def test_default_list_is_inherited_and_the_umask_is_not_applied(directory: Path) -> None:
-    set_list(directory, {**ODD, OTHER: 5}, DEFAULT)
-    with umask(0o077):
-        make(directory / "f", 0o666)
-        make(directory / "private", 0o600)
-        os.mkfifo(directory / "p", 0o664)
-        (directory / "d").mkdir(0o775)
-    assert [mode(directory / name) for name in ("f", "private", "p")] == [0o664, 0o600, 0o664]
-    assert list_of(directory / "f") == {**ODD, USER_OBJ: 6, MASK: 6, OTHER: 4}
-    assert list_of(directory / "private") == {**ODD, USER_OBJ: 6, MASK: 0, OTHER: 0}
-    assert list_of(directory / "p") == {**ODD, USER_OBJ: 6, MASK: 6, OTHER: 4}
-    assert list_of(directory / "f", DEFAULT) == {}
-
-
-def test_directory_inherits_both_lists(directory: Path) -> None:
-    set_list(directory, ODD, DEFAULT)
-    with umask(0o077):
-        (directory / "d/d").mkdir(0o750, parents=True)
-        make(directory / "d/d/f", 0o666)
-    for inner, bits in (("d", 0o771), ("d/d", 0o750)):
-        assert mode(directory / inner) == bits
-        assert list_of(directory / inner) == after_chmod(ODD, bits)
-        assert list_of(directory / inner, DEFAULT) == ODD
-    assert list_of(directory / "d/d/f") == after_chmod(ODD, 0o660)
-
-
-def test_default_list_without_named_entries_takes_the_place_of_the_umask(directory: Path) -> None:
-    set_list(directory, {USER_OBJ: 7, GROUP_OBJ: 6, OTHER: 0}, DEFAULT)
-    with umask(0o022):
-        make(directory / "f", 0o666)
-        (directory / "d").mkdir()
-    assert (mode(directory / "f"), list_of(directory / "f")) == (0o660, {})
-    assert (mode(directory / "d"), list_of(directory / "d")) == (0o760, {})
-    assert list_of(directory / "d", DEFAULT) == {USER_OBJ: 7, GROUP_OBJ: 6, OTHER: 0}
-
-
-def test_inherited_list_grants(directory: Path) -> None:
-    entries: Lists = {USER_OBJ: 7, user(ALICE): 7, GROUP_OBJ: 0, MASK: 7, OTHER: 0}
-    set_list(directory, entries, DEFAULT)
-    with umask(0o077):
-        (directory / "d").mkdir()
-        (directory / "d/f").write_bytes(b"x")
-    inner = Path("d/f")
-    assert as_user(directory, partial(inner.write_bytes, b"y"), ALICE) == 0
-    assert as_user(directory, inner.read_bytes, BOB) == errno.EACCES
-
-
-def test_setgid_is_inherited_beside_the_list(directory: Path) -> None:
-    os.chown(directory, 0, STAFF)
-    directory.chmod(0o2775)
-    set_list(directory, ODD, DEFAULT)
-    (directory / "d").mkdir(0o770)
-    assert (mode(directory / "d"), (directory / "d").stat().st_gid) == (0o2770, STAFF)
-
-
-def test_symlink_and_hard_link_inherit_nothing(directory: Path, path: Path) -> None:
-    set_list(directory, ODD, DEFAULT)
-    (directory / "s").symlink_to("f")
-    os.link(path, directory / "h")
-    assert os.listxattr(directory / "s", follow_symlinks=False) == []
-    assert (list_of(directory / "h"), mode(directory / "h")) == ({}, 0o600)
-
-
-def test_without_default_list_the_umask_applies_again(directory: Path) -> None:
-    set_list(directory, ODD, DEFAULT)
-    os.removexattr(directory, DEFAULT)
-    set_list(directory, ODD)
-    with umask(0o027):
-        make(directory / "f", 0o666)
-    assert (mode(directory / "f"), list_of(directory / "f")) == (0o640, {})
-
-
-# ------------------------------------------------------------------------------ refusals
+# ----------------------------------------------------------------------------- refusals
 
 
 def test_default_list_is_for_directories(path: Path) -> None:
@@ -354,7 +246,7 @@ def test_list_of_a_page_is_kept_and_works(directory: Path, path: Path) -> None:
     assert refused(partial(set_list, path, entries)) == errno.E2BIG
 
 
-# -------------------------------------------------------------------------- what is kept
+# ------------------------------------------------------------------------- what is kept
 
 
 def test_lists_survive_a_remount(image: Path, mount: Mounter) -> None:
@@ -374,42 +266,3 @@ def test_lists_survive_a_remount(image: Path, mount: Mounter) -> None:
     mounted.stop()
     mounted = mount(image)
     assert list_of(mounted.path / FILE) == after_chmod(ODD, 0o620)
-
-
-def test_inherited_list_survives_a_crash_with_its_file(image: Path, mount: Mounter) -> None:
-    mounted = mount(image, "-o", "commit=3600")
-    set_list(mounted.path, ODD, DEFAULT)
-    with (mounted.path / FILE).open("xb") as file:
-        os.fsync(file.fileno())
-    mounted.kill()
-    mounted = mount(image)
-    assert list_of(mounted.path / FILE) == {**ODD, USER_OBJ: 6, MASK: 6, OTHER: 0}
-
-
-# -------------------------------------------------------------------- how it is mounted
-
-
-def test_options_reach_a_mount_that_leaves_the_umask_alone(image: Path, mount: Mounter) -> None:
-    mounted = mount(image, "-o", "noexec,nodev,nosuid,noatime,dirsync")
-    flags = os.statvfs(mounted.path).f_flag
-    for flag in (os.ST_NOEXEC, os.ST_NODEV, os.ST_NOSUID, os.ST_NOATIME):
-        assert flags & flag
-    mounted.stop()
-
-
-def test_only_root_is_let_in_when_told_so(image: Path, mount: Mounter) -> None:
-    mounted = mount(image, "-o", "allow_root")
-    mounted.path.chmod(0o777)
-    assert as_user(Path("/"), partial(os.listdir, mounted.path), ALICE) == errno.EACCES
-    set_list(mounted.path, ODD, DEFAULT)
-    with umask(0o077):
-        make(mounted.path / FILE, 0o660)
-    assert list_of(mounted.path / FILE) == after_chmod(ODD, 0o660)
-
-
-def test_mount_by_fusermount3_leaves_the_umask_alone_too(image: Path, mount: Mounter) -> None:
-    mounted = mount(image, "-o", "auto_unmount")
-    set_list(mounted.path, {**ODD, OTHER: 7}, DEFAULT)
-    with umask(0o027):
-        make(mounted.path / FILE, 0o666)
-    assert list_of(mounted.path / FILE) == {**ODD, USER_OBJ: 6, MASK: 6, OTHER: 6}

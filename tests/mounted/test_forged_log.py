@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from lfs.commit.fixed_places import read_superblock
+from lfs.control.extents import read_extents
 from lfs.device.base import BlockDevice
 from lfs.device.memory import MemoryDevice
 from tests.support.mounting import MountedImage, run
@@ -53,14 +54,11 @@ def _forge(file: Path, device: BlockDevice) -> list[int]:
 
 def _addresses(file: Path) -> list[int]:
     """Return the address of each block of a file."""
-    found: list[int] = []
-    end = 0
-    while text := os.getxattr(file, f"system.lfs.extents.{end}"):
-        for line in text.splitlines():
-            first, address, blocks = map(int, line.split())
-            found += range(address, address + blocks)
-            end = first + blocks
-    return found
+    return [
+        at
+        for _, address, blocks in read_extents(str(file))
+        for at in range(address, address + blocks)
+    ]
 
 
 def test_forged_log_by_a_user_does_no_harm(image: Path, mount: Callable[..., MountedImage]) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from lfs.control.requests import read_counts
+from lfs.control.questions import read_counts
 from tests.support.mounts import Mounter
 
 pytestmark = pytest.mark.fuse

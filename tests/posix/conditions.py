@@ -17,8 +17,9 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from tests.posix.actions import Action
 from tests.posix.calls import CHANGING_CALLS, GROWING_CALLS, MAKING_CALLS, PATH_CALLS
-from tests.posix.special import ELSEWHERE, SPECIAL, UNREACHABLE, Action
+from tests.posix.special import ELSEWHERE, SPECIAL, UNREACHABLE
 from tests.posix.world import World
 
 REQUIRED: dict[str, str] = {

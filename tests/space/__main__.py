@@ -9,7 +9,8 @@ import traceback
 from itertools import count
 
 from tests.space.kinds import go
-from tests.space.load import SCALES, Run
+from tests.space.load import Run
+from tests.space.scales import SCALES
 
 PROGRESS_SECONDS = 60
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from functools import partial
 
 from lfs.ondisk import ROOT_INO
-from tests.space.load import MIB, NAMES, SECOND_NS, File, Run
+from tests.space.load import NAMES, SECOND_NS, File, Run
+from tests.space.scales import MIB
 
 Kind = Callable[[Run], None]
 

@@ -28,11 +28,9 @@ from lfs.device.memory import MemoryDevice
 from lfs.filesystem import Filesystem, Options
 from lfs.imap.rebuild import Rebuilt
 from lfs.make import format_device
-from lfs.ondisk import ROOT_INO, Superblock
-from mkfs.geometry import plan, smallest_device_bytes
+from lfs.ondisk import ROOT_INO
+from tests.space.scales import KIB, MIB, SCALES, chosen_layout, planned
 
-KIB = 1 << 10
-MIB = 1 << 20
 SECOND_NS = 1_000_000_000
 REGULAR = stat.S_IFREG | 0o644
 NAMES = (b"user.a", b"user.b", b"user." + b"n" * 200)
@@ -42,62 +40,6 @@ _POOL_BYTES = 9 * MIB
 
 class BrokenError(AssertionError):
     """A promise of space that a run found broken."""
-
-
-@dataclass(frozen=True)
-class Scale:
-    """How large the disks and limits of runs are."""
-
-    device_bytes_max: int
-    segments_most: int
-    requests: int
-    write_bytes_max: int
-    metadata_share: float
-    """How many of the runs have data that is hard to move."""
-    metadata_block_bytes: tuple[int, ...]
-    metadata_segments: tuple[int, ...]
-    metadata_changes: tuple[int, ...]
-    metadata_value_bytes: tuple[int, ...]
-    options: Callable[[random.Random], Options]
-
-
-def _small_options(choose: random.Random) -> Options:
-    dirty_bytes = choose.choice((32 * KIB, 512 * KIB, MIB, 4 * MIB))
-    return Options(
-        dirty_bytes_max=dirty_bytes,
-        extent_bytes_max=choose.choice((dirty_bytes // 4, dirty_bytes)),
-        inode_count_max=choose.choice((16, 16384)),
-    )
-
-
-SCALES = {
-    # Of a few MiB, with limits that a few hundred requests reach.
-    "small": Scale(
-        8 * MIB,
-        128,
-        100,
-        96 * KIB,
-        0.004,
-        (KIB,),
-        (60, 180),
-        (200, 800),
-        (400, 1500),
-        _small_options,
-    ),
-    # What people have, with the limits that a mount has.
-    "real": Scale(
-        768 * MIB,
-        4096,
-        12_000,
-        4 * MIB,
-        0.1,
-        (KIB, 2 * KIB, 4 * KIB, 16 * KIB),
-        (40, 60, 120, 250, 600),
-        (1000, 4000, 12_000),
-        (0, 100, 400, 1500),
-        lambda choose: Options(),
-    ),
-}
 
 
 @cache
@@ -131,16 +73,16 @@ class Run:
         """Whether the disk is filled with data that takes much metadata along."""
         if self.is_crowded:
             device_bytes = self.scale.device_bytes_max
-            self.layout = _planned(self.choose, device_bytes, KIB, 64 * KIB)
+            self.layout = planned(self.choose, device_bytes, KIB, 64 * KIB)
             self.options = Options(dirty_bytes_max=3 * device_bytes // 8)
         elif self.is_of_metadata:
             block_bytes = self.choose.choice(self.scale.metadata_block_bytes)
             segments = self.choose.choice(self.scale.metadata_segments)
             device_bytes = 2 * MIB + segments * 64 * block_bytes
-            self.layout = _planned(self.choose, device_bytes, block_bytes, 64 * block_bytes)
+            self.layout = planned(self.choose, device_bytes, block_bytes, 64 * block_bytes)
             self.options = self.scale.options(self.choose)
         else:
-            device_bytes, self.layout = _layout(self.choose, self.scale)
+            device_bytes, self.layout = chosen_layout(self.choose, self.scale)
             self.options = self.scale.options(self.choose)
         self.device = MemoryDevice(device_bytes)
         format_device(self.device, self.layout, 0)
@@ -370,40 +312,3 @@ def _watch_nodes(filesystem: Filesystem) -> None:
 def _difference(found: bytes, expected: bytearray) -> int:
     pairs = enumerate(zip(found, expected, strict=False))
     return next((i for i, (one, other) in pairs if one != other), min(len(found), len(expected)))
-
-
-def _layout(choose: random.Random, scale: Scale) -> tuple[int, Superblock]:
-    """Choose the size of a device and a geometry that mkfs.lfs would make on it."""
-    most_bytes = scale.device_bytes_max
-    while True:
-        block_bytes = choose.choice((1, 1, 1, 2, 4, 4, 4, 8, 16, 32, 64)) * KIB
-        segment_bytes: int | None = block_bytes * choose.choice((64, 64, 64, 128, 256, 1024))
-        if segment_bytes is None:
-            least_bytes = 64 * MIB
-        else:
-            least_bytes = smallest_device_bytes(block_bytes, segment_bytes)
-        # Large blocks make large disks, which are filled by few requests.
-        large_bytes = max(most_bytes, 140 * MIB)
-        if least_bytes <= most_bytes or (least_bytes < large_bytes and choose.random() < 0.02):
-            break
-    most_bytes = max(most_bytes, least_bytes * 5 // 4)
-    most_bytes = min(most_bytes, least_bytes * scale.segments_most // 32)
-    device_bytes = choose.choice((least_bytes, choose.randrange(least_bytes, most_bytes + 1)))
-    device_bytes = -(-device_bytes // 4096) * 4096
-    return device_bytes, _planned(choose, device_bytes, block_bytes, segment_bytes)
-
-
-def _planned(
-    choose: random.Random, device_bytes: int, block_bytes: int, segment_bytes: int | None
-) -> Superblock:
-    return plan(
-        device_bytes,
-        block_bytes=block_bytes,
-        segment_bytes=segment_bytes,
-        reserved_basis_points=choose.choice((0, 500)),
-        uuid=bytes(16),
-        label=b"",
-        hash_seed=bytes(16),
-        filesystem_id=bytes(8),
-        created_ns=0,
-    )

@@ -12,7 +12,8 @@ import stat
 from collections.abc import Callable, Iterator
 
 from tests.support.client import Client, Data, Refused, Request
-from tests.support.model import EXCHANGE, Model
+from tests.support.model import Model
+from tests.support.names import EXCHANGE
 from tests.support.volumes import ROOT_MODE
 
 STEP_NS = 50_000_000

@@ -36,7 +36,8 @@ from lfs.filesystem import Filesystem, Options
 from lfs.ondisk import HEAD_AREA_BYTES, backup_superblock_offset_bytes
 from tests.support.bad_reads import KINDS, BadReads, empty_caches
 from tests.support.client import Client, Data, Refused, Request, WritableTree
-from tests.support.model import EXCHANGE, Model
+from tests.support.model import Model
+from tests.support.names import EXCHANGE
 from tests.support.state import state_difference, tree_state
 from tests.support.volumes import FIRST_SEGMENT_BYTES, ROOT_MODE, format_small, mount
 

@@ -14,76 +14,18 @@ from contextlib import suppress
 
 import pytest
 
-from lfs.common.errors import DeviceError, FilesystemError, UnreadableError
+from lfs.common.errors import DeviceError, FilesystemError
 from lfs.device.fault.device import FaultDevice
 from lfs.device.fault.plan.grammar import parse_plan
 from lfs.filesystem import Filesystem, Options
-from lfs.ondisk import CHECKPOINT_REGION_BYTES, ROOT_INO, Branch
+from lfs.ondisk import ROOT_INO
 from lfs.segments.usage import UsageTable
 from lfs.volume.volume import PLACES_MAX
-from tests.support.disks import (
-    BLOCK_BYTES,
-    LATER_NS,
-    SEGMENT_BLOCKS,
-    Disk,
-    data,
-    mounted_state,
-    problems,
-)
+from tests.support.disks import BLOCK_BYTES, LATER_NS, SEGMENT_BLOCKS, data, mounted_state, problems
 from tests.support.state import tree_state
+from tests.system.faulty_disks import MIB, SEGMENT_BYTES, FaultyDisk, check_kept
 
-MIB = 1 << 20
-SEGMENT_BYTES = SEGMENT_BLOCKS * BLOCK_BYTES
-
-
-class FaultyDisk(Disk):
-    """A filesystem on a disk whose plan can be set."""
-
-    def mount(self) -> None:
-        """Mount by a disk without faults."""
-        self.lines: list[str] = []
-        self.faulty = FaultDevice(self.medium, parse_plan("seed 0"))
-        self.filesystem = Filesystem.mount(
-            self.faulty, self.now_ns, self.options, self.lines.append
-        )
-
-    def plan(self, text: str) -> None:
-        """Let the disk have other faults from now on."""
-        self.faulty.set_plan(parse_plan(text))
-
-    @property
-    def usage(self) -> UsageTable:
-        """Return the usage table."""
-        return self.filesystem.core.volume.usage
-
-    def next_place(self) -> int:
-        """Return the address that the next commit is promised."""
-        return self.filesystem.core.volume.log.next_address
-
-    def range_of(self, address: int) -> str:
-        """Return the bytes of the segment that holds a block, as a plan names them."""
-        start = self.usage.address_of(self.usage.segment_of(address)) * BLOCK_BYTES
-        return f"{start}-{start + SEGMENT_BYTES}"
-
-    def region_range(self) -> str:
-        """Return the bytes of the region that the next checkpoint is written to."""
-        number = self.filesystem.core.volume.state.checkpoint_number + 1
-        start = self.superblock.checkpoint_offset_bytes[number % 2]
-        return f"{start}-{start + CHECKPOINT_REGION_BYTES}"
-
-
-def check_kept(disk: FaultyDisk) -> None:
-    """Find the whole tree after a crash, by the newer checkpoint and after the next one too."""
-    state = disk.state()
-    crashed = disk.medium.copy()
-    assert problems(crashed) == []
-    assert mounted_state(crashed) == state
-    disk.unmount()
-    assert problems(disk.medium) == []
-    assert mounted_state(disk.medium) == state
-
-
-# ------------------------------------------------------------------- bad places
+# --------------------------------------------------------------------------- bad places
 
 
 def test_bad_place_is_written_around_and_not_tried_again() -> None:
@@ -160,7 +102,7 @@ def test_lost_space_is_told_until_the_next_mount() -> None:
     assert problems(disk.medium) == []
 
 
-# ----------------------------------------------------------------------- regions
+# ------------------------------------------------------------------------------ regions
 
 
 def test_checkpoint_region_is_tried_again_in_its_place() -> None:
@@ -185,7 +127,7 @@ def test_checkpoint_region_that_cannot_be_written_ends_writing_and_keeps_the_oth
     assert mounted_state(disk.medium) == state
 
 
-# ------------------------------------------------------------------ many errors
+# -------------------------------------------------------------------------- many errors
 
 
 def test_as_many_errors_in_a_row_as_are_borne() -> None:
@@ -224,6 +166,22 @@ def test_more_errors_in_a_row_end_writing_and_keep_what_was_synced(errors: str) 
     assert mounted_state(disk.medium) == state
 
 
+def test_log_write_without_room_ends_writing(monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = FaultyDisk()
+    disk.make_file(b"kept", data(1, 5000))
+    disk.sync()
+    kept = disk.state()
+    disk.make_file(b"lost", data(2, 3 * MIB))
+    monkeypatch.setattr(UsageTable, "open_run", lambda usage, order, sequence: None)
+    with pytest.raises(FilesystemError) as refusal:
+        disk.checkpoint()
+    assert refusal.value.errno == errno.ENOSPC
+    monkeypatch.undo()
+    assert disk.filesystem.read_only
+    assert disk.lines[-1].startswith("read-only from now on: no clean segment left")
+    assert mounted_state(disk.medium) == kept
+
+
 @pytest.mark.parametrize("every", [2, 3, 4, 5, 7])
 def test_every_so_many_writes_fail_for_ever(every: int) -> None:
     """Between two errors there is room for whole checkpoints, or the end is a clean one."""
@@ -260,7 +218,7 @@ def test_error_while_a_mount_recovers(nth: int, partial: str) -> None:
     assert mounted_state(disk.medium) == state
 
 
-# ---------------------------------------------------------- cleaning, a full disk
+# ---------------------------------------------------------------- cleaning, a full disk
 
 
 @pytest.mark.parametrize("partial", ["", " partial"])
@@ -341,105 +299,3 @@ def test_error_on_a_full_disk(nth: int) -> None:
         disk.truncate(ino, 0)
     disk.sync()
     check_kept(disk)
-
-
-# -------------------------------------------------------------------- read errors
-
-
-def test_unreadable_node_fails_what_needs_it_and_nothing_else() -> None:
-    disk = FaultyDisk()
-    inos = [disk.make_file(b"file %d" % number, data(number, 3_000)) for number in range(400)]
-    disk.unmount()
-    disk.mount()
-    imap = disk.filesystem.core.volume.imap
-    disk.read(inos[0])
-    root = imap.nodes.load(imap.root)
-    assert isinstance(root, Branch)
-    leaf = root.children[-1].address * BLOCK_BYTES
-    disk.plan(f"error EIO on read in {leaf}+4096")
-    failed = []
-    for ino in inos:
-        try:
-            disk.read(ino)
-        except FilesystemError as error:
-            if error.errno != errno.EIO:
-                raise
-            failed.append(ino)
-    assert 0 < len(failed) < len(inos) // 2
-    disk.write(inos[0], 0, b"changed")
-    disk.sync()
-    assert not disk.filesystem.read_only
-    disk.plan("seed 0")
-    assert [disk.read(ino)[7:] for ino in failed] == [
-        data(inos.index(ino), 3_000)[7:] for ino in failed
-    ]
-    disk.filesystem.unmount(LATER_NS)
-    assert problems(disk.medium) == []
-
-
-def test_checkpoint_that_cannot_read_a_node_is_made_later() -> None:
-    disk = FaultyDisk()
-    inos = [disk.make_file(b"file %d" % number, data(number, 3_000)) for number in range(400)]
-    disk.unmount()
-    disk.mount()
-    disk.write(inos[-1], 0, b"changed")
-    disk.filesystem.core.volume.imap.nodes._nodes.clear()
-    disk.plan("error EIO on read; error EIO on write nth 1")
-    with pytest.raises(UnreadableError):
-        disk.sync()
-    assert not disk.filesystem.read_only
-    assert disk.filesystem.dirty
-    disk.plan("seed 0")
-    disk.sync()
-    check_kept(disk)
-
-
-def test_unreadable_window_fails_writes_to_its_file_and_no_sync() -> None:
-    disk = FaultyDisk()
-    inos = [disk.make_file(b"file %d" % number, data(number, 9_000)) for number in range(400)]
-    disk.unmount()
-    disk.mount()
-    for ino in inos:
-        disk.filesystem.getattr(ino)
-    disk.filesystem.core.volume.imap.nodes._nodes.clear()
-    disk.plan("error EIO on read times 1")
-    with pytest.raises(UnreadableError):
-        disk.filesystem.write(inos[0], 0, data(7, 4096), disk.now_ns)
-    disk.write(inos[200], 0, data(8, 4096))
-    disk.sync()
-    assert disk.read(inos[0]) == data(0, 9_000)
-    assert disk.read(inos[200]) == data(8, 4096) + data(200, 9_000)[4096:]
-    check_kept(disk)
-
-
-def test_window_that_became_unreadable_after_a_sync_fails_the_next_write_alone() -> None:
-    disk = FaultyDisk()
-    inos = [disk.make_file(b"file %d" % number, data(number, 9_000)) for number in range(400)]
-    disk.sync()
-    disk.write(inos[0], 0, data(6, 4096))
-    disk.sync()
-    disk.checkpoint()
-    disk.filesystem.core.inodes.get(inos[0]).windows.clear()
-    disk.filesystem.core.volume.imap.nodes._nodes.clear()
-    disk.plan("error EIO on read times 1")
-    with pytest.raises(UnreadableError):
-        disk.filesystem.write(inos[0], 0, data(7, 4096), disk.now_ns)
-    disk.write(inos[200], 0, data(8, 4096))
-    disk.sync()
-    check_kept(disk)
-
-
-def test_log_write_without_room_ends_writing(monkeypatch: pytest.MonkeyPatch) -> None:
-    disk = FaultyDisk()
-    disk.make_file(b"kept", data(1, 5000))
-    disk.sync()
-    kept = disk.state()
-    disk.make_file(b"lost", data(2, 3 * MIB))
-    monkeypatch.setattr(UsageTable, "open_run", lambda usage, order, sequence: None)
-    with pytest.raises(FilesystemError) as refusal:
-        disk.checkpoint()
-    assert refusal.value.errno == errno.ENOSPC
-    monkeypatch.undo()
-    assert disk.filesystem.read_only
-    assert disk.lines[-1].startswith("read-only from now on: no clean segment left")
-    assert mounted_state(disk.medium) == kept

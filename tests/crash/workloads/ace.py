@@ -28,7 +28,8 @@ from typing import NamedTuple
 from lfs.common.errors import FilesystemError
 from lfs.ondisk import ROOT_INO
 from tests.support.client import Client, Data, Request
-from tests.support.model import EXCHANGE, NO_REPLACE, WHITEOUT, Model
+from tests.support.model import Model
+from tests.support.names import EXCHANGE, NO_REPLACE, WHITEOUT
 from tests.support.volumes import ROOT_MODE
 
 REGULAR = stat.S_IFREG | 0o644

@@ -1,94 +1,31 @@
-"""Idle turns put scattered files together, and cost neither promises nor space."""
+"""Idle turns put scattered files together, and leave alone what gains nothing."""
 
 from __future__ import annotations
 
-import errno
 import random
-from collections.abc import Iterator
-from contextlib import suppress
 from itertools import pairwise
 
 import pytest
 
-from lfs.alloc import margins
-from lfs.alloc.delayed.ledger import Ledger
-from lfs.common.errors import DamageError, FilesystemError
+from lfs.common.errors import DamageError
 from lfs.ondisk import SUMMARY_CLEANER, window_blocks
-from lfs.segments.cleaning.defragment import QUIET_NS, Defragmenter
-from lfs.segments.usage import UsageTable
+from lfs.segments.cleaning.defragment import QUIET_NS
 from lfs.volume.options import Options
+from tests.segments.cleaning.scattered import (
+    FILE_BLOCKS,
+    LATER,
+    MIB,
+    defragmenter_of,
+    idle_steps,
+    piece_count,
+    roomy_disk,
+    scatter,
+    scattered_file,
+    settle,
+)
 from tests.support.disks import BLOCK_BYTES, Disk, data, flip_byte, problems
 
-MIB = 1 << 20
-FILE_BLOCKS = 1024
 WINDOW_BLOCKS = window_blocks(BLOCK_BYTES)
-LATER = 10 * QUIET_NS
-
-
-def usage_of(disk: Disk) -> UsageTable:
-    return disk.filesystem.core.volume.usage
-
-
-def defragmenter_of(disk: Disk) -> Defragmenter:
-    return disk.filesystem.core.defragmenter
-
-
-def roomy_disk(size_bytes: int = 64 * MIB) -> Disk:
-    """Return a disk with so many segments that runs may be larger than the cleaner likes."""
-    options = Options(commit_interval_ns=1 << 62, checkpoint_interval_ns=1 << 62)
-    return Disk(size_bytes, 64, options)
-
-
-def scatter(disk: Disk, ino: int, content: bytearray, count: int, seed: int = 1) -> None:
-    """Overwrite ``count`` blocks of a file, here and there."""
-    choose = random.Random(seed)
-    for number in range(count):
-        block = choose.randrange(len(content) // BLOCK_BYTES)
-        new = data(1000 * seed + number, BLOCK_BYTES)
-        disk.write(ino, block * BLOCK_BYTES, new)
-        content[block * BLOCK_BYTES : (block + 1) * BLOCK_BYTES] = new
-        if number % 64 == 63:
-            disk.sync()
-    disk.sync()
-
-
-def scattered_file(
-    disk: Disk, name: bytes = b"file", blocks: int = FILE_BLOCKS
-) -> tuple[int, bytearray]:
-    """Return a file in many pieces and what it holds."""
-    content = bytearray(data(1, blocks * BLOCK_BYTES))
-    ino = disk.make_file(name, bytes(content))
-    disk.sync()
-    scatter(disk, ino, content, blocks // 4)
-    assert piece_count(disk, ino) > blocks // 6
-    return ino, content
-
-
-def fill(disk: Disk) -> None:
-    """Make files until there is no space left."""
-    with suppress(FilesystemError):
-        for number in range(10_000):
-            disk.make_file(b"filler %d" % number, data(number, 240 * BLOCK_BYTES))
-        raise AssertionError("the disk has no end")
-
-
-def piece_count(disk: Disk, ino: int) -> int:
-    return len(list(disk.filesystem.extents(ino)))
-
-
-def idle_steps(disk: Disk, steps_max: int = 1000) -> Iterator[int]:
-    """Let idle turns follow each other until there is nothing more to do."""
-    disk.now_ns += LATER
-    for number in range(steps_max):
-        if not disk.filesystem.tick(disk.now_ns, idle=True):
-            return
-        yield number
-    raise AssertionError("idle turns go on for ever")
-
-
-def settle(disk: Disk) -> int:
-    """Let idle turns do all that is to be done; return how many it took."""
-    return sum(1 for _ in idle_steps(disk))
 
 
 def test_idle_turns_put_a_scattered_file_together() -> None:
@@ -199,16 +136,6 @@ def test_a_stretch_in_few_pieces_stays() -> None:
     assert disk.read(ino) == head + content[FILE_BLOCKS * BLOCK_BYTES :]
 
 
-def test_small_scattered_files_share_a_run() -> None:
-    disk = roomy_disk()
-    files = [scattered_file(disk, b"%d" % number, 40) for number in range(8)]
-    clean_blocks = usage_of(disk).clean_blocks
-    settle(disk)
-    assert all(piece_count(disk, ino) <= 2 for ino, _ in files)
-    # With a run for each it would be more.
-    assert clean_blocks - usage_of(disk).clean_blocks < len(files) * 64
-
-
 def test_a_file_may_change_between_turns() -> None:
     disk = roomy_disk()
     ino, content = scattered_file(disk)
@@ -277,52 +204,6 @@ def test_a_damaged_file_is_reported_once_and_left_alone() -> None:
         disk.read(ino)
 
 
-def test_no_space_is_used_that_is_not_to_spare() -> None:
-    disk = roomy_disk()
-    ino, _ = scattered_file(disk)
-    pieces = piece_count(disk, ino)
-    number = 0
-    while disk.filesystem.core.ledger.spare_blocks() > 64:
-        disk.make_file(b"filler %d" % number, data(number, 60 * BLOCK_BYTES))
-        disk.sync()
-        number += 1
-    clean_blocks = usage_of(disk).clean_blocks
-    settle(disk)
-    assert piece_count(disk, ino) == pieces
-    assert usage_of(disk).clean_blocks >= clean_blocks - 64
-
-
-@pytest.mark.parametrize("others", ["fill the disk", "fill the run", "need the run", "owe much"])
-def test_no_space_is_used_that_others_took_between_turns(
-    others: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # So large that a run takes several turns.
-    disk = roomy_disk(256 * MIB)
-    ino, content = scattered_file(disk, blocks=2 * FILE_BLOCKS)
-    defragmenter = defragmenter_of(disk)
-    disk.now_ns += LATER
-    while not defragmenter.moved_blocks:
-        assert disk.filesystem.tick(disk.now_ns, idle=True)
-    begun_blocks = defragmenter.moved_blocks
-    if others == "fill the disk":
-        fill(disk)
-    elif others == "fill the run":
-        disk.make_file(b"filler", data(1, 6 * FILE_BLOCKS * BLOCK_BYTES))
-    elif others == "need the run":
-        disk.filesystem.core.volume.log.close_large()
-    else:
-        monkeypatch.setattr(Ledger, "shortage_blocks", lambda self, blocks: blocks - 1)
-    disk.sync()
-    work = defragmenter._work
-    while defragmenter._work is work and disk.filesystem.tick(disk.now_ns, idle=True):
-        assert others != "owe much" or defragmenter.moved_blocks == begun_blocks
-        # It may go on in the run that it has, but not at the cost of what was promised.
-        assert others != "fill the disk" or disk.filesystem.core.ledger.shortage_blocks(0) <= 0
-    monkeypatch.undo()
-    assert disk.read(ino) == content
-    assert problems(disk.medium) == []
-
-
 def test_a_file_with_holes_is_not_rewritten_for_its_holes() -> None:
     disk = roomy_disk()
     ino = disk.make_file(b"sparse")
@@ -333,70 +214,3 @@ def test_a_file_with_holes_is_not_rewritten_for_its_holes() -> None:
     disk.filesystem.core.write_out.scattered.note(ino, FILE_BLOCKS, 0)
     settle(disk)
     assert defragmenter_of(disk).moved_blocks == 0
-
-
-def test_where_no_large_run_is_free_smaller_ones_serve() -> None:
-    disk = roomy_disk()
-    ino, content = scattered_file(disk)
-    held = []
-    # Every fourth segment, so that what is free lies in pieces of two at most.
-    while (segment := usage_of(disk).buddy.allocate(2)) is not None:
-        held.append(segment)
-    for segment in held:
-        usage_of(disk).buddy.free(segment, 1)
-    pieces = piece_count(disk, ino)
-    settle(disk)
-    assert not usage_of(disk).large_runs
-    assert piece_count(disk, ino) < pieces // 8
-    assert disk.read(ino) == content
-
-
-# ----------------------------------------------------------------------- large runs
-
-
-def test_large_runs_are_broken_up_when_the_disk_gets_full(monkeypatch: pytest.MonkeyPatch) -> None:
-    # So large that a full disk has no room to empty one.
-    monkeypatch.setattr(margins, "_LARGE_RUN_SHARE", 6)
-    disk = roomy_disk(128 * MIB)
-    files = [scattered_file(disk, b"%d" % number, 6000) for number in range(2)]
-    settle(disk)
-    order = usage_of(disk).order_most
-    large_count = sum(usage_of(disk).run_blocks(run) == 64 << order for run in large_runs(disk))
-    assert large_count >= 2
-    disk.unmount()
-    disk.mount()
-    assert len(large_runs(disk)) >= large_count
-    fill_up(disk)
-    assert all(usage_of(disk).run_blocks(run) < 64 << order for run in large_runs(disk))
-    # And all of it can be overwritten for ever.
-    choose = random.Random(5)
-    for number in range(600):
-        ino, content = files[number % 2]
-        block = choose.randrange(len(content) // BLOCK_BYTES)
-        new = data(number, BLOCK_BYTES)
-        disk.write(ino, block * BLOCK_BYTES, new)
-        content[block * BLOCK_BYTES : (block + 1) * BLOCK_BYTES] = new
-        if number % 8 == 0:
-            disk.sync()
-    for ino, content in files:
-        assert disk.read(ino) == content
-    disk.unmount()
-    assert problems(disk.medium) == []
-
-
-def large_runs(disk: Disk) -> set[int]:
-    return usage_of(disk).large_runs.runs
-
-
-def fill_up(disk: Disk) -> None:
-    """Write until hardly anything is available any more; nothing before that is refused."""
-    number = 0
-    while disk.filesystem.statfs().available_blocks > 200:
-        content = data(number, 30 * BLOCK_BYTES)
-        disk.make_file(b"filler %d" % number, content)
-        number += 1
-        if number % 5 == 0:
-            disk.sync()
-    with pytest.raises(FilesystemError) as caught:
-        disk.make_file(b"too much", data(1, 2 * MIB))
-    assert caught.value.errno == errno.ENOSPC

@@ -1,0 +1,159 @@
+"""Rounds of the cleaner: when one begins, how much it takes on, and that all end."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from lfs.commit.checkpoint import Checkpointer
+from lfs.common.turns import Flush
+from lfs.segments.cleaning import cleaner as cleaner_module
+from lfs.segments.cleaning.cleaner import Cleaner
+from lfs.segments.cleaning.rounds import Rounds
+from lfs.segments.cleaning.survey import Found
+from lfs.segments.policy import POLICIES
+from lfs.segments.usage import UsageTable
+from lfs.volume.options import Options
+from tests.segments.cleaning.half_dead import (
+    check_contents,
+    clean,
+    cleaner_of,
+    holey_disk,
+    small_disk,
+    usage_of,
+)
+from tests.support.disks import BLOCK_BYTES, data, problems
+
+
+def room_for(most: int) -> Callable[[Found, Found], bool]:
+    """Return what tells whether there is room for so many blocks at once."""
+    return lambda found, more: found.block_count + more.block_count <= most
+
+
+def test_cleaner_leaves_out_victims_that_have_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    disk, contents, victims = holey_disk()
+    live = {run: disk.filesystem.core.rounds.surveyor.survey(run).block_count for run in victims}
+    most = max(live.values()) - 1
+    monkeypatch.setattr(disk.filesystem.core.rounds, "_have_room", room_for(most))
+    clean(disk, victims)
+    left_out = {run for run in victims if live[run] > most}
+    assert left_out
+    assert {run for run in victims if usage_of(disk).live_blocks(run)} >= left_out
+    assert disk.filesystem.core.rounds.moved_blocks == sum(live.values()) - sum(
+        live[run] for run in left_out
+    )
+    check_contents(disk, contents)
+
+
+def test_victims_that_have_no_room_together_are_moved_one_after_the_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    disk, contents, victims = holey_disk()
+    live = [disk.filesystem.core.rounds.surveyor.survey(run).block_count for run in victims]
+    monkeypatch.setattr(disk.filesystem.core.rounds, "_have_room", room_for(max(live)))
+    checkpoints: list[int] = []
+    steps = Checkpointer.steps
+
+    def counted(self: Checkpointer, *given: Any) -> Iterator[Flush]:
+        checkpoints.append(1)
+        return steps(self, *given)
+
+    monkeypatch.setattr(Checkpointer, "steps", counted)
+    clean(disk, victims)
+    assert disk.filesystem.core.rounds.moved_blocks == sum(live)
+    assert disk.filesystem.core.rounds.cleaned_runs == len(victims)
+    assert len(checkpoints) <= 1
+    # Those that were used again meanwhile are not the runs that they were.
+    assert not usage_of(disk).out_of_use.immovable
+    check_contents(disk, contents)
+
+
+def test_round_that_could_do_nothing_is_not_begun_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    disk, contents, runs = holey_disk()
+    cleaner = cleaner_of(disk)
+    monkeypatch.setattr(Cleaner, "_background_victims", lambda self: runs[:1])
+    monkeypatch.setattr(cleaner_module, "CLEAN_SHARE_LOW", 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(Rounds, "_have_room", lambda self, found, more: False)
+        steps = 0
+        while cleaner.step(disk.now_ns).more:
+            steps += 1
+            assert steps < 10
+    assert disk.filesystem.core.rounds.moved_blocks == 0
+    # Something died: there may be room now.
+    disk.truncate(next(iter(contents)), 0)
+    disk.sync()
+    assert cleaner.step(disk.now_ns)
+
+
+def test_making_room_finishes_the_round_that_was_begun() -> None:
+    disk, contents, victims = holey_disk()
+    cleaner = cleaner_of(disk)
+    cleaner._work = cleaner._clean(victims, disk.now_ns)
+    next(cleaner._work)
+    cleaner.make_room(0, disk.now_ns)
+    assert not cleaner.busy
+    assert disk.filesystem.core.rounds.cleaned_runs == len(victims)
+    check_contents(disk, contents)
+
+
+def test_cleaner_is_idle_while_much_is_clean() -> None:
+    disk, _, _ = holey_disk()
+    assert not cleaner_of(disk)._wanted_victims()
+    assert not cleaner_of(disk).step(disk.now_ns).more
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_cleaner_makes_progress_at_85_percent(policy: str) -> None:
+    disk = small_disk(Options(cleaner_policy=policy))
+    file_blocks = 64
+    count = disk.filesystem.statfs().total_blocks * 85 // 100 // file_blocks
+    contents = {}
+    for number in range(count):
+        content = data(number, file_blocks * BLOCK_BYTES)
+        contents[disk.make_file(b"file %d" % number, content)] = bytearray(content)
+        disk.sync()
+    choose = random.Random(4)
+    total_blocks = 0
+    # Overwrite as much as the disk holds: what is clean by now would never do.
+    while total_blocks < disk.filesystem.statfs().total_blocks:
+        ino = choose.choice(list(contents))
+        first = choose.randrange(file_blocks - 8)
+        content = data(choose.randrange(1000), 8 * BLOCK_BYTES)
+        disk.write(ino, first * BLOCK_BYTES, content)
+        contents[ino][first * BLOCK_BYTES : (first + 8) * BLOCK_BYTES] = content
+        total_blocks += 8
+        if choose.random() < 0.2:
+            disk.sync()
+        disk.filesystem.tick(disk.now_ns, idle=choose.random() < 0.3)
+    assert disk.filesystem.core.rounds.moved_blocks > 0
+    for ino, written in contents.items():
+        assert disk.read(ino) == written
+    disk.unmount()
+    assert problems(disk.medium) == []
+
+
+def test_making_room_ends_when_what_one_round_gains_the_next_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    disk = small_disk()
+    cleaner = cleaner_of(disk)
+    rounds: list[int] = []
+
+    def clean_round(victims: list[int], now_ns: int) -> Iterator[None]:
+        rounds.append(len(rounds))
+        assert len(rounds) < 100
+        return iter(())
+
+    monkeypatch.setattr(cleaner, "_clean", clean_round)
+    monkeypatch.setattr(cleaner, "_victims", lambda *asked: [1])
+    monkeypatch.setattr(cleaner, "_release", lambda blocks, now_ns: None)
+    monkeypatch.setattr(cleaner, "_patience", lambda blocks: 8)
+    monkeypatch.setattr(
+        UsageTable, "clean_blocks", property(lambda usage: 100 + 64 * (len(rounds) % 2))
+    )
+    cleaner.make_room(1, disk.now_ns)
+    assert 8 <= len(rounds) <= 10

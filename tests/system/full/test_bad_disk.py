@@ -1,0 +1,140 @@
+"""A full disk that can't be read everywhere: what is healthy goes on, and deleting above all."""
+
+from __future__ import annotations
+
+import errno
+import random
+
+import pytest
+
+from lfs.common.errors import DeviceError, FilesystemError
+from lfs.device.memory import MemoryDevice
+from lfs.filesystem import Filesystem
+from lfs.ondisk import ROOT_INO
+from tests.support.volumes import format_small, mount
+from tests.system.full.disks import (
+    MIB,
+    REGULAR,
+    SEGMENT_BLOCKS,
+    error_of,
+    filled_with_one_file,
+)
+
+
+class Outage(MemoryDevice):
+    """A device that can't be read for a while."""
+
+    is_out = False
+
+    def read(self, offset_bytes: int, length_bytes: int) -> bytes:
+        """Read, or fail."""
+        if self.is_out:
+            raise DeviceError(errno.EIO, "read failed", offset_bytes)
+        return super().read(offset_bytes, length_bytes)
+
+
+def test_full_disk_serves_again_after_it_could_not_be_read_for_a_while() -> None:
+    device = Outage(8 * MIB)
+    format_small(device, 1024, SEGMENT_BLOCKS)
+    filesystem, ino = filled_with_one_file(device)
+    blocks = filesystem.getattr(ino).size // 1024
+    choose = random.Random(1)
+    usage = filesystem.core.volume.usage
+
+    def overwrite(count: int, now_ns: int) -> None:
+        for _ in range(count):
+            filesystem.write(ino, choose.randrange(blocks) * 1024, bytes(1024), now_ns)
+
+    overwrite(2000, 10**9)
+    device.is_out = True
+    # Cleaning finds nothing that it can move, and goes on without what it can't read.
+    assert error_of(lambda: overwrite(2000, 10**9)) == errno.ENOSPC
+    device.is_out = False
+    assert len(usage.out_of_use.immovable) > 50
+    assert usage.lost_blocks
+    # The search is not repeated for each request, but it is after some seconds.
+    overwrite(500, 30 * 10**9)
+    filesystem.setattr(ino, 30 * 10**9, size=(blocks - 100) * 1024)
+    assert error_of(lambda: grow(filesystem, ino)) == errno.ENOSPC
+    assert not usage.out_of_use.immovable
+    assert filesystem.getattr(ino).size >= (blocks - 4) * 1024
+
+
+def grow(filesystem: Filesystem, ino: int) -> None:
+    """Append until that is refused."""
+    while True:
+        filesystem.write(ino, filesystem.getattr(ino).size, bytes(1024), 40 * 10**9)
+
+
+class BadBlocks(MemoryDevice):
+    """A device of which some blocks of 4 KiB can't be read."""
+
+    bad: frozenset[int] = frozenset()
+
+    def read(self, offset_bytes: int, length_bytes: int) -> bytes:
+        """Read, or fail."""
+        blocks = range(offset_bytes // 4096, -(-(offset_bytes + length_bytes) // 4096))
+        if not self.bad.isdisjoint(blocks):
+            raise DeviceError(errno.EIO, "read failed", offset_bytes)
+        return super().read(offset_bytes, length_bytes)
+
+
+@pytest.mark.parametrize("heals", [False, True])
+def test_deleting_goes_on_beside_more_bad_blocks_than_segments_to_spare(heals: bool) -> None:
+    device = BadBlocks(32 * MIB)
+    format_small(device, 4096, SEGMENT_BLOCKS)
+    filesystem = mount(device, 0)
+    choose = random.Random(1)
+    inos: dict[bytes, int] = {}
+    names: list[bytes] = []
+    now_ns = 10**9
+
+    def make_file() -> None:
+        name = b"%d" % len(names)
+        names.append(name)
+        inos[name] = filesystem.create(ROOT_INO, name, REGULAR, 0, 0, now_ns).ino
+        filesystem.write(inos[name], 0, choose.randbytes(73 * 4096), now_ns)
+
+    def fill() -> None:
+        while True:
+            make_file()
+
+    def overwrite() -> None:
+        ino = inos[choose.choice(list(inos))]
+        filesystem.write(ino, choose.randrange(73) * 4096, choose.randbytes(4096), now_ns)
+
+    def delete(name: bytes) -> None:
+        filesystem.unlink(ROOT_INO, name, now_ns)
+        filesystem.forget(inos.pop(name))
+
+    assert error_of(fill) == errno.ENOSPC
+    filesystem.sync(now_ns)
+    for _ in range(300):
+        overwrite()
+    filesystem.checkpoint(now_ns)
+    device.bad = frozenset(
+        address + choose.randrange(count)
+        for name in choose.sample(list(inos), 60)
+        for _, address, count in filesystem.extents(inos[name])[:1]
+    )
+    refused = 0
+    for number in range(800):
+        now_ns += choose.choice((10**6, 10**8, 10**9, 5 * 10**9))
+        if heals and number == 100:
+            device.bad = frozenset()
+        step = choose.random()
+        try:
+            if step < 0.92:
+                (overwrite if step < 0.8 else make_file)()
+        except FilesystemError as error:
+            # What is overwritten in part has to be read.
+            refused += error.errno == errno.ENOSPC
+        for second in range(20 if 0.92 <= step < 0.96 else 0):
+            filesystem.tick(now_ns + second * 10**9, True)
+        if step >= 0.96:
+            delete(choose.choice(list(inos)))
+    assert refused > 50
+    assert not filesystem.read_only
+    for name in list(inos):
+        delete(name)
+    filesystem.unmount(now_ns + 10**11)
