@@ -11,8 +11,8 @@ import os
 from collections.abc import Callable, Iterable
 
 from faultdisk import offline
-from faultdisk.serving.control import Answer, ask
-from faultdisk.serving.plans import draw_seed, read_plan, read_survival
+from faultdisk.daemon.control import Answer, ask
+from faultdisk.daemon.plans import draw_seed, read_plan, read_survival
 from faultdisk.tables import state_lines, statistics_lines
 from lfs.command.output import add_json, print_json
 

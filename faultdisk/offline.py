@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 
-from faultdisk.serving.served import LOCK_WAIT_SECONDS
+from faultdisk.daemon.served import LOCK_WAIT_SECONDS
 from lfs.command.notes import noting
 from lfs.common.errors import UsageError
 from lfs.device.exclusion.identity import share_bytes

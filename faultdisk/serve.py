@@ -15,9 +15,9 @@ import threading
 from collections.abc import Callable, Iterator
 
 from faultdisk.commands import CONTROL_SUFFIX, Run, add_seed
+from faultdisk.daemon.plans import read_plan
+from faultdisk.daemon.served import Served, Service, serving
 from faultdisk.nbd.server import NbdServer, listen, tcp_address
-from faultdisk.serving.plans import read_plan
-from faultdisk.serving.served import Served, Service, serving
 from lfs.command.start import Unwinding
 from lfs.common.errors import UsageError
 from lfs.kernel.daemon import run_in_background

@@ -12,11 +12,11 @@ import logging
 import re
 import socket
 
+from faultdisk.daemon.conversations import Conversations, Listener
+from faultdisk.daemon.sockets import UnixListener
 from faultdisk.nbd.handshake import Export, negotiate
 from faultdisk.nbd.stream import HangUpError, Stream
 from faultdisk.nbd.transmission import Transmission
-from faultdisk.serving.conversations import Conversations, Listener
-from faultdisk.serving.sockets import UnixListener
 from lfs.common.errors import UsageError
 from lfs.device.fault.device import FaultDevice
 from lfs.device.unaligned import ByteAccess

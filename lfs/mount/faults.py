@@ -11,8 +11,8 @@ import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
-from faultdisk.serving.control import ControlServer
-from faultdisk.serving.served import Served, StoppableClock, open_log
+from faultdisk.daemon.control import ControlServer
+from faultdisk.daemon.served import Served, StoppableClock, open_log
 from lfs.common.errors import DeviceError
 from lfs.device.base import BlockDevice
 from lfs.device.fault.device import FaultDevice

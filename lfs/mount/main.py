@@ -177,7 +177,7 @@ def _settle_faults(options: FaultOptions) -> None:
             raise MountError("fault_log and fault_control need fault=PLAN", 1)
         return
     # Imported here, because a mount on a good disk has no use for it.
-    from faultdisk.serving.plans import read_plan
+    from faultdisk.daemon.plans import read_plan
 
     try:
         options.plan = read_plan([options.plan]).text

@@ -28,9 +28,9 @@ from lfs.inodes.table import InodeTable
 from lfs.ondisk import TIME_NS_MAX, TIME_NS_MIN
 from lfs.requests.maintenance import Maintenance
 from lfs.segments.cleaning.cleaner import Cleaner
+from lfs.segments.cleaning.compacting import Compactor
 from lfs.segments.cleaning.defragment import Defragmenter
 from lfs.segments.cleaning.moving import Mover
-from lfs.segments.cleaning.packing import Packer
 from lfs.segments.cleaning.rounds import Rounds
 from lfs.volume.arguments import check_time
 from lfs.volume.volume import Volume
@@ -55,9 +55,9 @@ class Core:
             volume, inodes, ledger, mover, checkpointer, write_out.scattered
         )
         self.removal = removal = Removal(volume, inodes, checkpointer)
-        packer = Packer(volume, ledger, checkpointer)
+        compactor = Compactor(volume, ledger, checkpointer)
         self.admission = admission = Admission(
-            volume, ledger, checkpointer, removal, self.cleaner, packer
+            volume, ledger, checkpointer, removal, self.cleaner, compactor
         )
         self.maintenance = Maintenance(
             volume,

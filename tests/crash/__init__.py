@@ -18,7 +18,7 @@ events of the mount that followed.  ``LFS_CRASH=ID pytest tests/crash`` and
 
 - ``workloads.names`` names them: ``workloads.ace`` enumerates, ``workloads.pressure``
   fills the disk and makes the cleaner work, ``workloads.traces`` were recorded of real
-  programs by ``workloads.record``.
+  programs by ``workloads.tracing``.
 - ``recording`` runs one, ``states`` makes the media, ``oracle`` judges them,
   ``explorer`` does it for many in worker processes and counts.
 - ``power`` cuts the power of a running workload and goes on; ``damage`` flips bytes.

@@ -9,8 +9,8 @@ import pytest
 
 from lfs.device.recording import Discard, Event, Flush, Mark, Write
 from lfs.device.write_log import WriteLog
+from tests.faultdisk.daemons import ServedDisk, make_image
 from tests.faultdisk.nbd_served import Served
-from tests.faultdisk.serving import ServedDisk, make_image
 
 Serve = Callable[..., ServedDisk]
 

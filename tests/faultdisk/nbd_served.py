@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+from faultdisk.daemon.sockets import UnixListener
 from faultdisk.nbd.server import NbdServer
-from faultdisk.serving.sockets import UnixListener
 from lfs.device.fault.device import FaultDevice
 from lfs.device.fault.plan.grammar import parse_plan
 from lfs.device.memory import MemoryDevice

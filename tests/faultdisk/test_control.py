@@ -16,9 +16,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from faultdisk.serving import conversations
-from faultdisk.serving.control import Answer, ControlServer, ask, write_line
-from faultdisk.serving.sockets import UnixListener
+from faultdisk.daemon import conversations
+from faultdisk.daemon.control import Answer, ControlServer, ask, write_line
+from faultdisk.daemon.sockets import UnixListener
 from lfs.common.errors import DeviceError, UsageError
 from lfs.device.fault.device import FaultDevice
 from lfs.device.fault.plan.grammar import parse_plan

@@ -18,7 +18,7 @@ import pytest
 from lfs.device.file import FileDevice
 from lfs.kernel.mountpoint import find_mount, unmount
 from tests.faultdisk.conftest import Serve
-from tests.faultdisk.serving import ServedDisk
+from tests.faultdisk.daemons import ServedDisk
 from tests.support.mounting import WAIT_SECONDS, environment, wait_until
 
 pytestmark = pytest.mark.fuse

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 import faultdisk.offline as offline_commands
+from faultdisk.daemon.control import ControlServer
+from faultdisk.daemon.sockets import UnixListener
 from faultdisk.main import main
 from faultdisk.nbd.server import NbdServer
-from faultdisk.serving.control import ControlServer
-from faultdisk.serving.sockets import UnixListener
 from lfs.common.checksum import checksum
 from lfs.device.exclusion.lock import locked_file
 from lfs.device.fault.device import FaultDevice
@@ -23,7 +23,7 @@ from lfs.device.memory import MemoryDevice
 from lfs.device.recording import Flush
 from lfs.device.write_log import WriteLog
 from tests.faultdisk.commands import Capture, done_well, refused
-from tests.faultdisk.serving import make_image
+from tests.faultdisk.daemons import make_image
 
 # ---------------------------------------------------------------------- a running disk
 

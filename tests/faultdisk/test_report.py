@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from faultdisk.serving import served as serving
-from faultdisk.serving.served import report_file
+from faultdisk.daemon import served as serving
+from faultdisk.daemon.served import report_file
 
 
 def test_report_that_is_written_has_each_line_with_its_time(tmp_path: Path) -> None:

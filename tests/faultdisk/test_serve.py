@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 import faultdisk.serve as serve_command
-from faultdisk.serving import served as serving
+from faultdisk.daemon import served as serving
 from lfs.device.exclusion.lock import locked_file
 from lfs.device.recording import Flush, Mark, Write
 from lfs.device.write_log import read_events
 from tests.faultdisk.commands import Capture, refused
 from tests.faultdisk.conftest import Serve
+from tests.faultdisk.daemons import faultdisk, make_image
 from tests.faultdisk.nbd_client import NbdClient
-from tests.faultdisk.serving import faultdisk, make_image
 from tests.support.mounting import run
 
 

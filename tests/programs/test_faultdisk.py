@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faultdisk.serving import ServedDisk, faultdisk
+from tests.faultdisk.daemons import ServedDisk, faultdisk
 from tests.programs.support.faulty import (
     BLOCK_BYTES,
     IMAGE_BYTES,

@@ -47,7 +47,7 @@ FOLDERS = (
     "fsck",
     "lfs/kernel",
     "lfs/fuse",
-    "faultdisk/serving",
+    "faultdisk/daemon",
     "lfs/mount",
     "faultdisk/nbd",
     "faultdisk/fuse",
@@ -60,7 +60,7 @@ ONLY: dict[str, tuple[str, ...]] = {
     "fsck.*": ("lfs.command.*", "lfs.common.*", "lfs.ondisk.*", "lfs.device.*"),
     # What serves and controls a fault device knows devices and no filesystem.
     **dict.fromkeys(
-        ("faultdisk.serving.*", "faultdisk.nbd.*", "faultdisk.commands"),
+        ("faultdisk.daemon.*", "faultdisk.nbd.*", "faultdisk.commands"),
         ("faultdisk.*", "lfs.command.*", "lfs.common.*", "lfs.device.*"),
     ),
 }
@@ -175,9 +175,9 @@ def test_imports_have_no_cycle() -> None:
         ("mkfs.main", "pyfuse3.asyncio"),
         ("fsck.main", "lfs.volume.volume"),
         ("fsck.main", "lfs.filesystem"),
-        ("faultdisk.serving.control", "lfs.filesystem"),
+        ("faultdisk.daemon.control", "lfs.filesystem"),
         ("faultdisk.nbd.server", "faultdisk.fuse.disk"),
-        ("faultdisk.serving.control", "faultdisk.main"),
+        ("faultdisk.daemon.control", "faultdisk.main"),
         ("faultdisk.serve", "trio"),
     ],
 )
@@ -194,7 +194,7 @@ def test_imports_forbidden_import_is_noticed(module: str, imported: str) -> None
         ("fsck.main", "lfs.device.file"),
         ("fsck.main", "fsck.reading.tree"),
         ("lfs.alloc.buddy", "heapq"),
-        ("lfs.mount.session", "faultdisk.serving.control"),
+        ("lfs.mount.session", "faultdisk.daemon.control"),
         ("faultdisk.serve", "faultdisk.fuse.disk"),
     ],
 )

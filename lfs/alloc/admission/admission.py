@@ -19,7 +19,7 @@ from lfs.alloc.margins import CRUDE_BLOCKS
 from lfs.commit.checkpoint import Checkpointer
 from lfs.common.errors import FilesystemError
 from lfs.segments.cleaning.cleaner import Cleaner
-from lfs.segments.cleaning.packing import Packer
+from lfs.segments.cleaning.compacting import Compactor
 from lfs.volume.volume import Volume
 
 _RECLAIM_STEPS = 8
@@ -44,7 +44,7 @@ class Admission:
         checkpointer: Checkpointer,
         removal: Removal,
         cleaner: Cleaner,
-        packer: Packer,
+        compactor: Compactor,
     ) -> None:
         """Guard the space that ``ledger`` counts; the others make room."""
         self._volume = volume
@@ -52,7 +52,7 @@ class Admission:
         self._checkpointer = checkpointer
         self._removal = removal
         self._cleaner = cleaner
-        self._packer = packer
+        self._compactor = compactor
         self._now_ns = 0
         self._allowance_blocks = 0
         """What may be accepted in this request without another look; negative for nothing."""
@@ -113,7 +113,7 @@ class Admission:
             self._require(lambda: blocks, self._ledger.change_blocks)
         elif self._ledger.change_blocks() < blocks:
             # Another place for what is as long may make the map larger, for a while.
-            self._pack()
+            self._compact()
         self._make_room_for(lambda: blocks)
 
     def _require(self, needed: Callable[[], int], available: Callable[[], int]) -> None:
@@ -130,7 +130,7 @@ class Admission:
             if self._ledger.dirty_blocks or self._ledger.metadata_blocks > 1:
                 self._checkpointer.checkpoint(self._now_ns)
                 blocks = needed()
-            while available() < blocks and self._pack():
+            while available() < blocks and self._compact():
                 pass
             if available() < blocks:
                 raise FilesystemError(errno.ENOSPC)
@@ -143,7 +143,7 @@ class Admission:
         """
         tried_blocks = -1
         while not self._ledger.covers(blocks := needed()):
-            if blocks <= tried_blocks and not self._pack():
+            if blocks <= tried_blocks and not self._compact():
                 raise FilesystemError(errno.ENOSPC)
             self.make_room(blocks)
             tried_blocks = blocks
@@ -173,10 +173,10 @@ class Admission:
             self.make_room(0)
         return done or self._cleaner.try_again(self._now_ns)
 
-    def _pack(self) -> bool:
+    def _compact(self) -> bool:
         """Make nodes fewer; returns whether that could be done."""
-        packed = self._packer.pack(self._now_ns)
-        if packed is None:
+        compacted = self._compactor.compact(self._now_ns)
+        if compacted is None:
             self.make_room(0)
-            packed = self._packer.pack(self._now_ns)
-        return bool(packed)
+            compacted = self._compactor.compact(self._now_ns)
+        return bool(compacted)

@@ -2,5 +2,5 @@
 
 Theory.  ``cleaner`` chooses runs that are worth it, and ``rounds`` empties them: ``survey``
 finds what lives there, ``moving`` writes it elsewhere.  ``defragment`` moves files the
-same way, for order.  ``packing`` makes leaves of the inode map fewer.
+same way, for order.  ``compacting`` makes leaves of the inode map fewer.
 """

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+import faultdisk.daemon.served
 import faultdisk.offline
-import faultdisk.serving.served
 import fsck.main
 import lfs.cli.filefrag
 import mkfs.main
@@ -27,7 +27,7 @@ from lfs.kernel.mountpoint import MountError
 from lfs.mount import session
 from lfs.mount.options import MountOptions
 from tests.device.loops import loop_device
-from tests.faultdisk.serving import ServedDisk
+from tests.faultdisk.daemons import ServedDisk
 from tests.support.mounting import MountedImage, make_image
 
 Capture = pytest.CaptureFixture[str]
@@ -52,7 +52,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _let_wait(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    for module in (session, mkfs.main, fsck.main, faultdisk.serving.served, faultdisk.offline):
+    for module in (session, mkfs.main, fsck.main, faultdisk.daemon.served, faultdisk.offline):
         monkeypatch.setattr(module, "LOCK_WAIT_SECONDS", seconds)
     monkeypatch.setattr(lfs.cli.filefrag, "_LOCK_WAIT_SECONDS", seconds)
 

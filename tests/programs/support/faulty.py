@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from lfs.kernel.mountpoint import find_mount
-from tests.faultdisk.serving import ServedDisk
+from tests.faultdisk.daemons import ServedDisk
 from tests.programs.support.mounting import run
 from tests.support.mounting import WAIT_SECONDS, wait_until
 

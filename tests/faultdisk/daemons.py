@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import IO
 
-from faultdisk.serving.control import Answer, ask
+from faultdisk.daemon.control import Answer, ask
 from lfs.kernel.mountpoint import find_mount, unmount
 from tests.support.mounting import WAIT_SECONDS, command, environment, run
 

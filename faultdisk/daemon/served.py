@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from queue import Full, Queue
 
-from faultdisk.serving.control import ControlServer
+from faultdisk.daemon.control import ControlServer
 from lfs.command.notes import noting
 from lfs.common.errors import DeviceError, UsageError
 from lfs.device.exclusion.identity import share_bytes

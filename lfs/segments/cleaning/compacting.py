@@ -1,4 +1,4 @@
-"""Packing leaves: filling those of the inode map that changes have left part empty.
+"""Compacting leaves: filling those of the inode map that changes have left part empty.
 
 Theory.  A leaf is cut in two when it is full, and joined to another when it is nearly
 empty.  Keys that come and go at random, as those of names do, leave leaves about two
@@ -7,7 +7,7 @@ that are long fit worse.  So renaming alone, which takes nothing, makes the map 
 until it is in that state, and a full disk may have no room for it.
 
 Leaves side by side that are rewritten together are cut anew, as full as they can be
-(``lfs.imap.rebuild``).  Packing lets the next checkpoint rewrite those of a few side by
+(``lfs.imap.rebuild``).  Compacting lets the next checkpoint rewrite those of a few side by
 side that would be one fewer.  It goes on from where it stopped, so that the whole map has
 its turn before any part has another.
 """
@@ -30,27 +30,27 @@ _GAIN_BLOCKS = 64
 _CHANGED_SHARE = 16
 """The map is looked through again when so many nodes have come, or items have gone: a share."""
 _TOGETHER = 8
-"""So many leaves side by side are packed at most to make them one fewer."""
+"""So many leaves side by side are compacted at most to make them one fewer."""
 
 
-class Packer:
-    """Packs the inode map of one volume."""
+class Compactor:
+    """Compacts the inode map of one volume."""
 
     def __init__(self, volume: Volume, ledger: Ledger, checkpointer: Checkpointer) -> None:
-        """Pack when asked to; nothing runs by itself."""
+        """Compact when asked to; nothing runs by itself."""
         self._volume = volume
         self._ledger = ledger
         self._checkpointer = checkpointer
         self._cursor = b""
-        self._packed_count = 0
-        """The nodes there were when little was left to pack, or fewer since."""
+        self._compact_count = 0
+        """The nodes there were when little was left to compact, or fewer since."""
         self._deleted_count = 0
         """The items that had been deleted by then."""
         self._has_seen_all = False
         """Whether the last look went through the whole map, and found less than it was for."""
 
-    def pack(self, now_ns: int) -> bool | None:
-        """Pack a part of the map and write a checkpoint; returns whether nodes became fewer.
+    def compact(self, now_ns: int) -> bool | None:
+        """Compact a part of the map and write a checkpoint; returns whether nodes became fewer.
 
         None where there is no room to write what would be fewer.
 
@@ -60,23 +60,23 @@ class Packer:
         """
         imap = self._volume.imap
         before_count = imap.node_count
-        self._packed_count = min(self._packed_count, before_count)
-        change = max(before_count - self._packed_count, imap.deleted_count - self._deleted_count)
-        if change <= self._packed_count // _CHANGED_SHARE:
+        self._compact_count = min(self._compact_count, before_count)
+        change = max(before_count - self._compact_count, imap.deleted_count - self._deleted_count)
+        if change <= self._compact_count // _CHANGED_SHARE:
             return False
-        keys = self._keys_to_pack()
+        keys = self._keys_to_compact()
         if keys is None:
             return None
         if keys:
             imap.touched_keys.update(keys)
             self._checkpointer.checkpoint(now_ns)
         if self._has_seen_all or imap.node_count >= before_count:
-            self._packed_count = imap.node_count
+            self._compact_count = imap.node_count
             self._deleted_count = imap.deleted_count
         return imap.node_count < before_count
 
-    def _keys_to_pack(self) -> list[bytes] | None:
-        """Return the first keys of leaves to be packed, as many as there is room to rewrite.
+    def _keys_to_compact(self) -> list[bytes] | None:
+        """Return the first keys of leaves to be compacted, as many as there is room to rewrite.
 
         None if there is room for none.
         """

@@ -26,8 +26,8 @@ from io import BufferedRWPair
 from types import TracebackType
 from typing import Any
 
-from faultdisk.serving.conversations import Conversations
-from faultdisk.serving.sockets import UnixListener, connect
+from faultdisk.daemon.conversations import Conversations
+from faultdisk.daemon.sockets import UnixListener, connect
 from lfs.common.errors import FilesystemError, UsageError
 from lfs.device.fault.device import FaultDevice
 from lfs.device.fault.plan.grammar import parse_plan

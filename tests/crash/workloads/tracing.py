@@ -1,4 +1,4 @@
-"""Recording real programs: ``python -m tests.crash.workloads.record [NAME...]``.
+"""Recording real programs: ``python -m tests.crash.workloads.tracing [NAME...]``.
 
 Mounts a new image with a filesystem that notes its calls, runs a program on it,
 and writes what it asked for to ``traces/NAME.txt``.  The kernel names inodes;
@@ -34,7 +34,7 @@ from tests.support.mounting import command, environment, make_image, wait_until
 Call = tuple[object, ...]
 
 
-class RecordedFilesystem(Filesystem):
+class TracedFilesystem(Filesystem):
     """A filesystem that notes the calls that change it, by path."""
 
     def __init__(self, *arguments: Any) -> None:
@@ -185,7 +185,7 @@ class RecordedFilesystem(Filesystem):
         return ticket
 
 
-recorded: list[RecordedFilesystem] = []
+recorded: list[TracedFilesystem] = []
 
 
 # ----------------------------------------------------------------------- the programs
@@ -267,10 +267,10 @@ PROGRAMS: dict[str, Callable[[Path], None]] = {
 
 def serve(image: str, place: str, trace: str) -> None:
     """Mount until unmounted, then write the trace."""
-    with mock.patch.object(session, "Filesystem", RecordedFilesystem):
+    with mock.patch.object(session, "Filesystem", TracedFilesystem):
         session.serve(session.MountRequest(image, place, MountOptions()), lambda: None)
     name = Path(trace).stem
-    remark = f"{name}, recorded by python -m tests.crash.workloads.record {name}"
+    remark = f"{name}, recorded by python -m tests.crash.workloads.tracing {name}"
     write_trace(Path(trace), remark, recorded[0].calls)
 
 
@@ -281,7 +281,7 @@ def record_program(name: str) -> None:
         place.mkdir()
         trace = TRACE_DIRECTORY / f"{name}.txt"
         server = subprocess.Popen(
-            command("tests.crash.workloads.record", "--serve", image, place, trace),
+            command("tests.crash.workloads.tracing", "--serve", image, place, trace),
             env=environment(),
         )
         wait_until(lambda: find_mount(str(place)) is not None, "it is mounted")

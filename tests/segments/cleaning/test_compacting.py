@@ -1,4 +1,4 @@
-"""Leaves that changes have left part empty are packed before a change is refused."""
+"""Leaves that changes have left part empty are compacted before a change is refused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lfs.device.memory import MemoryDevice
 from lfs.filesystem import Filesystem
 from lfs.imap.map import Imap
 from lfs.ondisk import ROOT_INO, Branch, PackedLeaf, Pointer
-from lfs.segments.cleaning.packing import Packer
+from lfs.segments.cleaning.compacting import Compactor
 from tests.support.volumes import format_small, mount
 
 REGULAR = stat.S_IFREG | 0o644
@@ -48,21 +48,21 @@ def rename_at_random(filesystem: Filesystem, names: list[bytes], count: int) -> 
             filesystem.checkpoint(10**9 + number)
 
 
-def packer_of(filesystem: Filesystem) -> Packer:
-    return Packer(filesystem.core.volume, filesystem.core.ledger, filesystem.core.checkpointer)
+def compactor_of(filesystem: Filesystem) -> Compactor:
+    return Compactor(filesystem.core.volume, filesystem.core.ledger, filesystem.core.checkpointer)
 
 
-def pack_all(filesystem: Filesystem) -> int:
+def compact_all(filesystem: Filesystem) -> int:
     """Pack until that gains nothing; returns by how many nodes the map has shrunk."""
     imap = filesystem.core.volume.imap
     before_count = imap.node_count
-    packer = packer_of(filesystem)
-    while packer.pack(10**10):
+    compactor = compactor_of(filesystem)
+    while compactor.compact(10**10):
         pass
     return before_count - imap.node_count
 
 
-def test_packing_takes_back_what_renaming_took() -> None:
+def test_compacting_takes_back_what_renaming_took() -> None:
     device = MemoryDevice(8 << 20)
     filesystem = with_names(device)
     imap = filesystem.core.volume.imap
@@ -71,22 +71,22 @@ def test_packing_takes_back_what_renaming_took() -> None:
     rename_at_random(filesystem, names, 2 * COUNT)
     renamed_count = imap.node_count
     assert renamed_count > created_count * 1.1
-    assert pack_all(filesystem) > (renamed_count - created_count) // 2
+    assert compact_all(filesystem) > (renamed_count - created_count) // 2
     assert {entry.name for entry in filesystem.readdir(ROOT_INO)} == {*names}
     filesystem.unmount(10**11)
     assert not check_device(device).problems
 
 
-def test_packing_of_a_packed_map_looks_at_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compacting_of_a_compact_map_looks_at_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
     filesystem = with_names(MemoryDevice(8 << 20), 200)
-    packer = packer_of(filesystem)
-    while packer.pack(10**10):
+    compactor = compactor_of(filesystem)
+    while compactor.compact(10**10):
         pass
-    monkeypatch.setattr(Packer, "_keys_to_pack", lambda self: pytest.fail("looked again"))
-    assert not packer.pack(10**10)
+    monkeypatch.setattr(Compactor, "_keys_to_compact", lambda self: pytest.fail("looked again"))
+    assert not compactor.compact(10**10)
 
 
-def test_packing_passes_over_what_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compacting_passes_over_what_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
     filesystem = with_names(MemoryDevice(8 << 20))
     names = [name_of(number) for number in range(COUNT)]
     rename_at_random(filesystem, names, COUNT)
@@ -100,31 +100,31 @@ def test_packing_passes_over_what_cannot_be_read(monkeypatch: pytest.MonkeyPatch
             raise DamageError(f"block {pointer.address}")
         return load(self, pointer, level)
 
-    keys_to_pack = Packer._keys_to_pack
+    keys_to_compact = Compactor._keys_to_compact
     looking = False
 
-    def look(self: Packer) -> list[bytes] | None:
+    def look(self: Compactor) -> list[bytes] | None:
         nonlocal looking
         looking = True
         try:
-            return keys_to_pack(self)
+            return keys_to_compact(self)
         finally:
             looking = False
 
     monkeypatch.setattr(Imap, "load", failing)
-    monkeypatch.setattr(Packer, "_keys_to_pack", look)
-    assert pack_all(filesystem) > 0
+    monkeypatch.setattr(Compactor, "_keys_to_compact", look)
+    assert compact_all(filesystem) > 0
     assert any(bad.values())
     assert {entry.name for entry in filesystem.readdir(ROOT_INO)} == {*names}
 
 
-def test_packing_takes_no_more_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compacting_takes_no_more_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
     filesystem = with_names(MemoryDevice(8 << 20))
     rename_at_random(filesystem, [name_of(number) for number in range(COUNT)], COUNT)
-    packer = packer_of(filesystem)
+    compactor = compactor_of(filesystem)
     monkeypatch.setattr(Ledger, "can_rewrite", lambda self, leaf_count: False)
     number = filesystem.core.volume.state.checkpoint_number
-    assert not packer.pack(10**10)
+    assert not compactor.compact(10**10)
     assert filesystem.core.volume.state.checkpoint_number == number
     assert not filesystem.core.volume.imap.touched_keys
     # It was for want of room that nothing was found: with room, there is as much to gain.
@@ -136,17 +136,17 @@ def test_packing_takes_no_more_than_there_is_room_for(monkeypatch: pytest.Monkey
 
     admission = filesystem.core.admission
     monkeypatch.setattr(admission, "make_room", make_room)
-    assert admission._pack()
+    assert admission._compact()
     assert rooms == [0]
 
 
-def test_packing_looks_again_once_items_have_gone() -> None:
+def test_compacting_looks_again_once_items_have_gone() -> None:
     filesystem = with_names(MemoryDevice(8 << 20))
-    packer = packer_of(filesystem)
-    while packer.pack(10**10):
+    compactor = compactor_of(filesystem)
+    while compactor.compact(10**10):
         pass
     imap = filesystem.core.volume.imap
-    packed_count = imap.node_count
+    compact_count = imap.node_count
     gone = random.Random(1).sample(range(COUNT), COUNT // 3)
     for done, number in enumerate(gone):
         ino = filesystem.unlink(ROOT_INO, name_of(number), 10**10).ino
@@ -155,13 +155,13 @@ def test_packing_looks_again_once_items_have_gone() -> None:
             filesystem.checkpoint(10**10)
     # Leaves are part empty.
     before_count = imap.node_count
-    assert before_count < packed_count
-    while packer.pack(10**10):
+    assert before_count < compact_count
+    while compactor.compact(10**10):
         pass
     assert imap.node_count < before_count * 0.95
 
 
-def test_files_are_created_where_packing_makes_room_for_them() -> None:
+def test_files_are_created_where_compacting_makes_room_for_them() -> None:
     device = MemoryDevice(4 << 20)
     format_small(device, 1024, 64)
     filesystem = mount(device, 0)
@@ -185,8 +185,8 @@ def test_files_are_created_where_packing_makes_room_for_them() -> None:
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_packing_leaves_the_cleaner_its_room(seed: int) -> None:
-    """New files are refused again and again, and each time something is found to pack."""
+def test_compacting_leaves_the_cleaner_its_room(seed: int) -> None:
+    """New files are refused again and again, and each time something is found to compact."""
     device = MemoryDevice(8 << 20)
     format_small(device, 1024, 64)
     filesystem = mount(device, 1)
@@ -246,17 +246,17 @@ def test_full_disk_of_names_is_renamed_for_ever(monkeypatch: pytest.MonkeyPatch)
     for _ in range(3):
         with pytest.raises(FilesystemError, match="No space"):
             fill()
-        pack_all(filesystem)
-    packed: list[bool] = []
-    pack = Packer.pack
+        compact_all(filesystem)
+    compacted: list[bool] = []
+    compact = Compactor.compact
 
-    def counted(self: Packer, now_ns: int) -> bool | None:
-        packed.append(bool(pack(self, now_ns)))
-        return packed[-1]
+    def counted(self: Compactor, now_ns: int) -> bool | None:
+        compacted.append(bool(compact(self, now_ns)))
+        return compacted[-1]
 
-    monkeypatch.setattr(Packer, "pack", counted)
+    monkeypatch.setattr(Compactor, "compact", counted)
     filesystem.core.ledger._change_limit_blocks = 20
     rename_at_random(filesystem, names, 1000)
-    assert any(packed)
+    assert any(compacted)
     filesystem.unmount(10**11)
     assert not check_device(device).problems
