@@ -26,10 +26,10 @@ from fsck.check import check_device
 from lfs.common.errors import FilesystemError
 from lfs.device.memory import MemoryDevice
 from lfs.filesystem import Filesystem, Options
+from lfs.geometry import plan, smallest_device_bytes
 from lfs.imap.rebuild import Rebuilt
 from lfs.make import format_device
 from lfs.ondisk import ROOT_INO, Superblock
-from mkfs.geometry import plan, smallest_device_bytes
 
 KIB = 1 << 10
 MIB = 1 << 20
