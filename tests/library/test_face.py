@@ -143,6 +143,8 @@ def test_made_filesystem_lies_on_a_faulty_disk_too() -> None:
 
 def refusing(device: BlockDevice, error: type[Exception], **choices: object) -> Exception:
     """Return what making is refused with before the device is touched."""
+    if not device.is_mounted:
+        device.write(4096, [b"a superblock's place".ljust(4096)])
     before = device.read(0, device.size_bytes)
     with pytest.raises(error) as caught:
         make_filesystem(device, **{"now_ns": 5, "draw": os.urandom} | choices)  # type: ignore[arg-type]
