@@ -42,7 +42,7 @@ def _pyplot() -> Any:
     try:
         import matplotlib as drawing
     except ImportError as error:
-        raise PlotError('matplotlib is not installed (pip install "lfs[bench]")') from error
+        raise PlotError("needs matplotlib: pip install 'lfsprogs[bench]'") from error
     drawing.use("Agg")
     from matplotlib import pyplot
 

@@ -159,7 +159,7 @@ def _profiler() -> str | None:
 
 def missing() -> str | None:
     """Return what keeps profiles from being taken, or None."""
-    return None if _profiler() else 'py-spy is not installed (pip install "lfs[bench]")'
+    return None if _profiler() else "needs py-spy: pip install 'lfsprogs[bench]'"
 
 
 @contextmanager

@@ -48,6 +48,8 @@ class Ending:
 
 Open = Callable[[Served, Ready, Ending], None]
 """Serves a device; calls its second argument once it does, returns when it is to end."""
+Load = Callable[[], Open]
+"""Imports what a door needs, in the process that serves and before anything is begun there."""
 
 
 def serve(parser: argparse.ArgumentParser) -> Run:
@@ -82,9 +84,9 @@ def serve(parser: argparse.ArgumentParser) -> Run:
 
 def _serve(options: argparse.Namespace) -> None:
     if options.nbd is not None:
-        place, words, open_door = _nbd_door(options)
+        place, words, load = _nbd_door(options)
     else:
-        place, words, open_door = _fuse_door(options)
+        place, words, load = _fuse_door(options)
     service = Service(
         target=os.path.abspath(options.target),
         plan=read_plan(words, options.seed),
@@ -98,6 +100,7 @@ def _serve(options: argparse.Namespace) -> None:
         configure_logging(options.foreground, False, "faultdisk", service.target, every_line=True)
         ending = Ending()
         try:
+            open_door = load()
             with Unwinding():
                 _run(service, open_door, ready, ending)
         except UsageError as error:
@@ -137,33 +140,35 @@ def _run(service: Service, open_door: Open, ready: Ready, ending: Ending) -> Non
 # ------------------------------------------------------------------------- the doors
 
 
-def _fuse_door(options: argparse.Namespace) -> tuple[str, list[str], Open]:
+def _fuse_door(options: argparse.Namespace) -> tuple[str, list[str], Load]:
     if not options.words:
         raise UsageError("where? Give a directory after TARGET, or --nbd SOCKET")
     directory, *words = options.words
     mount_point = prepare_mount_point(directory, f"fuse.{SUBTYPE}")
     source = os.path.abspath(options.target)
 
-    def open_door(served: Served, ready: Ready, ending: Ending) -> None:
-        # Imported here, in the process that serves: pyfuse3 and trio start threads,
-        # which do not survive a fork.
+    def load() -> Open:
+        # pyfuse3 and trio start threads, which do not survive a fork.
         from faultdisk.fuse.disk import DiskSession
 
-        def announce() -> None:
-            print(f"disk: {os.path.join(mount_point, _DISK_NAME)}")
-            ready()
-            if ending.asked.is_set():  # before the door itself took signals
-                os.kill(os.getpid(), signal.SIGTERM)
+        def open_door(served: Served, ready: Ready, ending: Ending) -> None:
+            def announce() -> None:
+                print(f"disk: {os.path.join(mount_point, _DISK_NAME)}")
+                ready()
+                if ending.asked.is_set():  # before the door itself took signals
+                    os.kill(os.getpid(), signal.SIGTERM)
 
-        session = DiskSession(served.device, mount_point, source, SUBTYPE)
-        ended_by = session.serve(announce, served.release)
-        if ended_by is not None:
-            ending.ask(ended_by)
+            session = DiskSession(served.device, mount_point, source, SUBTYPE)
+            ended_by = session.serve(announce, served.release)
+            if ended_by is not None:
+                ending.ask(ended_by)
 
-    return os.path.abspath(directory), words, open_door
+        return open_door
+
+    return os.path.abspath(directory), words, load
 
 
-def _nbd_door(options: argparse.Namespace) -> tuple[str, list[str], Open]:
+def _nbd_door(options: argparse.Namespace) -> tuple[str, list[str], Load]:
     tcp = tcp_address(options.nbd)
     if tcp is not None and options.control is None:
         raise UsageError("with a port, say where the control socket is to be: --control SOCKET")
@@ -182,7 +187,7 @@ def _nbd_door(options: argparse.Namespace) -> tuple[str, list[str], Open]:
             served.release()
             server.close()
 
-    return address, options.words, open_door
+    return address, options.words, lambda: open_door
 
 
 @contextlib.contextmanager

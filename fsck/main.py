@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from lfs.command import entries
 from lfs.command.notes import noting
 from lfs.command.parser import Parser
+from lfs.command.parts import import_failure
 
 if TYPE_CHECKING:
     from fsck.reading.report import Report
@@ -154,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.error("which image or device?")
         return _check(options)
     except ImportError as error:
-        print(f"fsck.lfs: {error}", file=sys.stderr)
+        print(f"fsck.lfs: {import_failure(error)}", file=sys.stderr)
         return EXIT_LIBRARY
     except UsageError as error:
         print(f"fsck.lfs: {error}", file=sys.stderr)

@@ -24,21 +24,25 @@ from lfs.common.sizes import HELP, format_size, parse_size
 from lfs.device.base import BlockDevice
 from lfs.device.file import FileDevice
 from lfs.device.file_limit import lift_file_limit
-from lfs.make import format_device
+from lfs.geometry import (
+    BLOCK_BYTES_USUAL,
+    LABEL_BYTES_MAX,
+    RESERVED_BASIS_POINTS_USUAL,
+    RESERVED_PERCENT_MAX,
+    plan,
+)
+from lfs.make import ROOT_MODE, format_device
 from lfs.ondisk import (
     FILESYSTEM_ID_BYTES,
     FORMAT_VERSION,
     Superblock,
     backup_superblock_offset_bytes,
 )
-from mkfs.geometry import RESERVED_PERCENT_MAX, plan
 from mkfs.signatures import HEAD_BYTES, TAIL_BYTES, find_contents, wipe_signatures
 from mkfs.target import create_image, final_size_bytes, refuse_swap, resize_image
 
-LABEL_BYTES_MAX = 64
 SIZE_BYTES_MAX = 2**63 - 1
 LOCK_WAIT_SECONDS = 10.0
-ROOT_MODE = 0o755
 _DISCARD_STEP_BYTES = 1 << 30
 
 
@@ -88,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
         dest="block_bytes",
         metavar="BLOCK",
         type=_size,
-        default=4096,
+        default=BLOCK_BYTES_USUAL,
         help="block size: a power of two from 1K to 64K (default: 4K)",
     )
     option(
@@ -112,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
         dest="reserved_basis_points",
         metavar="RESERVED%",
         type=_basis_points,
-        default=500,
+        default=RESERVED_BASIS_POINTS_USUAL,
         help="share kept for root, in percent (default: 5)",
     )
     option(

@@ -67,7 +67,7 @@ def commands_directory() -> Path:
     for place in (Path(sys.argv[0]).resolve().parent, Path(sys.executable).parent):
         if (place / "mount.lfs").exists():
             return place
-    raise UsageError("mount.lfs is not beside this command: install lfs by pip")
+    raise UsageError("mount.lfs is not beside this command: install lfsprogs by pip")
 
 
 def _check(link: Path, command: Path) -> None:

@@ -17,6 +17,9 @@ nobody left to tell.
 arguments as surrogates and go out as the bytes they were; letters that the
 terminal's encoding lacks go out as escapes.
 
+*What is not installed.*  A library that can't be imported, at whatever moment, is one
+line and a failure.
+
 *Descriptors.*  0, 1 and 2 are open, so that no image gets one of those numbers.
 
 The modules that a command needs may be large; this one is small and is there first.
@@ -29,6 +32,8 @@ import io
 import os
 import signal
 import sys
+
+from lfs.command.parts import import_failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -147,6 +152,9 @@ def run(
         if isinstance(error.error, BrokenPipeError):
             end_by(signal.SIGPIPE)
         print(f"{name}: {error}", file=sys.stderr)
+        code = failed
+    except ImportError as error:
+        print(f"{name}: {import_failure(error)}", file=sys.stderr)
         code = failed
     except Exception:
         sys.excepthook(*sys.exc_info())

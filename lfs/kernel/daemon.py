@@ -15,6 +15,7 @@ import os
 import signal
 from collections.abc import Callable
 
+from lfs.command.parts import import_failure
 from lfs.command.start import Unwinding
 from lfs.kernel.logs import finish_logging, where_to_look
 from lfs.kernel.mountpoint import MountError
@@ -71,7 +72,7 @@ def _run_child(start: Start, writer: int) -> int:
         os.close(writer)
 
     try:
-        start(announce)
+        _start(start, announce)
     except BaseException as error:
         exit_code = error.exit_code if isinstance(error, MountError) else 2
         if not announced:
@@ -81,6 +82,14 @@ def _run_child(start: Start, writer: int) -> int:
     finally:
         finish_logging()
     return 0
+
+
+def _start(start: Start, announce: Callable[[], None]) -> None:
+    """Run ``start``; raises MountError when a library is missing that it imports, too."""
+    try:
+        start(announce)
+    except ImportError as error:
+        raise MountError(import_failure(error), 2) from error
 
 
 def _log_end(error: BaseException) -> None:

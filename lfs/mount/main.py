@@ -128,11 +128,11 @@ def _mount(arguments: argparse.Namespace) -> None:
         options.read_only = True
 
     def start(ready: Callable[[], None]) -> None:
+        configure_logging(arguments.foreground, options.debug, about=f"{target} on {mount_point}")
         # Imported here, in the process that serves: the libraries below start
         # threads, which do not survive a fork, and cost the parent time.
         from lfs.mount.session import MountRequest, serve
 
-        configure_logging(arguments.foreground, options.debug, about=f"{target} on {mount_point}")
         ended_by = serve(MountRequest(target, mount_point, options), ready)
         if arguments.foreground and ended_by == signal.SIGINT:
             raise KeyboardInterrupt

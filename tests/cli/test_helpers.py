@@ -84,5 +84,5 @@ def test_helpers_need_a_directory_and_commands(
     (commands / "mount.lfs").unlink()
     monkeypatch.setattr("sys.executable", str(sbin / "python"))
     assert install(sbin) == 1
-    text = "lfs: mount.lfs is not beside this command: install lfs by pip\n"
+    text = "lfs: mount.lfs is not beside this command: install lfsprogs by pip\n"
     assert capsys.readouterr().err == text

@@ -9,8 +9,8 @@ from lfs.common.errors import FormatError
 from lfs.device.memory import MemoryDevice
 from lfs.device.recording import Flush, RecordingDevice, crash_states
 from lfs.filesystem import Filesystem
+from lfs.geometry import choose_segment_bytes, plan, smallest_device_bytes
 from lfs.ondisk import ROOT_INO
-from mkfs.geometry import choose_segment_bytes, plan, smallest_device_bytes
 from mkfs.main import write_filesystem
 from mkfs.signatures import find_signature
 from tests.crash.states import medium_of, points, variants

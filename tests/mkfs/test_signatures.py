@@ -8,8 +8,8 @@ import pytest
 
 from lfs.device.file import FileDevice
 from lfs.device.memory import MemoryDevice
+from lfs.geometry import plan
 from lfs.ondisk import Superblock
-from mkfs.geometry import plan
 from mkfs.signatures import SIGNATURES, Signature, find_signature, wipe_signatures
 
 SIZE_BYTES = 16 << 20

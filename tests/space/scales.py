@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lfs.filesystem import Options
+from lfs.geometry import plan, smallest_device_bytes
 from lfs.ondisk import Superblock
-from mkfs.geometry import plan, smallest_device_bytes
 
 KIB = 1 << 10
 MIB = 1 << 20

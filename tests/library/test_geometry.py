@@ -6,17 +6,17 @@ from hypothesis import strategies as st
 
 from lfs.common.errors import UsageError
 from lfs.common.sizes import format_size
+from lfs.geometry import (
+    SEGMENT_COUNT_MIN,
+    SEGMENT_COUNT_MOST,
+    plan,
+    smallest_device_bytes,
+)
 from lfs.ondisk import (
     USAGE_PAGE_COUNT_MAX,
     Superblock,
     backup_superblock_offset_bytes,
     usage_per_page,
-)
-from mkfs.geometry import (
-    SEGMENT_COUNT_MIN,
-    SEGMENT_COUNT_MOST,
-    plan,
-    smallest_device_bytes,
 )
 
 KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
