@@ -2,6 +2,8 @@
 
 Each is a function that adds what it takes to a parser of its own and names the
 function that runs it with what was given.
+
+Held by ``tests/faultdisk/test_serve.py``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Write logs without a server: what is in one, and making a medium of it."""
+"""Write logs without a server: what is in one, and making a medium of it.
+
+Held by ``tests/faultdisk/test_main.py``.
+"""
 
 from __future__ import annotations
 

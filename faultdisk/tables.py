@@ -1,4 +1,7 @@
-"""What the control socket answers, as lines for people."""
+"""What the control socket answers, as lines for people.
+
+Held by ``tests/faultdisk/test_serve.py``.
+"""
 
 from __future__ import annotations
 

@@ -4,6 +4,8 @@ FORMAT.md, "Log write".  The cleaner and a rebuild without an index know the
 owner of a block only from the summaries, so each run with live blocks is walked
 from its first summary on, and each live block must be found with the kind,
 owner, key and checksum that the imap has for it.
+
+Held by ``tests/fsck/test_log.py``.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ the same requests give the same bytes on the device (P7).
 Requests change memory.  What survives a crash is what a commit has logged and a
 flush has made durable: ``sync``, or ``begin_commit`` with a device flush and
 ``finish_commit``.  The others say so only where they differ.
+
+Held by ``tests/library`` and ``tests/system/test_state_machine.py``.
 """
 
 from __future__ import annotations

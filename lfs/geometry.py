@@ -7,6 +7,8 @@ until about 256 segments of 4 MiB, stays there, and grows again only to keep the
 number of segments bounded.
 
 All functions are pure.
+
+Held by ``tests/library/test_geometry.py``.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ either leads to the same tree.
 What an earlier filesystem left on the device, whatever its UUID, has another
 ``filesystem_id``: a new one is drawn each time.  Like the time, randomness is the
 caller's to give.
+
+Held by ``tests/mkfs/test_format.py`` and ``tests/library/test_face.py``.
 """
 
 from __future__ import annotations

@@ -8,6 +8,8 @@ writes a checkpoint that says there is no log after it.  A remount that begins
 writing does what a mount does.
 
 Invariant: nothing is written while ``read_only`` holds.
+
+Held by ``tests/commit/test_recovery.py`` and ``tests/library/test_remount.py``.
 """
 
 from __future__ import annotations

@@ -14,6 +14,8 @@ A conversation is a row of lines, each a JSON object.  A request names its
 | stats | | all of ``FaultDevice.report`` |
 | faults | | faults: a list, the newest last |
 | stop | | and the end of the connection once everything is closed |
+
+Held by ``tests/faultdisk/test_control.py``.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 At the end nothing more is read, so a thread that was answering sends its answer
 and finds that its client has gone.  Who does not take an answer is cut off after
 a while.
+
+Held by ``tests/faultdisk/test_control.py``.
 """
 
 from __future__ import annotations

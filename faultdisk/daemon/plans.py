@@ -1,4 +1,7 @@
-"""Plans and what survives a cut, as command lines have them."""
+"""Plans and what survives a cut, as command lines have them.
+
+Held by ``tests/faultdisk/test_main.py``.
+"""
 
 from __future__ import annotations
 

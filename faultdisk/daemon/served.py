@@ -8,6 +8,8 @@ The end is orderly, as that of a machine that is shut down: requests in flight
 are completed at once whatever delay the plan has for them, and what is in the
 cache goes to the medium and is flushed.  A crash is asked for by ``cut``, and
 after one nothing more arrives.
+
+Held by ``tests/faultdisk/test_report.py``.
 """
 
 from __future__ import annotations

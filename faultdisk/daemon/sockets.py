@@ -3,6 +3,8 @@
 A socket file outlives its server.  One that nobody answers is stale and is
 replaced; one that answers belongs to a server, and anything that is no socket
 to somebody else: both are refused.
+
+Held by ``tests/faultdisk/test_control.py``.
 """
 
 from __future__ import annotations

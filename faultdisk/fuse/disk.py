@@ -14,6 +14,8 @@ write to the file itself one by one; those of a loop device overlap.
 its end finds no space.  It cannot be truncated, renamed or removed.  pyfuse3
 has no ``fallocate``, so there are no discards, and it does not tell which
 writes are ``O_DSYNC``.
+
+Held by ``tests/faultdisk/test_door.py``.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ Invariants.  Every option but EXPORT_NAME gets an answer, an error if need be,
 and the next option is read after it.  What an option carries is read as a whole
 before anything is answered, so that no length it claims can put the two sides
 out of step.  EXPORT_NAME has no way to fail but the end of the connection.
+
+Held by ``tests/faultdisk/test_nbd_handshake.py``.
 """
 
 from __future__ import annotations

@@ -34,6 +34,8 @@ come in any order.
 | chunk OFFSET_DATA | offset (8), data | ``OFFSET`` |
 | chunk ERROR | error (4), length of text (2), text | ``ERROR`` |
 | chunk ERROR_OFFSET | as ERROR, then offset (8) | ``ERROR``, ``OFFSET`` |
+
+Held by ``tests/faultdisk/test_nbd.py``.
 """
 
 from __future__ import annotations

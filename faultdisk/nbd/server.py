@@ -3,6 +3,8 @@
 Connections share the device, its cache and the lock by which parts of sectors
 are changed; so a flush of one covers the writes of all, and clients may use
 several (``CAN_MULTI_CONN``).
+
+Held by ``tests/faultdisk/test_nbd.py``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Bytes to and from one client."""
+"""Bytes to and from one client.
+
+Held by ``tests/faultdisk/test_nbd_handshake.py``.
+"""
 
 from __future__ import annotations
 

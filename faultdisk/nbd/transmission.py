@@ -9,6 +9,8 @@ nothing says where the next request would begin.
 
 One request is one request of the device where it can be: a write of zeros is a
 write, in pieces of ``PIECE_BYTES``.
+
+Held by ``tests/faultdisk/test_nbd.py``.
 """
 
 from __future__ import annotations

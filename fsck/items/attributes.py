@@ -2,6 +2,8 @@
 
 FORMAT.md, "Extended attribute".  The chunks of a value are items of their own,
 numbered in the low 8 bits of the offset; the first says how long the value is.
+
+Held by ``tests/fsck/test_items.py``.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 Items of the system inode come before all others, so every range is known when the
 inode that it belongs to is looked at.
+
+Held by ``tests/fsck/test_items.py``.
 """
 
 from __future__ import annotations

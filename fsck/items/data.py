@@ -3,6 +3,8 @@
 FORMAT.md, "Window".  Extents are gathered into batches, sorted by address and
 read in large requests, so that a file scattered over the disk costs no seeks of
 its own.  A batch is bounded in blocks and extents, and so is its memory.
+
+Held by ``tests/fsck/test_items.py``.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 FORMAT.md, "Keys".  Names with the same hash take indices 0, 1, 2, ..., with marks where
 one was removed before others, so a name can be there twice only within one group of
 equal hashes.
+
+Held by ``tests/fsck/test_items.py``.
 """
 
 from __future__ import annotations

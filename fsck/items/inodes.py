@@ -4,6 +4,8 @@ FORMAT.md, "Keys", "Inode", "Window", "Directory entry", "Orphan".  Items come i
 key order, so those of one inode come together: the inode, its attributes, its
 windows, its entries.  Rules that need other inodes are left to ``names``, rules
 about blocks to ``space`` and ``data``, which get here what they need.
+
+Held by ``tests/fsck/test_items.py``.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 FORMAT.md, "Inode", "Directory entry", "Orphan".  Entries point to inodes that
 may come much later in key order, so both are collected in compact columns (some
 30 bytes a name) and held against each other at the end.
+
+Held by ``tests/fsck/test_items.py``.
 """
 
 from __future__ import annotations

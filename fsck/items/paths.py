@@ -3,6 +3,8 @@
 Names are not kept during a check, because nearly always nobody asks for them.
 When there are problems, the imap is read once more for the names of just these
 inodes and of the directories above them.
+
+Held by ``tests/fsck/test_items.py``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Reading blocks of the filesystem under check, with every address distrusted."""
+"""Reading blocks of the filesystem under check, with every address distrusted.
+
+Held by ``tests/fsck/test_structure.py``.
+"""
 
 from __future__ import annotations
 

@@ -5,6 +5,8 @@ first: each sets or deletes an item.  Then its data entries map its payload into
 the windows of their owners.  A window that only gained blocks is in no record,
 so its value after the log follows from the one in the checkpoint; the tree is
 read as a stream, and each window is completed when the stream comes to it.
+
+Held by ``tests/fsck/test_log.py``.
 """
 
 from __future__ import annotations

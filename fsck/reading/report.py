@@ -5,6 +5,8 @@ that programs and tests can tell problems apart; its message is one line with
 what was expected and what was found.  What is not as it should be, but is made good
 by the next writable mount by itself, is no problem; it is always shown.  A note is
 worth knowing and neither.
+
+Held by ``tests/fsck/test_main.py``.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ table is held against the checkpoint, the only state it was written for.
 
 Extents are rows of seven 64-bit columns in one array: a million of them take 56
 MB, and NumPy sorts and counts them.
+
+Held by ``tests/fsck/test_blocks.py``.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ FORMAT.md, "Imap".  Pointers are distrusted: levels must fall by one, so that
 depth is bounded, and no node is visited twice, so that the walk ends.  A subtree
 that cannot be read or is out of order is a problem and a lost range of keys;
 the walk goes on behind it.
+
+Held by ``tests/fsck/test_structure.py``.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 docs/design/space.md and docs/design/cleaning.md tell how they work together.  What
 follows from layouts on disk is reckoned where it is needed.
+
+Held by ``tests/alloc/delayed/test_ledger.py`` and ``tests/system/full``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""``lfs log``: the last lines that the daemon of a mounted filesystem has logged."""
+"""``lfs log``: the last lines that the daemon of a mounted filesystem has logged.
+
+Held by ``tests/control/test_answers.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""``lfs state``: whether a mounted filesystem takes changes, and if not, why."""
+"""``lfs state``: whether a mounted filesystem takes changes, and if not, why.
+
+Held by ``tests/control/test_answers.py``.
+"""
 
 from __future__ import annotations
 

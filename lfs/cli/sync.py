@@ -3,6 +3,8 @@
 The kernel keeps sync(2) and syncfs(2) from a filesystem of type fuse, so the daemon is
 asked at the door.  Who may not ask can do the same by ``sync DIR``, an ``fsync`` of any
 directory.
+
+Held by ``tests/control/test_answers.py``.
 """
 
 from __future__ import annotations

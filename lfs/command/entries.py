@@ -2,6 +2,8 @@
 
 They name the module that is the command instead of importing it, because what is
 imported before ``run`` has taken charge can't be interrupted in peace.
+
+Held by ``tests/command/test_start.py``.
 """
 
 from __future__ import annotations

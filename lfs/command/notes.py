@@ -1,4 +1,7 @@
-"""Lines for people on standard error that are neither results nor errors."""
+"""Lines for people on standard error that are neither results nor errors.
+
+Held by ``tests/device/exclusion/test_one_user.py``.
+"""
 
 from __future__ import annotations
 

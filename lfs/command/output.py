@@ -1,4 +1,7 @@
-"""What commands print for programs: one JSON object on one line, with ``--json``."""
+"""What commands print for programs: one JSON object on one line, with ``--json``.
+
+Held by ``tests/control/test_answers.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Command lines: one parser for all commands."""
+"""Command lines: one parser for all commands.
+
+Held by ``tests/cli/test_main.py``.
+"""
 
 from __future__ import annotations
 

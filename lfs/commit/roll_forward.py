@@ -3,6 +3,8 @@
 Theory.  The records of a commit go over the tree, in memory.  The windows of the data that
 it wrote follow from the entries of its log writes.  Windows that changed move live blocks
 from one run to another in the usage table.
+
+Held by ``tests/commit/test_recovery.py`` and ``tests/system/test_state_machine.py``.
 """
 
 from __future__ import annotations

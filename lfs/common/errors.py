@@ -3,6 +3,8 @@
 A caller's bug is an assertion.  What comes from a disk or from a user is
 checked and raised from here, with the address, what was expected and what was
 found.  Nothing above needs to translate: a front end passes ``errno`` on.
+
+Held by ``tests/fuse/test_operations.py``.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 FUSE as pyfuse3 offers it has no ``ioctl``, and so no FIEMAP.  Instead a file is asked for
 its extents from a file block on.  The answer has as many as fit, in file order, and no more
 than can be told at once; it has none after the last one.  An extent may be told in parts.
+
+Held by ``tests/control/test_door.py``.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 They are kept in its memory beside what goes to the system log, and so can be seen where
 there is none.  The answer has as many of the last as fit.
+
+Held by ``tests/control/test_door.py``.
 """
 
 from __future__ import annotations

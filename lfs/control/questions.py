@@ -14,6 +14,8 @@
 ``state`` says what the mount table can't of every mount: the kernel makes none read-only
 while a file is open for writing, nor for an ordinary user.  ``target`` says what the table
 doesn't where ``fsname=`` was given.
+
+Held by ``tests/control/test_answers.py``.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ A device is an array of bytes with a volatile cache: what was written may reach
 the medium in any order, or not at all, until ``flush`` returns.  A request is
 never partly visible to a later read of the same device.  Offsets and lengths
 are multiples of ``align_bytes``.
+
+Held by ``tests/device/test_conformance.py``.
 """
 
 from __future__ import annotations

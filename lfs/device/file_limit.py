@@ -6,6 +6,8 @@ would fail at whichever block comes to lie there first.  So a command lifts the 
 as far as it may, and an image that still passes it is refused before anything is
 written.  What programs may write on the filesystem is held by the kernel, by the
 limit of each.
+
+Held by ``tests/mount/test_file_limit.py``.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 Everything that reads structures or data goes through it, so that whoever is ready
 for damage is ready for a bad sector too.  Whether the next try succeeds is nobody's
 guess; where a lot depends on it, the caller tries again.
+
+Held by ``tests/system/test_every_read.py``.
 """
 
 from __future__ import annotations

@@ -9,6 +9,8 @@ from the start, for others after one look into the inode map.
 
 Invariants: a stored access list says more than a mode does, and the permission
 bits of the mode are those of the list; only directories have default lists.
+
+Held by ``tests/mounted/test_acls.py``.
 """
 
 from __future__ import annotations

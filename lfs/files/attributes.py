@@ -2,6 +2,8 @@
 
 An attribute is one imap item, or several chunks when its value is long
 (FORMAT.md, "Extended attribute").
+
+Held by ``tests/files/test_directory.py`` and ``tests/system/test_state_machine.py``.
 """
 
 from __future__ import annotations

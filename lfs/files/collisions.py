@@ -7,6 +7,8 @@ never moves, because a listing that goes on from a place must neither miss nor r
 what was there all the time.  So where an item goes while others follow it, a mark is
 left, smaller than any item; the next new name of the hash takes its place, and marks that
 nothing follows go with the last item.
+
+Held by ``tests/files/test_directory.py``.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ A write keeps whole blocks in memory, as part of the inode, after space for them
 has been promised; ``lfs.alloc.delayed.write_out`` gives them a place later.  Small files stay
 inside their inode.  Reads see dirty blocks first, then verified blocks from
 disk, then zeros.
+
+Held by ``tests/system/test_state_machine.py``.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ Every operation checks all its conditions first and then changes memory without
 a step that may fail, so that it happens as a whole or not at all.  Permissions
 are the front end's business (the kernel checks them); what POSIX asks of the
 tree itself is checked here.
+
+Held by ``tests/system/test_state_machine.py``.
 """
 
 from __future__ import annotations

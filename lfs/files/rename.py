@@ -1,6 +1,8 @@
 """Renaming, as renameat2(2): moving, replacing, exchanging, and leaving a whiteout.
 
 All conditions are checked before anything changes.
+
+Held by ``tests/system/test_state_machine.py``.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 What making, removing and renaming have in common.  A step here can't fail once its
 conditions have been checked, so that each operation happens as a whole.
+
+Held by ``tests/system/test_state_machine.py``.
 """
 
 from __future__ import annotations

@@ -9,6 +9,8 @@ tells of its thread holds.
 *Set-id bits.*  Who writes to a file, cuts it or gives it away takes its set-id bits.
 The kernel leaves that to the filesystem (HANDLE_KILLPRIV_V2, ``lfs.kernel.negotiation``):
 before a write it sends a ``setattr`` that names no field, where the bits must go.
+
+Held by ``tests/mounted/test_set_ids.py``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """The daemon's side of the door (``lfs.control.door``): who may ask, and who answers.
 
 What the filesystem itself answers is here; a mount brings the rest along.
+
+Held by ``tests/control/test_answers.py``.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ The core answers at once, so a handler is a function that ``query`` or
 bug: it is answered ``EIO``, logged with its traceback, and never ends the daemon;
 but after a change that failed so nobody knows what of it is in memory, and the
 filesystem is read-only from then on.
+
+Held by ``tests/fuse/test_operations.py``.
 """
 
 from __future__ import annotations

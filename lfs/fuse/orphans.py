@@ -6,6 +6,8 @@ need care.  A ``forget`` that was queued while the inode was looked up once more
 after its ``unlink``: what is open is safe by the core's count of opens.  And a ``forget``
 may overtake the last ``release``, which then does what had to wait.  So memory holds two
 sets of orphans and nothing else.
+
+Held by ``tests/fuse/test_operations.py``.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 Nobody else changes the disk, so names, missing names and attributes are valid
 for ``VALID_SECONDS``.
+
+Held by ``tests/fuse/test_operations.py``.
 """
 
 from __future__ import annotations

@@ -9,6 +9,8 @@ The namespace ``system`` has the two access control lists, of which the core
 remembers who has none.  With ``enable_acl`` the kernel reads them as attributes, keeps
 them, and checks by them; that new inodes inherit them, and that list and mode agree, is
 the core's doing.  What is asked at the door (``lfs.fuse.door``) does not come here.
+
+Held by ``tests/fuse/test_operations.py``.
 """
 
 from __future__ import annotations

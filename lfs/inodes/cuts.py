@@ -8,6 +8,8 @@ there gives it up first, which parts the range in two.
 Invariants: the ranges of an inode are ascending, neither empty nor overlapping, and
 all of them are in the inode map; none has the first window of a file, which a cut gives
 up at once; no dirty block lies in one.
+
+Held by ``tests/alloc/admission/test_cut_off.py``.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 Invariants: an inode with inline content has no windows, but for those cut off, and no
 dirty blocks.
+
+Held by ``tests/inodes/test_table.py``.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 Runs are in file order and do not overlap; every mapped block has a checksum, what is
 not mapped reads as zeros (FORMAT.md, "Window").
+
+Held by ``tests/inodes/test_table.py`` and ``tests/system/test_state_machine.py``.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ is kept here and packed from then on.
 
 Invariant: ``bytes_kept`` is about what all windows kept take, and no more than the
 limit unless a single one is larger.
+
+Held by ``tests/library/test_memory.py``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The connection to the kernel: how one begins, what libfuse says when it cannot, how it reads."""
+"""The connection to the kernel: how one begins, what libfuse says when it cannot, how it reads.
+
+Held by ``tests/mount/unmounting/test_signals.py``.
+"""
 
 from __future__ import annotations
 

@@ -5,6 +5,8 @@
 The lock on the image follows what the filesystem does with it.  It is exclusive
 before the first byte is written and shared after the last, so that a read-only
 mount may be looked at by others, and becomes writable only when none of them does.
+
+Held by ``tests/mount/remounting``.
 """
 
 from __future__ import annotations

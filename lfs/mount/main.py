@@ -4,6 +4,8 @@ It returns when the filesystem answers, and follows the conventions of mount(8),
 which calls it as ``mount -t lfs`` and ``mount -o remount``: exit code 0, 1 for a
 wrong call or lacking permission, 2 for an error of the system, 32 for a mount that
 failed; errors are one line.
+
+Held by ``tests/mount/mounting``.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ no more changes come.  On the way to writable the daemon comes first: until it c
 write, the kernel must let nothing through.
 
 The daemon is asked at the door (``lfs.control.door``; ``lfs.mount.control`` answers).
+
+Held by ``tests/mount/remounting``.
 """
 
 from __future__ import annotations

@@ -13,6 +13,8 @@ serving goes on until it is uncovered.  More signals change nothing.
 
 With ``errors=panic`` the end has no order: where the log can't go on, the process
 ends in the middle of the request that found out.
+
+Held by ``tests/mount/mounting`` and ``tests/mount/unmounting``.
 """
 
 from __future__ import annotations

@@ -12,6 +12,8 @@ mounted here, is done.
 
 Exit codes are those of mount(8): 1 wrong call, 2 unmounted but not clean, 32 not
 unmounted.
+
+Held by ``tests/mount/unmounting``.
 """
 
 from __future__ import annotations

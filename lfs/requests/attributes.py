@@ -1,4 +1,7 @@
-"""Extended attributes, and the access lists that are set by way of them."""
+"""Extended attributes, and the access lists that are set by way of them.
+
+Held by ``tests/system/test_state_machine.py``.
+"""
 
 from __future__ import annotations
 

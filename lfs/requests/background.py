@@ -1,4 +1,7 @@
-"""Turns of background work, of which a front end makes as many as it has time for."""
+"""Turns of background work, of which a front end makes as many as it has time for.
+
+Held by ``tests/common/test_turns.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What is in files: reading, writing, where it lies on disk, and access times."""
+"""What is in files: reading, writing, where it lies on disk, and access times.
+
+Held by ``tests/system/test_state_machine.py``.
+"""
 
 from __future__ import annotations
 

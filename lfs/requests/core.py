@@ -3,6 +3,8 @@
 Theory.  Each part is made of parts below it, and of numbers: none calls one above it.
 Everything that a request changes lies between ``begin`` and ``end``, so that the bounds
 which hold between requests (memory, log, room for the next commit) are kept in one place.
+
+Held by ``tests/system/test_failing_requests.py``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Space, and what is left after a crash: commits, checkpoints, and the flushes they need."""
+"""Space, and what is left after a crash: commits, checkpoints, and the flushes they need.
+
+Held by ``tests/system/test_state_machine.py``.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 An inode without a name stays as long as somebody uses it; ``forget`` is where the last
 user's going is noted.
+
+Held by ``tests/system/test_state_machine.py``.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 Nothing here runs by itself: a front end calls ``tick``.  The bounds hold without
 it, so that a program that never ticks can neither fill memory nor make its next
 mount slow.
+
+Held by ``tests/common/test_turns.py``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Names: making, finding, listing, moving and removing them."""
+"""Names: making, finding, listing, moving and removing them.
+
+Held by ``tests/system/test_state_machine.py``.
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,8 @@
 Theory.  While there is one, so many more clean blocks must be kept as it takes to empty
 the largest (``breakup_blocks``).  One that can't be emptied is none of these: nothing is
 kept for that.
+
+Held by ``tests/segments/cleaning/test_defragment.py``.
 """
 
 from __future__ import annotations

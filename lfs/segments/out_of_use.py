@@ -7,6 +7,8 @@ like others.
 
 A run with something that can't be read can't be cleaned: it is *immovable*, for a while,
 because a disk may fail for a moment only.
+
+Held by ``tests/system/full/test_bad_disk.py``.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 Theory.  Runs come in two layouts.  *Interleaved*: each summary is followed by its payload,
 one device request for a small commit.  *Front*: the summaries share the first blocks of the
 run, and the payloads follow each other without a gap, for contiguous large files.
+
+Held by ``tests/segments/test_writer.py``.
 """
 
 from __future__ import annotations

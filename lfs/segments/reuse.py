@@ -11,6 +11,8 @@ crash would bring back may still need it.  It waits for two things, one after th
 
 Then ``release`` returns it.  An open run stays empty as long as it is open; one that gets
 live blocks again is none of this.
+
+Held by ``tests/segments/test_release.py``.
 """
 
 from __future__ import annotations

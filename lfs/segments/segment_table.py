@@ -1,6 +1,8 @@
 """What is known of each segment, packed: 30 bytes for each.
 
 Only the first segment of a run says anything of the run; the others tell which that is.
+
+Held by ``tests/segments/test_usage.py``.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 Order: the pages, one by one; where they lie themselves; what the log unmapped; the runs
 that it went to (``claim_run``); then ``finish_loading``, which offers what is clean.
 What comes from the disk is held against its bounds before anything is counted by it.
+
+Held by ``tests/segments/test_usage_pages.py``.
 """
 
 from __future__ import annotations

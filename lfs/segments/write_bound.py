@@ -21,6 +21,8 @@ room in the open one.  Let ``s`` be the blocks of a segment and ``b`` their byte
    the open run, rounded up to whole segments.  What is clean is whole segments, and so is
    what is kept of it: for one head the rounding does itself.  For each further head that
    needs a run, a segment is added.
+
+Held by ``tests/alloc/delayed/test_ledger.py``.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 Recovery fills it from the newest checkpoint and from the log after it, inodes count in
 it, and the next checkpoint says it again.
+
+Held by ``tests/commit/test_checkpoint.py``.
 """
 
 from __future__ import annotations

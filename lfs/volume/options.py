@@ -1,6 +1,8 @@
 """What a mount may choose.
 
 Held against its bounds when it is made, so that nobody below has to look again.
+
+Held by ``tests/volume/test_arguments.py``.
 """
 
 from __future__ import annotations

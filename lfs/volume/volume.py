@@ -6,6 +6,8 @@ lead there then.  Once the log could not be written at all, or a block is damage
 that it needs for that, the volume has *failed*: nothing is written any more and
 every change is refused; what was committed is on disk.  After a failed flush nobody
 knows what the device holds, so that is not tried again.
+
+Held by ``tests/system/test_write_errors.py`` and ``tests/system/test_read_errors.py``.
 """
 
 from __future__ import annotations

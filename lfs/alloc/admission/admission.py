@@ -5,6 +5,8 @@ done.  When what is clean does not cover it and all that is pending, room is mad
 that write-out never finds the disk full.  Each request begins with the crude bound: while
 much of the disk is free, it says how many blocks the request may ask for, and nothing
 else is computed.
+
+Held by ``tests/alloc/delayed/test_ledger.py`` and ``tests/system/full``.
 """
 
 from __future__ import annotations

@@ -15,6 +15,8 @@ that is not *exact*.
 Nothing of what is found by itself may hang, see ``lfs.device.exclusion.mount_table``: the
 driver asks the file behind a loop device, so it is asked only where the mount table
 says that this file lies on a filesystem of the kernel, or on that of the image.
+
+Held by ``tests/device/exclusion/test_exclusion.py``.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 Somebody else's mount may be one whose server never answers, and whoever asks it for
 anything hangs with it, if only for the attributes of a path.  So who uses an image
 is found out from ``/proc`` and ``/sys`` alone.
+
+Held by ``tests/device/exclusion/test_exclusion.py``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""A plan ready to run: every rule with its gate, its die and its own random numbers."""
+"""A plan ready to run: every rule with its gate, its die and its own random numbers.
+
+Held by ``tests/device/fault/test_chance.py``.
+"""
 
 from __future__ import annotations
 

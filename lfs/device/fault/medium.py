@@ -1,4 +1,7 @@
-"""What is wrong with the medium itself: bad sectors, stuck bits, room, old versions."""
+"""What is wrong with the medium itself: bad sectors, stuck bits, room, old versions.
+
+Held by ``tests/device/fault/test_faulty.py``.
+"""
 
 from __future__ import annotations
 

@@ -7,6 +7,8 @@ blocks and checksums, and after a crash it counts only if a commit followed it.
 Who moves looked up earlier where a piece was, and requests came between: every
 piece is moved only as far as its file still has it there.  A block that can't be
 verified stays where it is, under the checksum that convicts it.
+
+Held by ``tests/segments/cleaning/test_cleaner.py``.
 """
 
 from __future__ import annotations

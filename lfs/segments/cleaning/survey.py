@@ -1,4 +1,7 @@
-"""What lives in a run: its summaries tell who owned its blocks, the inode map who still does."""
+"""What lives in a run: its summaries tell who owned its blocks, the inode map who still does.
+
+Held by ``tests/segments/cleaning/test_cleaner.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Rules of a fault plan about what goes wrong: what is lost, changed, or refused."""
+"""Rules of a fault plan about what goes wrong: what is lost, changed, or refused.
+
+Held by ``tests/device/fault/plan/test_grammar.py``.
+"""
 
 from __future__ import annotations
 

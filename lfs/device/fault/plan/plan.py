@@ -5,6 +5,8 @@ and when it may (``timing``, ``faults``, ``power``).  The same seed and the same
 the same faults for the same requests.  ``FaultPlan.text`` is the plan in its own language
 (FAULTS.md), and reading that text gives an equal plan: it is the id that
 replays a run.
+
+Held by ``tests/device/fault/plan/test_grammar.py``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Rules of a fault plan about power: the cache, when it goes, and what survives."""
+"""Rules of a fault plan about power: the cache, when it goes, and what survives.
+
+Held by ``tests/device/fault/plan/test_grammar.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What every rule of a fault plan has: when it applies, how likely it is, how it is written."""
+"""What every rule of a fault plan has: when it applies, how likely it is, how it is written.
+
+Held by ``tests/device/fault/plan/test_grammar.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Rules of a fault plan about time: when requests are done, and in what order they wait."""
+"""Rules of a fault plan about time: when requests are done, and in what order they wait.
+
+Held by ``tests/device/fault/plan/test_grammar.py``.
+"""
 
 from __future__ import annotations
 

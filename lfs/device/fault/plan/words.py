@@ -3,6 +3,8 @@
 Spaces, line ends and semicolons separate words, ``#`` begins a comment, quotes
 hold a word together.  Whatever goes wrong is said of one word, by its line and
 column.
+
+Held by ``tests/device/fault/plan/test_grammar.py``.
 """
 
 from __future__ import annotations
