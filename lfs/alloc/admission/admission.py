@@ -145,7 +145,7 @@ class Admission:
         """
         tried_blocks = -1
         while not self._ledger.covers(blocks := needed()):
-            if blocks <= tried_blocks and not self._compact():
+            if blocks <= tried_blocks and not self._compact(thoroughly=True):
                 raise FilesystemError(errno.ENOSPC)
             self.make_room(blocks)
             tried_blocks = blocks
@@ -175,10 +175,16 @@ class Admission:
             self.make_room(0)
         return done or self._cleaner.try_again(self._now_ns)
 
-    def _compact(self) -> bool:
-        """Make nodes fewer; returns whether that could be done."""
-        compacted = self._compactor.compact(self._now_ns)
-        if compacted is None:
-            self.make_room(0)
+    def _compact(self, thoroughly: bool = False) -> bool:
+        """Make nodes fewer; returns whether that could be done.
+
+        What is refused otherwise can be asked for again, and then another part of the map
+        is looked through.  ``thoroughly`` goes through all of it.
+        """
+        while True:
             compacted = self._compactor.compact(self._now_ns)
-        return bool(compacted)
+            if compacted is None:
+                self.make_room(0)
+                compacted = self._compactor.compact(self._now_ns)
+            if compacted is not False or not thoroughly or self._compactor.is_done:
+                return bool(compacted)

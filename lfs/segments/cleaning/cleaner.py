@@ -32,6 +32,11 @@ _LARGE_ROUNDS = 2
 """So many rounds try a large run first: one that has no room after all must not be all."""
 _ROUND_GAINS = 8
 """A round moves at most as much as so many times what it is to gain."""
+_SEARCH_GAINS = 16
+"""A search beside damage moves about as much as so many times what a round is to gain."""
+_WAIT_NS = 1_000_000_000
+_WAIT_NS_MAX = 64_000_000_000
+_RETRIES_AT_ONCE = 4
 _RETRY_LOG_WRITES = 256
 """After so many log writes there may be something to gain although nothing has died."""
 
@@ -56,6 +61,9 @@ class Cleaner:
         self._margin_blocks = MARGIN_SEGMENTS * volume.superblock.segment_blocks
         self._gain_segments = max(_GAIN_SEGMENTS_MIN, segments // _GAIN_SHARE)
         self._exhausted: tuple[int, int, int, int] | None = None
+        self._wait_ns = _WAIT_NS
+        self._search_ns = 0
+        """When the next search beside damage is due."""
         self._fruitless_state: tuple[int, int, int] | None = None
 
     # --------------------------------------------------------------- foreground
@@ -68,12 +76,13 @@ class Cleaner:
         they yield, not by age, and each round aims at twice as much as the one before:
         what a round costs beside moving, its checkpoint above all, hardly grows with it.
         Unless it ``is_urgent``, there must be more to gain than since the last search that
-        found nothing.  Raises DeviceError when the log can't be written.
+        found nothing.  Beside runs that can't be moved a search ends before it is long, if
+        what is clean will do for deleting.  Raises DeviceError when the log can't be written.
         """
         volume = self._volume
         if volume.failed or volume.read_only:
             return
-        if self._is_exhausted(is_urgent):
+        if self._is_exhausted(is_urgent) and not (is_urgent and self.try_again(now_ns)):
             # What is pending must have room all the same; but a checkpoint takes some, too.
             if self._ledger.is_pressing and (self._checkpointer.dirty or volume.imap.changes):
                 self._release(blocks, now_ns)
@@ -84,7 +93,10 @@ class Cleaner:
         self._release(blocks, now_ns)
         idle_rounds = 0
         least_shortage = self._ledger.shortage_blocks(blocks)
+        moved_blocks = self._rounds.moved_blocks
         while idle_rounds < self._patience(blocks):
+            if self._has_moved_enough(self._rounds.moved_blocks - moved_blocks):
+                break
             gain_segments = self._gain_segments << idle_rounds
             victims = [] if idle_rounds else self._victims(volume.options.cleaner_policy, 0.999)
             if idle_rounds < _LARGE_ROUNDS:
@@ -97,12 +109,42 @@ class Cleaner:
             self._release(blocks, now_ns)
             # Against the least so far: what one round takes and the next gives is no gain.
             shortage = self._ledger.shortage_blocks(blocks)
-            gained = shortage < least_shortage
+            gained = least_shortage - shortage >= self._least_gain_blocks or (
+                shortage <= 0 < least_shortage
+            )
             gained |= len(volume.usage.large_runs) < large_count
             least_shortage = min(least_shortage, shortage)
             idle_rounds = 0 if gained else idle_rounds + 1
-        exhausted = self._ledger.shortage_blocks(blocks) > 0
-        self._exhausted = self._progress() if exhausted else None
+        self._note_search(self._ledger.shortage_blocks(blocks) <= 0)
+
+    @property
+    def _is_beside_damage(self) -> bool:
+        """Tell whether searches take long and yield little, and need not find anything.
+
+        Where runs can't be moved, room is made a block at a time, if at all, and whoever
+        asks for it may be refused, as long as deleting can't be.
+        """
+        return bool(self._volume.usage.out_of_use.immovable) and self._ledger.has_last_room
+
+    @property
+    def _least_gain_blocks(self) -> int:
+        """Return what a round must yield for others to follow."""
+        return self._volume.superblock.segment_blocks if self._is_beside_damage else 1
+
+    def _has_moved_enough(self, blocks: int) -> bool:
+        """Tell whether a search that has moved so much ends without having found anything."""
+        gain_blocks = self._gain_segments * self._volume.superblock.segment_blocks
+        return self._is_beside_damage and blocks > _SEARCH_GAINS * gain_blocks
+
+    def _note_search(self, has_succeeded: bool) -> None:
+        """Let the next search wait, the longer the more of them have found nothing."""
+        if has_succeeded:
+            self._exhausted = None
+            self._wait_ns = _WAIT_NS
+            return
+        self._exhausted = self._progress()
+        self._search_ns = self._volume.elapsed.ns + self._wait_ns
+        self._wait_ns = min(2 * self._wait_ns, _WAIT_NS_MAX)
 
     def _progress(self) -> tuple[int, int, int, int]:
         """Return what is live, clean and stuck, and a number that grows with the log."""
@@ -120,11 +162,14 @@ class Cleaner:
             return False
         live_blocks, clean_blocks, stuck_count, retry = self._progress()
         before_live_blocks, before_clean_blocks, before_stuck_count, before_retry = self._exhausted
+        died_blocks = before_live_blocks - live_blocks
+        if self._is_beside_damage:
+            has_waited = is_urgent and self._volume.elapsed.ns >= self._search_ns
+            return died_blocks < self._volume.superblock.segment_blocks and not has_waited
         if retry != before_retry or clean_blocks < before_clean_blocks:
             return False
         if stuck_count < before_stuck_count:
             return False
-        died_blocks = before_live_blocks - live_blocks
         return died_blocks < (1 if is_urgent else self._volume.superblock.segment_blocks)
 
     def _large_victim(self) -> list[int]:
@@ -217,18 +262,22 @@ class Cleaner:
         return [*self._volume.usage.immovable_runs(self._volume.elapsed.ns)]
 
     def try_again(self, now_ns: int) -> bool:
-        """Clean the runs where something could not be moved, if it is time to try that again.
+        """Clean some runs where something could not be moved, if it is time to try that again.
 
-        Returns whether errors have taken less out of use since.
+        Those first with the most to gain.  Returns whether they can be moved now.
         """
         usage = self._volume.usage
-        runs = [*usage.out_of_use.immovable.keys() - self._immovable_runs()]
+        immovable = usage.out_of_use.immovable
+        runs = immovable.keys() - self._immovable_runs()
         if not runs or self._work is not None:
             return False
-        lost_blocks = usage.lost_blocks
+        count = len(immovable)
+        runs_by_gain = sorted(
+            runs, key=lambda run: (usage.live_blocks(run) - usage.run_blocks(run), run)
+        )
         with suppress(DamageError):
-            self._finish(self._clean(sorted(runs), now_ns))
-        return usage.lost_blocks < lost_blocks
+            self._finish(self._clean(runs_by_gain[:_RETRIES_AT_ONCE], now_ns))
+        return len(immovable) < count
 
     def _victims(self, policy: str, utilisation_max: float, gain_segments: int = 0) -> list[int]:
         """Choose victims by what is to be gained."""

@@ -10,6 +10,9 @@ Leaves side by side that are rewritten together are cut anew, as full as they ca
 (``lfs.imap.rebuild``).  Compacting lets the next checkpoint rewrite those of a few side by
 side that would be one fewer.  It goes on from where it stopped, so that the whole map has
 its turn before any part has another.
+
+How full leaves are is known only by reading them.  So each look goes through a bounded
+part of the map, and who asks decides whether to wait for the next.
 """
 
 from __future__ import annotations
@@ -29,6 +32,8 @@ _GAIN_BLOCKS = 64
 """So many blocks are gained with one checkpoint, where there are as many to gain."""
 _CHANGED_SHARE = 16
 """The map is looked through again when so many nodes have come, or items have gone: a share."""
+_LOOK_LEAVES = 1024
+"""So many leaves are read in one look, and what is left of their branch."""
 _TOGETHER = 8
 """So many leaves side by side are compacted at most to make them one fewer."""
 
@@ -46,23 +51,32 @@ class Compactor:
         """The nodes there were when little was left to compact, or fewer since."""
         self._deleted_count = 0
         """The items that had been deleted by then."""
-        self._has_seen_all = False
-        """Whether the last look went through the whole map, and found less than it was for."""
+        self._barren_count = 0
+        """The nodes looked at since one was found that could go."""
+
+    @property
+    def is_done(self) -> bool:
+        """Tell whether another look would be for nothing.
+
+        Once all of the map has been looked through and little was found, it is looked
+        through no more until it has grown, or until items have gone, which leaves leaves
+        part empty.
+        """
+        imap = self._volume.imap
+        compact_count = min(self._compact_count, imap.node_count)
+        change = max(imap.node_count - compact_count, imap.deleted_count - self._deleted_count)
+        return change <= compact_count // _CHANGED_SHARE
 
     def compact(self, now_ns: int) -> bool | None:
         """Compact a part of the map and write a checkpoint; returns whether nodes became fewer.
 
-        None where there is no room to write what would be fewer.
-
-        Once a look through all of it has found little, it is looked through no more until
-        it has grown, or until items have gone, which leaves leaves part empty.  Raises as
-        ``Checkpointer.checkpoint``.
+        None where there is no room to write what would be fewer.  If not, the next part may
+        have more, unless it ``is_done``.  Raises as ``Checkpointer.checkpoint``.
         """
         imap = self._volume.imap
         before_count = imap.node_count
         self._compact_count = min(self._compact_count, before_count)
-        change = max(before_count - self._compact_count, imap.deleted_count - self._deleted_count)
-        if change <= self._compact_count // _CHANGED_SHARE:
+        if self.is_done:
             return False
         keys = self._keys_to_compact()
         if keys is None:
@@ -70,9 +84,11 @@ class Compactor:
         if keys:
             imap.touched_keys.update(keys)
             self._checkpointer.checkpoint(now_ns)
-        if self._has_seen_all or imap.node_count >= before_count:
+        is_for_nothing = bool(keys) and imap.node_count >= before_count
+        if is_for_nothing or self._barren_count >= imap.node_count:
             self._compact_count = imap.node_count
             self._deleted_count = imap.deleted_count
+            self._barren_count = 0
         return imap.node_count < before_count
 
     def _keys_to_compact(self) -> list[bytes] | None:
@@ -81,22 +97,24 @@ class Compactor:
         None if there is room for none.
         """
         keys: list[bytes] = []
-        gained = 0
-        self._has_seen_all = False
-        for start in dict.fromkeys((self._cursor, b"")):
-            imap = self._volume.imap
-            for branch in self._branches(imap.root, imap.root_level, start):
+        gained = looked = 0
+        imap = self._volume.imap
+        while not keys and self._barren_count < imap.node_count:
+            self._barren_count += 1
+            for branch in self._branches(imap.root, imap.root_level, self._cursor):
+                self._cursor = branch.keys[0]
+                if gained >= _GAIN_BLOCKS or looked >= _LOOK_LEAVES:
+                    return keys
+                looked += len(branch.children)
+                self._barren_count += 1 + len(branch.children)
                 for group in self._groups(branch):
+                    self._barren_count = 0
                     if not self._ledger.can_rewrite(len(keys) + len(group)):
                         return keys or None
                     keys += group
                     gained += 1
-                self._cursor = branch.keys[-1]
-                if gained >= _GAIN_BLOCKS:
-                    return keys
             self._cursor = b""
-            self._has_seen_all = not start
-            if keys:
+            if looked >= _LOOK_LEAVES:
                 break
         return keys
 

@@ -17,7 +17,7 @@ from lfs.alloc.delayed.ledger import Ledger, Moving
 from lfs.alloc.delayed.write_out import Extent
 from lfs.alloc.margins import MARGIN_SEGMENTS
 from lfs.commit.checkpoint import Checkpointer
-from lfs.common.errors import DamageError, FilesystemError
+from lfs.common.errors import FilesystemError
 from lfs.common.turns import Flush
 from lfs.inodes.inode import Inode
 from lfs.inodes.table import InodeTable
@@ -47,8 +47,10 @@ class Rounds:
         self._checkpointer = checkpointer
         self._margin_blocks = MARGIN_SEGMENTS * volume.superblock.segment_blocks
         self._touched_pages = False
-        self._has_failed_to_read = False
-        """Whether data that was to be moved could not be read once: then it is read before."""
+        self._is_suspicious = False
+        """Whether the last round met data that it could not read: then it is read before."""
+        self.failure_count = 0
+        """How often data that was to be moved could not be read."""
         self.moved_blocks = 0
         self.cleaned_runs = 0
 
@@ -62,6 +64,7 @@ class Rounds:
         many.  A victim that has no room by itself is left out.
         """
         moved_before = self.moved_blocks
+        failures_before = self.failure_count
         usage = self._volume.usage
         moved_runs: dict[int, int] = {}
         together = Found()
@@ -70,11 +73,20 @@ class Rounds:
             found = self._survey(run) if usage.last_sequence(run) == sequence else None
             if found is None:
                 continue
+            if run in usage.out_of_use.immovable:
+                if not (yield from self._can_be_read(run, found)):
+                    continue
+                usage.note_movable(run)
+                is_checked = True
+            else:
+                is_checked = not self._is_suspicious
             if not self._have_room(together, found):
                 moved_runs |= yield from self._move_together(together, now_ns)
                 together = Found()
                 if not self._have_room(together, found):
                     continue
+            if not is_checked and not (yield from self._can_be_read(run, found)):
+                continue
             together.add(found)
             self._volume.imap.touched_keys.update(found.keys)
             usage.dirty_pages.update(found.pages)
@@ -86,7 +98,30 @@ class Rounds:
             is_fruitful, self._touched_pages = True, False
             yield from self._checkpointer.steps(now_ns)
         self._note_moved(moved_runs)
+        # Where all could be read again, the next are moved without having been read before.
+        self._is_suspicious = self.failure_count > failures_before
         return is_fruitful
+
+    def _can_be_read(self, run: int, found: Found) -> Generator[None, None, bool]:
+        """Read all that was found in ``run``, in steps; tell whether it can be moved.
+
+        To move the rest of what has a bad block would take room and gain none.
+        """
+        for pieces in batches(sorted(found.pieces)):
+            try:
+                self._mover.check(pieces)
+            except FilesystemError as error:
+                self.failure_count += 1
+                self._leave(run, error)
+                return False
+            yield None
+        return True
+
+    def _leave(self, run: int, error: FilesystemError) -> None:
+        """Leave a run alone for a while."""
+        usage = self._volume.usage
+        self._volume.report(f"cleaner: leaving the run at {usage.address_of(run)}: {error}")
+        usage.note_immovable(run, self._volume.elapsed.ns)
 
     def _have_room(self, found: Found, more: Found) -> bool:
         """Tell whether what was found can be moved now, together with ``more``.
@@ -151,14 +186,10 @@ class Rounds:
             found = self.surveyor.survey(run)
             if found.failures and found.live_count < usage.live_blocks(run):
                 raise found.failures[0]
-            if self._has_failed_to_read:
-                self._mover.check(found.pieces)
-            usage.note_movable(run)
-            return found
-        except (DamageError, FilesystemError) as error:
-            self._volume.report(f"cleaner: leaving the run at {usage.address_of(run)}: {error}")
-            usage.note_immovable(run, self._volume.elapsed.ns)
+        except FilesystemError as error:
+            self._leave(run, error)
             return None
+        return found
 
     # --------------------------------------------------------------------- moving
 
@@ -177,7 +208,7 @@ class Rounds:
             if len(failures) > failure_count:
                 bad_runs.add(run)
         for ino, error in failures:
-            self._has_failed_to_read = True
+            self.failure_count += 1
             self._volume.report(f"cleaner: inode {ino}: {error}")
         staying = [extent for run in bad_runs for extent in by_run.pop(run)]
         extents = sorted(
