@@ -196,12 +196,14 @@ class Ledger:
         An empty disk is all free: in total there is what data alone can fill.
         """
         leaving_blocks = self._inodes.leaving_blocks
-        total_blocks = self.limit_blocks - self._volume.usage.lost_blocks
+        limit_blocks = self.limit_blocks - self._volume.usage.lost_blocks
+        total_blocks = max(0, int(limit_blocks / self._scattered_cost))
         return Space(
             self._volume.block_bytes,
-            max(0, int(total_blocks / self._scattered_cost)),
-            self.available_blocks(True, leaving_blocks),
-            self.available_blocks(False, leaving_blocks),
+            total_blocks,
+            # The nodes of what is leaving are counted still, so each may come out too large.
+            min(total_blocks, self.available_blocks(True, leaving_blocks)),
+            min(total_blocks, self.available_blocks(False, leaving_blocks)),
             self._volume.state.inode_count - len(self._inodes.leaving),
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import stat
+from collections.abc import Iterator
 
 import pytest
 
@@ -14,6 +15,7 @@ from lfs.device.memory import MemoryDevice
 from lfs.filesystem import Filesystem
 from lfs.imap.map import Imap
 from lfs.ondisk import ROOT_INO, Branch, PackedLeaf, Pointer
+from lfs.segments.cleaning import compacting
 from lfs.segments.cleaning.compacting import Compactor
 from tests.support.volumes import format_small, mount
 
@@ -52,13 +54,17 @@ def compactor_of(filesystem: Filesystem) -> Compactor:
     return Compactor(filesystem.core.volume, filesystem.core.ledger, filesystem.core.checkpointer)
 
 
+def compact_whole(compactor: Compactor) -> None:
+    """Look until all of the map has been looked through, or there is no room."""
+    while compactor.compact(10**10) is not None and not compactor.is_done:
+        pass
+
+
 def compact_all(filesystem: Filesystem) -> int:
-    """Pack until that gains nothing; returns by how many nodes the map has shrunk."""
+    """Compact until that gains nothing; returns by how many nodes the map has shrunk."""
     imap = filesystem.core.volume.imap
     before_count = imap.node_count
-    compactor = compactor_of(filesystem)
-    while compactor.compact(10**10):
-        pass
+    compact_whole(compactor_of(filesystem))
     return before_count - imap.node_count
 
 
@@ -260,3 +266,79 @@ def test_full_disk_of_names_is_renamed_for_ever(monkeypatch: pytest.MonkeyPatch)
     assert any(compacted)
     filesystem.unmount(10**11)
     assert not check_device(device).problems
+
+
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Let a look be short; return how many leaves each branch that is looked at has."""
+    monkeypatch.setattr(compacting, "_LOOK_LEAVES", 40)
+    seen: list[int] = []
+    groups = Compactor._groups
+
+    def counted(self: Compactor, branch: Branch) -> Iterator[list[bytes]]:
+        seen.append(len(branch.children))
+        return groups(self, branch)
+
+    monkeypatch.setattr(Compactor, "_groups", counted)
+    return seen
+
+
+def test_one_look_goes_through_a_part_and_the_next_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    filesystem = with_names(MemoryDevice(8 << 20))
+    compactor = compactor_of(filesystem)
+    compact_whole(compactor)
+    seen = looks(monkeypatch)
+    compactor = compactor_of(filesystem)
+    leaf_count = filesystem.core.volume.imap.node_count
+    parts = 0
+    while not compactor.is_done:
+        seen.clear()
+        assert not compactor.compact(10**10)
+        assert sum(seen) < 40 + max(seen)
+        parts += 1
+    assert leaf_count // 100 < parts <= leaf_count // 20
+
+
+def test_request_for_new_room_reads_a_part_of_the_map(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = MemoryDevice(4 << 20)
+    format_small(device, 1024, 64)
+    filesystem = mount(device, 0)
+
+    def is_refused() -> bool:
+        name = name_of(filesystem.statfs().inode_count)
+        try:
+            filesystem.create(ROOT_INO, name, REGULAR, 0, 0, 1)
+        except FilesystemError:
+            return True
+        return False
+
+    while not is_refused():
+        pass
+    filesystem.unmount(1)
+    filesystem = mount(device, 1)
+    seen = looks(monkeypatch)
+    looked_at: list[int] = []
+    for _ in range(60):
+        seen.clear()
+        is_refused()
+        looked_at.append(sum(seen))
+    # One look that gains too little, and the next.
+    assert max(looked_at) < 2 * (40 + 34)
+    assert sum(looked_at) > 200
+
+
+def test_replacing_looks_through_all_of_the_map_before_it_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    filesystem = with_names(MemoryDevice(8 << 20))
+    names = [name_of(number) for number in range(COUNT)]
+    # A part that is last in the order of keys has leaves that can go.
+    rename_at_random(filesystem, names, COUNT)
+    looks(monkeypatch)
+    admission = filesystem.core.admission
+    before_count = filesystem.core.volume.imap.node_count
+    while admission._compact(thoroughly=True):
+        pass
+    assert filesystem.core.volume.imap.node_count < before_count
+    assert compact_all(filesystem) == 0

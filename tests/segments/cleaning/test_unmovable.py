@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from lfs.common.errors import DamageError
 from lfs.inodes.inode import Inode
 from lfs.inodes.table import InodeTable
+from lfs.segments.cleaning import moving
 from tests.segments.cleaning.half_dead import (
     SEGMENT_BLOCKS,
     check_contents,
@@ -15,8 +18,9 @@ from tests.segments.cleaning.half_dead import (
     holey_disk,
     run_blocks,
     usage_of,
+    volume_of,
 )
-from tests.support.disks import BLOCK_BYTES, flip_byte
+from tests.support.disks import BLOCK_BYTES, Disk, flip_byte
 
 
 def test_cleaner_never_moves_a_damaged_block() -> None:
@@ -107,3 +111,50 @@ def test_run_that_could_not_be_moved_is_like_others_once_it_is_clean() -> None:
     assert run not in usage_of(disk).runs()
     assert not usage_of(disk).out_of_use.immovable
     assert not usage_of(disk).lost_blocks
+
+
+def read_at_most(disk: Disk, run: int) -> tuple[int, int]:
+    """Clean ``run``; return the most data blocks that one step read, and how many all did."""
+    volume = volume_of(disk)
+    counts = [0]
+    read_data = volume.read_data
+
+    def counted(address: int, checksums: Sequence[int]) -> bytes:
+        counts[-1] += len(checksums)
+        return read_data(address, checksums)
+
+    volume.read_data = counted  # type: ignore[method-assign]
+    for _ in cleaner_of(disk)._clean([run], disk.now_ns):
+        counts.append(0)
+    del volume.read_data
+    return max(counts), sum(counts)
+
+
+def test_what_is_read_before_it_moves_is_read_in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(moving, "STEP_BLOCKS", 8)
+    disk, contents, victims = holey_disk()
+    bad, first, second, third = victims[:4]
+    live = {run: disk.filesystem.core.rounds.surveyor.survey(run).block_count for run in victims}
+    ino = next(
+        ino for ino in contents if disk.filesystem.extents(ino)[0][1] in run_blocks(disk, bad)
+    )
+    damaged = disk.filesystem.extents(ino)[0][1]
+    flip_byte(disk.medium, damaged * BLOCK_BYTES + 1)
+    assert read_at_most(disk, first)[1] == live[first]
+    clean(disk, [bad])
+    # One that was met is a reason to look before moving, but in steps.
+    most, total = read_at_most(disk, second)
+    assert total == 2 * live[second]
+    assert most < live[second]
+    # That went well, so the next is moved at once.
+    assert read_at_most(disk, third)[1] == live[third]
+    del contents[ino]
+    check_contents(disk, contents)
+
+
+def test_what_has_no_room_is_not_read_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    disk, _, victims = holey_disk()
+    rounds = disk.filesystem.core.rounds
+    monkeypatch.setattr(rounds, "_is_suspicious", True)
+    monkeypatch.setattr(rounds, "_have_room", lambda found, more: False)
+    assert read_at_most(disk, victims[0]) == (0, 0)

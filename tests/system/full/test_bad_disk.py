@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import random
+from collections.abc import Sequence
 
 import pytest
 
 from lfs.common.errors import DeviceError, FilesystemError
+from lfs.device.base import Buffer
 from lfs.device.memory import MemoryDevice
 from lfs.filesystem import Filesystem
 from lfs.ondisk import ROOT_INO
@@ -138,3 +140,69 @@ def test_deleting_goes_on_beside_more_bad_blocks_than_segments_to_spare(heals: b
     for name in list(inos):
         delete(name)
     filesystem.unmount(now_ns + 10**11)
+
+
+class Counting(BadBlocks):
+    """A device that counts what is written to it, and how often it is flushed."""
+
+    written_bytes = flush_count = 0
+
+    def write(self, offset_bytes: int, buffers: Sequence[Buffer]) -> None:
+        """Write and count."""
+        super().write(offset_bytes, buffers)
+        self.written_bytes += sum(map(len, buffers))
+
+    def flush(self) -> None:
+        """Flush and count."""
+        self.flush_count += 1
+        super().flush()
+
+
+def test_request_beside_many_bad_blocks_does_not_rewrite_the_disk() -> None:
+    device = Counting(16 * MIB)
+    format_small(device, 4096, SEGMENT_BLOCKS)
+    filesystem = mount(device, 0)
+    choose = random.Random(2)
+    inos: list[int] = []
+    now_ns = 10**9
+
+    def fill() -> None:
+        while True:
+            inos.append(filesystem.create(ROOT_INO, b"%d" % len(inos), REGULAR, 0, 0, 1).ino)
+            filesystem.write(inos[-1], 0, choose.randbytes(choose.randrange(1, 30_000)), now_ns)
+
+    def overwrite() -> None:
+        ino = choose.choice(inos)
+        size = filesystem.getattr(ino).size
+        if size:
+            offset = choose.randrange(size) // 4096 * 4096
+            filesystem.write(ino, offset, bytes(min(4096, size - offset)), now_ns)
+
+    assert error_of(fill) == errno.ENOSPC
+    for _ in range(1500):
+        overwrite()
+    filesystem.checkpoint(now_ns)
+    usage = filesystem.core.volume.usage
+    bad: dict[int, int] = {}
+    for ino in choose.sample(inos, len(inos)):
+        for _, address, count in filesystem.extents(ino):
+            bad.setdefault(usage.run_of(address), address + choose.randrange(count))
+    device.bad = frozenset(choose.sample([*bad.values()], len(bad) * 6 // 10))
+    refused = most_bytes = most_flushes = 0
+    while refused < 20:
+        now_ns += choose.choice((10**6, 10**8, 10**9))
+        device.written_bytes = device.flush_count = 0
+        try:
+            overwrite()
+        except FilesystemError as error:
+            refused += error.errno == errno.ENOSPC
+        most_bytes = max(most_bytes, device.written_bytes)
+        most_flushes = max(most_flushes, device.flush_count)
+    for number, ino in enumerate(inos):
+        device.written_bytes = device.flush_count = 0
+        filesystem.unlink(ROOT_INO, b"%d" % number, now_ns)
+        filesystem.forget(ino)
+        most_bytes = max(most_bytes, device.written_bytes)
+        most_flushes = max(most_flushes, device.flush_count)
+    assert most_bytes < 2 * device.size_bytes
+    assert most_flushes < 150
