@@ -246,7 +246,7 @@ class InodeTable:
     def unpacked(self, value: bytes) -> Window:
         """Return the window of an item that lies in segments in use; raises DamageError."""
         window = Window.unpack(value, self._volume.window_blocks)
-        self._volume.check_in_use(window.runs)
+        self._volume.check_in_use(window.extents)
         return window
 
     def windows(self, inode: Inode, first: int) -> Iterator[tuple[int, Window]]:
@@ -266,7 +266,7 @@ class InodeTable:
     def store_unmapped(self, inode: Inode, index: int, window: Window) -> None:
         """Write a window that lost blocks through to the map; the next commit logs it."""
         key = window_key(inode.ino, index)
-        if window.runs:
+        if window.extents:
             self.cache.keep(inode.ino, inode.windows, index, window)
             value = window.pack()
             self._volume.imap.put(key, value, len(value) > window.stored_bytes)

@@ -76,16 +76,16 @@ class InodeItem(NamedTuple):
         return cls._make(unpack_inode(raw))
 
 
-_RUN = struct.Struct("<HHQ")
-_RUN_COUNT = struct.Struct("<H")
-WINDOW_HEADER_BYTES = _RUN_COUNT.size
-assert _RUN.size == 12
+_EXTENT = struct.Struct("<HHQ")
+_EXTENT_COUNT = struct.Struct("<H")
+WINDOW_HEADER_BYTES = _EXTENT_COUNT.size
+assert _EXTENT.size == 12
 ADDRESS_BITS = 48
 _ADDRESS_MASK = (1 << ADDRESS_BITS) - 1
-RUN_BYTES = _RUN.size
+EXTENT_BYTES = _EXTENT.size
 
 
-class Run(NamedTuple):
+class Extent(NamedTuple):
     """Adjacent file blocks of a window at adjacent addresses."""
 
     first: int
@@ -97,17 +97,17 @@ class Run(NamedTuple):
 class WindowItem(NamedTuple):
     """The extents of one window of a file and a checksum for each mapped block."""
 
-    runs: tuple[Run, ...]
+    extents: tuple[Extent, ...]
     checksums: tuple[int, ...]
 
     def pack(self) -> bytes:
         """Return the item's value."""
         return b"".join(
             (
-                _RUN_COUNT.pack(len(self.runs)),
+                _EXTENT_COUNT.pack(len(self.extents)),
                 *(
-                    _RUN.pack(first, count, flags << ADDRESS_BITS | address)
-                    for first, count, flags, address in self.runs
+                    _EXTENT.pack(first, count, flags << ADDRESS_BITS | address)
+                    for first, count, flags, address in self.extents
                 ),
                 struct.pack(f"<{len(self.checksums)}I", *self.checksums),
             )
@@ -115,23 +115,24 @@ class WindowItem(NamedTuple):
 
     @classmethod
     def unpack(cls, raw: bytes, window_blocks: int) -> WindowItem:
-        """Read a window item; raises DamageError unless its runs fit and do not overlap."""
-        expect(len(raw) >= _RUN_COUNT.size, "window item", 0, "a run count", len(raw))
-        count = _RUN_COUNT.unpack_from(raw)[0]
-        end = _RUN_COUNT.size + count * _RUN.size
-        expect(end <= len(raw), "window runs", 0, end, len(raw))
-        runs = tuple(
-            Run(first, blocks, word >> ADDRESS_BITS, word & _ADDRESS_MASK)
-            for first, blocks, word in _RUN.iter_unpack(raw[_RUN_COUNT.size : end])
+        """Read a window item; raises DamageError unless its extents fit and do not overlap."""
+        expect(len(raw) >= _EXTENT_COUNT.size, "window item", 0, "an extent count", len(raw))
+        count = _EXTENT_COUNT.unpack_from(raw)[0]
+        end = _EXTENT_COUNT.size + count * _EXTENT.size
+        expect(end <= len(raw), "window extents", 0, end, len(raw))
+        extents = tuple(
+            Extent(first, blocks, word >> ADDRESS_BITS, word & _ADDRESS_MASK)
+            for first, blocks, word in _EXTENT.iter_unpack(raw[_EXTENT_COUNT.size : end])
         )
-        mapped = sum(run.count for run in runs)
+        mapped = sum(extent.count for extent in extents)
         expect(len(raw) == end + 4 * mapped, "window checksums", 0, end + 4 * mapped, len(raw))
         position = 0
-        for run in runs:
-            expect(run.count > 0 and run.first >= position, "window run", 0, position, run)
-            position = run.first + run.count
+        for extent in extents:
+            follows = extent.count > 0 and extent.first >= position
+            expect(follows, "window extent", 0, position, extent)
+            position = extent.first + extent.count
         expect(position <= window_blocks, "window end", 0, window_blocks, position)
-        return cls(runs, struct.unpack_from(f"<{mapped}I", raw, end))
+        return cls(extents, struct.unpack_from(f"<{mapped}I", raw, end))
 
 
 def window_blocks(block_bytes: int) -> int:

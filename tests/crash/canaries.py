@@ -18,7 +18,7 @@ from fsck.reading.report import Report
 from lfs.alloc import margins as margins_module
 from lfs.alloc.delayed import ledger as ledger_module
 from lfs.alloc.delayed.ledger import Ledger
-from lfs.alloc.delayed.write_out import Extent
+from lfs.alloc.delayed.write_out import UnplacedExtent
 from lfs.alloc.dirty import DirtyData
 from lfs.alloc.margins import cleaner_segments
 from lfs.commit import checkpoint as checkpoint_module
@@ -214,7 +214,7 @@ def _in_defragmenter(patch: Patch) -> None:
 
 @_canary("moving only what is still in its place")
 def _still_there(patch: Patch) -> None:
-    def load(self: Mover, pieces: list[Piece], failures: list[Failure]) -> list[Extent]:
+    def load(self: Mover, pieces: list[Piece], failures: list[Failure]) -> list[UnplacedExtent]:
         volume = self._volume
         extents = []
         for ino, first, address, count in pieces:
@@ -222,7 +222,7 @@ def _still_there(patch: Patch) -> None:
             if inode is not None:
                 size = volume.block_bytes
                 raw = volume.device.read(address * size, count * size)
-                extents.append(Extent(inode, first, count, [raw]))
+                extents.append(UnplacedExtent(inode, first, count, [raw]))
         return extents
 
     patch(Mover, "load", load)

@@ -16,11 +16,11 @@ from lfs.ondisk import (
     Checkpoint,
     Entry,
     EntryItem,
+    Extent,
     InodeItem,
     Leaf,
     Pointer,
     Record,
-    Run,
     Summary,
     Superblock,
     Usage,
@@ -169,14 +169,14 @@ inode_items = st.builds(
 
 @st.composite
 def window_items(draw: st.DrawFn) -> WindowItem:
-    """Draw a window: ascending runs, and a checksum for each of their blocks."""
+    """Draw a window: ascending extents, and a checksum for each of their blocks."""
     bounds = sorted(draw(st.sets(st.integers(0, WINDOW_BLOCKS), max_size=20)))
-    runs = tuple(
-        Run(first, end - first, draw(u16), draw(addresses))
+    extents = tuple(
+        Extent(first, end - first, draw(u16), draw(addresses))
         for first, end in zip(bounds[::2], bounds[1::2], strict=False)
     )
-    mapped = sum(run.count for run in runs)
-    return WindowItem(runs, tuple(draw(st.lists(u32, min_size=mapped, max_size=mapped))))
+    mapped = sum(extent.count for extent in extents)
+    return WindowItem(extents, tuple(draw(st.lists(u32, min_size=mapped, max_size=mapped))))
 
 
 entry_items = st.builds(EntryItem, u64, st.integers(0, 255), st.binary(min_size=1, max_size=255))

@@ -88,7 +88,7 @@ LAYOUTS = [
     ("Log write", 1, [summary._ENTRY]),
     ("Imap", 0, [block.BLOCK_HEADER, node._NODE_HEADER]),
     ("Inode", 0, [items._INODE]),
-    ("Window", 0, [items._RUN]),
+    ("Window", 0, [items._EXTENT]),
 ]
 
 
