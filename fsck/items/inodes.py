@@ -21,6 +21,7 @@ from fsck.reading.space import IN_BOTH, IN_CHECKPOINT, IN_MOUNTED, Extents, Owne
 from fsck.reading.tree import TreeWalk
 from lfs.common.errors import DamageError
 from lfs.ondisk import (
+    FILE_BYTES_MAX,
     HASH_COLLISIONS,
     INODE_CUT,
     INODE_INLINE,
@@ -46,7 +47,6 @@ from lfs.ondisk import (
     window_blocks,
 )
 
-SIZE_BYTES_MAX = (1 << 63) - 1
 _TYPES = {
     stat.S_IFREG: "files",
     stat.S_IFDIR: "directories",
@@ -217,7 +217,7 @@ class InodeChecker:
             self._bad("inode-flags", f"unknown flags {item.flags:#x}")
         self._cuts.check_inode(self._ino, item)
         is_inline = bool(item.flags & INODE_INLINE)
-        if item.size > SIZE_BYTES_MAX:
+        if item.size > FILE_BYTES_MAX:
             self._bad("inode-size", f"impossible size {item.size}")
         elif file_type == stat.S_IFLNK and not 1 <= item.size <= SYMLINK_BYTES_MAX:
             self._bad("inode-size", f"a symlink of {item.size} bytes")

@@ -87,6 +87,7 @@ checkpoints = st.builds(
     next_sequence=u64,
     next_address=u64,
     previous_checksum=u32,
+    flags=u32,
     imap_root=pointers,
     imap_root_level=u32,
     next_ino=u64,
@@ -94,7 +95,6 @@ checkpoints = st.builds(
     live_block_count=u64,
     node_count=u64,
     time_ns=i64,
-    clean=st.booleans(),
     usage_pages=st.lists(pointers, max_size=20).map(tuple),
 )
 
@@ -149,7 +149,7 @@ def branches(draw: st.DrawFn) -> Branch:
 
 
 nodes = leaves() | branches()
-usages = st.builds(Usage, u32, st.integers(0, 255), st.integers(0, 255), u64, u16)
+usages = st.builds(Usage, u32, st.integers(0, 255), st.integers(0, 255), u16, u64)
 usage_pages = st.builds(
     UsagePage,
     st.lists(usages, max_size=usage_per_page(BLOCK_BYTES)),
