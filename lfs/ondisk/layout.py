@@ -86,13 +86,11 @@ class Row(NamedTuple):
         return struct.calcsize("=" + self.code)
 
 
-class _Field(NamedTuple):
-    """Where a field is among the values that ``struct`` gives, and what is made of several."""
+class _Nested(NamedTuple):
+    """The rows of a field that has several, and what makes the field of their values."""
 
-    name: str
-    start: int
-    end: int
-    make: Callable[[Iterable[Any]], object] | None
+    rows: list[str]
+    make: Callable[[Iterable[Any]], object]
 
 
 class Layout(Generic[Structure]):
@@ -105,11 +103,11 @@ class Layout(Generic[Structure]):
         """
         self._structure = structure
         self._constants: dict[str, object] = {}
-        self._fields: list[_Field] = []
+        self._names: list[str] = []
+        self._nested: dict[str, _Nested] = {}
         self.rows: list[Row] = []
         self.attributes: list[str] = []
         """Names of the fields that are attributes too."""
-        value_count = 0
         for name, hint in get_type_hints(structure, include_extras=True).items():
             is_attribute = get_origin(hint) is not ClassVar
             stored = hint if is_attribute else get_args(hint)[0]
@@ -119,14 +117,16 @@ class Layout(Generic[Structure]):
             for part, zeros, code in parts:
                 self._append_zeros(zeros)
                 self.rows.append(Row(part, self._end, code))
-            make = None if get_origin(stored) is Annotated else getattr(stored, "_make", tuple)
-            self._fields.append(_Field(name, value_count, value_count + len(parts), make))
-            value_count += len(parts)
+            self._names.append(name)
+            if get_origin(stored) is not Annotated:
+                make = getattr(stored, "_make", tuple)
+                self._nested[name] = _Nested([part for part, _, _ in parts], make)
             if is_attribute:
                 self.attributes.append(name)
             elif hasattr(structure, name):
                 self._constants[name] = getattr(structure, name)
         self._append_zeros(size - self._end)
+        self._values = [row.name for row in self.rows if row.name != ZERO]
         self.size = size
         self.struct = struct.Struct(
             order + "".join(f"{row.size}x" if row.name == ZERO else row.code for row in self.rows)
@@ -149,18 +149,18 @@ class Layout(Generic[Structure]):
         """Return the bytes of a structure; ``given`` are fields that no attribute tells."""
         values: list[Any] = []
         known: dict[str, Any] = self._constants | given
-        for name, _, _, make in self._fields:
+        for name in self._names:
             value = known[name] if name in known else getattr(structure, name)
-            values += [value] if make is None else value
+            values += value if name in self._nested else [value]
         return self.struct.pack(*values)
 
     def unpack(self, raw: bytes, offset: int = 0) -> dict[str, Any]:
         """Return every field of the structure at ``offset`` of ``raw``, by its name."""
         values = self.struct.unpack_from(raw, offset)
-        return {
-            name: values[start] if make is None else make(values[start:end])
-            for name, start, end, make in self._fields
-        }
+        fields: dict[str, Any] = dict(zip(self._values, values, strict=True))
+        for name, (rows, make) in self._nested.items():
+            fields[name] = make([fields.pop(row) for row in rows])
+        return fields
 
     def build(self, fields: Mapping[str, Any], **rest: object) -> Structure:
         """Return the structure of unpacked ``fields``, and of the ``rest`` of its attributes."""

@@ -108,7 +108,7 @@ class Continuation:
 CONTINUATION = Layout(Continuation, 8)
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class Summary:
     """The head of a log write (FORMAT.md, "Log write").
 
@@ -116,7 +116,7 @@ class Summary:
     """
 
     magic: ClassVar[Bytes4] = SUMMARY_MAGIC
-    checksum: U32 = field(default=0, compare=False)
+    checksum: U32 = field(default=0, compare=False, kw_only=True)
     filesystem_id: ClassVar[Bytes8]
     sequence: U64
     address: U64
