@@ -42,7 +42,7 @@ from lfs.ondisk import (
     usage_per_page,
 )
 
-_CLEAN = Usage(0, 0, SEGMENT_CLEAN, 0)
+_CLEAN = Usage(0, 0, SEGMENT_CLEAN, 0, 0)
 _NO_PAGE = UsagePage((), 0, 0, 0)
 
 
@@ -294,13 +294,13 @@ class _Places:
     def completed(self, segment: int, entry: Usage) -> Usage:
         """Return ``entry`` with what the places of the pages add to it."""
         if segment in self._continued and entry.state == SEGMENT_CLEAN:
-            return Usage(0, 0, SEGMENT_CONTINUED, 0)
+            return Usage(0, 0, SEGMENT_CONTINUED, 0, 0)
         if segment not in self._runs:
             return entry
         segment_count, pages, sequence = self._runs[segment]
         order = segment_count.bit_length() - 1
         if entry.state == SEGMENT_CLEAN:
-            return Usage(pages, order, SEGMENT_RUN, sequence)
+            return Usage(pages, order, SEGMENT_RUN, 0, sequence)
         return entry._replace(
             live_blocks=entry.live_blocks + pages,
             last_sequence=max(entry.last_sequence, sequence),

@@ -27,7 +27,7 @@ from lfs.geometry import (
 )
 from lfs.inodes.inode import S_IFDIR
 from lfs.mounting import Mount
-from lfs.ondisk import FILESYSTEM_ID_BYTES, Superblock
+from lfs.ondisk import FILESYSTEM_ID_BYTES, SUPERBLOCK_ALIGN_BYTES, Superblock
 from lfs.requests.core import Core
 from lfs.segments import usage_loading
 from lfs.volume.arguments import check_bytes, check_owner, check_time
@@ -99,7 +99,7 @@ def format_device(
     primary_offset = superblock.offset_bytes
     backup_offset = superblock.copy_offset_bytes
     for offset in (primary_offset, backup_offset):
-        device.write(offset, [bytes(4096)])
+        device.write(offset, [bytes(SUPERBLOCK_ALIGN_BYTES)])
     device.flush()
     volume = Volume(device, superblock, Options())
     usage_loading.finish_loading(volume.usage, ())
@@ -108,7 +108,11 @@ def format_device(
     filesystem.create_root(S_IFDIR | root_mode & 0o7777, root_uid, root_gid, now_ns)
     filesystem.checkpoint(now_ns)
     filesystem.unmount(now_ns)
-    device.write(backup_offset, [superblock.at(backup_offset).pack().ljust(4096, b"\0")])
+    device.write(backup_offset, [_padded(superblock.at(backup_offset))])
     device.flush()
-    device.write(primary_offset, [superblock.pack().ljust(4096, b"\0")])
+    device.write(primary_offset, [_padded(superblock)])
     device.flush()
+
+
+def _padded(superblock: Superblock) -> bytes:
+    return superblock.pack().ljust(SUPERBLOCK_ALIGN_BYTES, b"\0")

@@ -23,6 +23,7 @@ from fsck.reading.space import IN_BOTH, IN_CHECKPOINT, IN_MOUNTED, Extents, Owne
 from fsck.reading.tree import TreeWalk
 from lfs.common.errors import DamageError
 from lfs.ondisk import (
+    FILE_BYTES_MAX,
     HASH_COLLISIONS,
     INODE_CUT,
     INODE_INLINE,
@@ -38,8 +39,8 @@ from lfs.ondisk import (
     SYMLINK_BYTES_MAX,
     SYSTEM_INO,
     EntryItem,
+    Extent,
     InodeItem,
-    Run,
     WindowItem,
     entry_offset,
     inline_bytes_max,
@@ -48,7 +49,6 @@ from lfs.ondisk import (
     window_blocks,
 )
 
-SIZE_BYTES_MAX = (1 << 63) - 1
 _TYPES = {
     stat.S_IFREG: "files",
     stat.S_IFDIR: "directories",
@@ -219,7 +219,7 @@ class InodeChecker:
             self._bad("inode-flags", f"unknown flags {item.flags:#x}")
         self._cuts.check_inode(self._ino, item)
         is_inline = bool(item.flags & INODE_INLINE)
-        if item.size > SIZE_BYTES_MAX:
+        if item.size > FILE_BYTES_MAX:
             self._bad("inode-size", f"impossible size {item.size}")
         elif file_type == stat.S_IFLNK and not 1 <= item.size <= SYMLINK_BYTES_MAX:
             self._bad("inode-size", f"a symlink of {item.size} bytes")
@@ -258,39 +258,39 @@ class InodeChecker:
             self._check_window(index, window)
         checksums = value[len(value) - 4 * len(window.checksums) :]
         position = 0
-        for run in window.runs:
-            packed = checksums[4 * position : 4 * (position + run.count)]
-            self._take_run(index * self._window_blocks + run.first, run, packed, states)
-            position += run.count
+        for extent in window.extents:
+            packed = checksums[4 * position : 4 * (position + extent.count)]
+            self._take_extent(index * self._window_blocks + extent.first, extent, packed, states)
+            position += extent.count
 
     def _check_window(self, index: int, window: WindowItem) -> None:
         self._mapped_blocks += len(window.checksums)
-        if not window.runs:
+        if not window.extents:
             self._bad("window-damaged", f"window {index}: an item without mapped blocks")
             return
-        if any(run.flags for run in window.runs):
-            self._bad("window-damaged", f"window {index}: a run with unknown flags")
+        if any(extent.flags for extent in window.extents):
+            self._bad("window-damaged", f"window {index}: an extent with unknown flags")
         item = self._item
         if item is None or self._cuts.covers(self._ino, index):
             return
         if stat.S_IFMT(item.mode) not in _TYPES_WITH_CONTENT or item.flags & INODE_INLINE:
             self._bad("window-unexpected", f"window {index} of an inode that maps no blocks")
             return
-        last = index * self._window_blocks + window.runs[-1].first + window.runs[-1].count - 1
+        last = index * self._window_blocks + window.extents[-1].first + window.extents[-1].count - 1
         if last * self._image.block_bytes >= item.size:
             self._bad(
                 "window-past-size",
                 f"file block {last} is mapped, the size is {item.size} bytes",
-                window.runs[-1].address,
+                window.extents[-1].address,
             )
 
-    def _take_run(self, file_block: int, run: Run, packed: bytes, states: int) -> None:
-        """Pass the blocks of ``run`` with their ``packed`` checksums on."""
+    def _take_extent(self, file_block: int, extent: Extent, packed: bytes, states: int) -> None:
+        """Pass the blocks of ``extent`` with their ``packed`` checksums on."""
         version = self._item.version if self._item else 0
         added = self._extents.add(
             Owner.DATA,
-            run.address,
-            run.count,
+            extent.address,
+            extent.count,
             self._ino,
             file_block,
             packed,
@@ -299,11 +299,11 @@ class InodeChecker:
         )
         if not added or not states & IN_MOUNTED:
             return
-        self._report.count("data_blocks", run.count)
+        self._report.count("data_blocks", extent.count)
         if self._data is not None:
-            zero_bytes = self._zero_bytes(file_block + run.count)
+            zero_bytes = self._zero_bytes(file_block + extent.count)
             self._data.add(
-                DataExtent(run.address, run.count, self._ino, file_block, packed, zero_bytes)
+                DataExtent(extent.address, extent.count, self._ino, file_block, packed, zero_bytes)
             )
 
     def _zero_bytes(self, end_block: int) -> int:

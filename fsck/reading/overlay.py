@@ -18,7 +18,7 @@ from lfs.common.errors import DamageError
 from lfs.ondisk import (
     BLOCK_DATA,
     KIND_WINDOW,
-    Run,
+    Extent,
     Summary,
     WindowItem,
     pack_key,
@@ -92,25 +92,25 @@ def _blocks_of(window: WindowItem) -> dict[int, tuple[int, int]]:
     """Return address and checksum of each mapped file block of ``window``."""
     checksums = iter(window.checksums)
     return {
-        run.first + offset: (run.address + offset, next(checksums))
-        for run in window.runs
-        for offset in range(run.count)
+        extent.first + offset: (extent.address + offset, next(checksums))
+        for extent in window.extents
+        for offset in range(extent.count)
     }
 
 
 def _window_of(blocks: dict[int, tuple[int, int]]) -> WindowItem:
     """Return the window that maps ``blocks``."""
-    runs: list[Run] = []
+    extents: list[Extent] = []
     order = sorted(blocks)
     for file_block in order:
         address = blocks[file_block][0]
-        if runs:
-            last = runs[-1]
+        if extents:
+            last = extents[-1]
             if (last.first + last.count, last.address + last.count) == (file_block, address):
-                runs[-1] = last._replace(count=last.count + 1)
+                extents[-1] = last._replace(count=last.count + 1)
                 continue
-        runs.append(Run(file_block, 1, 0, address))
-    return WindowItem(tuple(runs), tuple(blocks[file_block][1] for file_block in order))
+        extents.append(Extent(file_block, 1, 0, address))
+    return WindowItem(tuple(extents), tuple(blocks[file_block][1] for file_block in order))
 
 
 def merged(

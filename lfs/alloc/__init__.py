@@ -11,7 +11,7 @@ which requests are accepted, and how room is made for them.
 
 *Buddy allocation.*  Free segments are kept as chunks of 2**order units that
 start at multiples of 2**order (``buddy``).  A large extent gets one chunk of its
-order, so it lies in one piece without fixed large clusters and their waste; a
+order, so it stays one extent without fixed large clusters and their waste; a
 chunk given back merges with its buddy, the neighbour it was once split from, so
 large chunks come back by themselves.
 """

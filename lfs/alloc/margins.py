@@ -70,6 +70,6 @@ def order_most(segment_count: int, segment_bytes: int) -> int:
 def breakup_blocks(run_blocks: int) -> int:
     """Return how many clean blocks it takes to empty a large run, its owners' metadata included.
 
-    A quarter for that: what lies in large runs are long pieces, many to a window.
+    A quarter for that: what lies in large runs are long extents, many to a window.
     """
     return run_blocks * 5 // 4

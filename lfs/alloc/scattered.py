@@ -1,4 +1,4 @@
-"""Files that lie in many pieces: a few numbers, never all there are.
+"""Files that lie in many fragments: a few numbers, never all there are.
 
 Whoever maps data notes how many blocks went to places that are scattered.  Only
 the files with the most such blocks are kept, so memory does not grow with their

@@ -27,6 +27,7 @@ from lfs.imap.rebuild import NewNode, Rebuild, Rebuilt
 from lfs.ondisk import (
     BLOCK_NODE,
     BLOCK_USAGE,
+    CHECKPOINT_CLEAN,
     CHECKPOINT_REGION_COUNT,
     HEAD_METADATA,
     KEY_BYTES,
@@ -308,6 +309,7 @@ class Checkpointer:
             next_sequence=log.next_sequence,
             next_address=log.next_address,
             previous_checksum=log.previous_checksum,
+            flags=CHECKPOINT_CLEAN if clean else 0,
             imap_root=imap.root,
             imap_root_level=imap.root_level,
             next_ino=volume.state.next_ino,
@@ -315,7 +317,6 @@ class Checkpointer:
             live_block_count=volume.usage.live_total,
             node_count=imap.node_count,
             time_ns=now_ns,
-            clean=clean,
             usage_pages=tuple(volume.state.usage_pages),
         )
         raw = record.pack(volume.filesystem_id, offset_bytes)

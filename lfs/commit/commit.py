@@ -17,7 +17,7 @@ is told that it lasts.
 from __future__ import annotations
 
 from lfs.alloc.delayed.ledger import Ledger
-from lfs.alloc.delayed.write_out import Extent, WriteOut
+from lfs.alloc.delayed.write_out import UnplacedExtent, WriteOut
 from lfs.inodes.table import InodeTable
 from lfs.ondisk import HEAD_MAIN, RECORD_OVERHEAD_BYTES, SUMMARY_COMMIT, Record
 from lfs.segments.placement import BULK_BLOCKS
@@ -72,7 +72,7 @@ class Committer:
             volume.usage.note_commit(volume.log.written_sequence, volume.log.open_runs())
 
     def _commit_together(
-        self, extents: list[Extent], blocks: int, record_bytes: int, now_ns: int, flags: int
+        self, extents: list[UnplacedExtent], blocks: int, record_bytes: int, now_ns: int, flags: int
     ) -> None:
         """Write data and records as one log write."""
         volume = self._volume

@@ -117,7 +117,7 @@ class RollForward:
         if value is None:
             return
         volume = self._volume
-        for _, count, address in Window.unpack(value, volume.window_blocks).runs:
+        for _, count, address in Window.unpack(value, volume.window_blocks).extents:
             if not volume.usage.holds(address, count):
                 raise DamageError(f"blocks {address}+{count} of a file are in no run in use")
             if sign > 0:

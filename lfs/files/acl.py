@@ -15,52 +15,39 @@ or the group's entry in a list without a mask.  From that the rules follow.
   directory gets the default list as its own default as well.  The umask plays no
   part.  Without a default list the umask bounds the mode, and there is no list.
 
-Values are those of the attributes by which Linux passes lists on
-(linux/posix_acl_xattr.h): a version (4, little-endian), then 8 bytes for each
-entry: tag (2), permissions (2), number (4).  Entries are in the order of their
-tags; those of a tag may be in any order.
+``lfs.ondisk.access_list`` has the values of the attributes.
 """
 
 from __future__ import annotations
 
 import errno
-import struct
-from typing import NamedTuple
 
 from lfs.common.errors import FilesystemError
+from lfs.ondisk import (
+    ACL_BYTES_MAX,
+    ACL_GROUP,
+    ACL_MASK,
+    ACL_NAMED_GROUP,
+    ACL_NO_NUMBER,
+    ACL_OTHERS,
+    ACL_OWNER,
+    ACL_USER,
+    ACL_VERSION,
+    AccessEntry,
+    is_access_list_length,
+    pack_access_list,
+    unpack_access_list,
+)
 
 ACCESS = b"system.posix_acl_access"
 DEFAULT = b"system.posix_acl_default"
 NAMES = (ACCESS, DEFAULT)
 
-OWNER = 0x01
-USER = 0x02
-GROUP = 0x04
-NAMED_GROUP = 0x08
-MASK = 0x10
-OTHERS = 0x20
-NO_NUMBER = 0xFFFFFFFF
-
-VALUE_BYTES_MAX = 4096
-"""The kernel passes on no more, and refuses access where a list is longer."""
-
 PERMISSION_BITS = 0o777
-_VERSION = 2
-_HEADER = struct.Struct("<I")
-_ENTRY = struct.Struct("<HHI")
-_NUMBERED = (USER, NAMED_GROUP)
-_SINGLE = (OWNER, GROUP, OTHERS)
+_NUMBERED = (ACL_USER, ACL_NAMED_GROUP)
+_SINGLE = (ACL_OWNER, ACL_GROUP, ACL_OTHERS)
 
-
-class Entry(NamedTuple):
-    """What one user, group or class is granted; ``number`` only counts for the first two."""
-
-    tag: int
-    permissions: int
-    number: int = NO_NUMBER
-
-
-AccessList = tuple[Entry, ...]
+AccessList = tuple[AccessEntry, ...]
 
 
 def unpack(value: bytes) -> AccessList:
@@ -68,18 +55,17 @@ def unpack(value: bytes) -> AccessList:
 
     Raises FilesystemError: EINVAL, E2BIG, or EOPNOTSUPP for another version.
     """
-    if len(value) > VALUE_BYTES_MAX:
+    if len(value) > ACL_BYTES_MAX:
         raise FilesystemError(errno.E2BIG)
     if not value:
         return ()
-    if len(value) < _HEADER.size or (len(value) - _HEADER.size) % _ENTRY.size:
+    if not is_access_list_length(len(value)):
         raise FilesystemError(errno.EINVAL, f"access list of {len(value)} bytes")
-    (version,) = _HEADER.unpack_from(value)
-    if version != _VERSION:
+    version, found = unpack_access_list(value)
+    if version != ACL_VERSION:
         raise FilesystemError(errno.EOPNOTSUPP, f"access list of version {version}")
     entries = tuple(
-        Entry(tag, permissions, number if tag in _NUMBERED else NO_NUMBER)
-        for tag, permissions, number in _ENTRY.iter_unpack(value[_HEADER.size :])
+        entry if entry.tag in _NUMBERED else entry._replace(number=ACL_NO_NUMBER) for entry in found
     )
     if entries:
         _check(entries)
@@ -88,9 +74,7 @@ def unpack(value: bytes) -> AccessList:
 
 def pack(entries: AccessList) -> bytes:
     """Return the value of a list; nothing for an empty one."""
-    if not entries:
-        return b""
-    return _HEADER.pack(_VERSION) + b"".join(_ENTRY.pack(*entry) for entry in entries)
+    return pack_access_list(entries) if entries else b""
 
 
 def _check(entries: AccessList) -> None:
@@ -99,11 +83,11 @@ def _check(entries: AccessList) -> None:
     valid = (
         tags == sorted(tags)
         and all(tags.count(tag) == 1 for tag in _SINGLE)
-        and tags.count(MASK) <= 1
-        and set(tags) <= {*_SINGLE, *_NUMBERED, MASK}
-        and (MASK in tags or not set(tags) & set(_NUMBERED))
+        and tags.count(ACL_MASK) <= 1
+        and set(tags) <= {*_SINGLE, *_NUMBERED, ACL_MASK}
+        and (ACL_MASK in tags or not set(tags) & set(_NUMBERED))
         and all(entry.permissions <= 7 for entry in entries)
-        and all(entry.number != NO_NUMBER for entry in entries if entry.tag in _NUMBERED)
+        and all(entry.number != ACL_NO_NUMBER for entry in entries if entry.tag in _NUMBERED)
     )
     if not valid:
         raise FilesystemError(errno.EINVAL, f"access list with the tags {tags}")
@@ -141,5 +125,5 @@ def inherited(default: AccessList, mode: int) -> tuple[int, AccessList]:
 
 def _class_shifts(entries: AccessList) -> dict[int, int]:
     """Return for each tag that stands for a class where its bits are in a mode."""
-    has_mask = any(entry.tag == MASK for entry in entries)
-    return {OWNER: 6, MASK if has_mask else GROUP: 3, OTHERS: 0}
+    has_mask = any(entry.tag == ACL_MASK for entry in entries)
+    return {ACL_OWNER: 6, ACL_MASK if has_mask else ACL_GROUP: 3, ACL_OTHERS: 0}

@@ -326,7 +326,7 @@ class FileData:
         size = self._volume.window_blocks
         joined: list[tuple[int, int, int]] = []
         for index, window in islice(self._inodes.windows(inode, first_block // size), windows_max):
-            for first, blocks, at in window.runs:
+            for first, blocks, at in window.extents:
                 block, address, count = index * size + first, at, blocks
                 skipped = max(0, first_block - block)
                 if skipped >= count:

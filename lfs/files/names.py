@@ -19,14 +19,13 @@ from lfs.files.contents import FileData
 from lfs.files.tree import (
     CREATE_BLOCKS,
     DOTS,
-    LINK_COUNT_MAX,
     S_ISGID,
     Tree,
     check_name,
-    new_fields,
+    new_inode,
 )
 from lfs.inodes.inode import S_IFDIR, S_IFLNK, S_IFMT, Inode
-from lfs.ondisk import NAME_BYTES_MAX, ROOT_INO, SYMLINK_BYTES_MAX
+from lfs.ondisk import LINK_COUNT_MAX, NAME_BYTES_MAX, ROOT_INO, SYMLINK_BYTES_MAX
 
 
 class Namespace:
@@ -81,15 +80,16 @@ class Namespace:
         if parent.mode & S_ISGID:
             gid = parent.gid
             mode |= S_ISGID if is_directory else 0
-        fields = new_fields(mode, uid, gid, now_ns, rdev, parent_ino if is_directory else 0)
-        inode = self._tree.add(parent, place, name, fields, now_ns)
+        inode = new_inode(mode, uid, gid, now_ns, rdev, parent_ino if is_directory else 0)
+        self._tree.add(parent, place, name, inode, now_ns)
         if lists:
             self._access.give(inode, lists)
         return inode
 
     def create_root(self, mode: int, uid: int, gid: int, now_ns: int) -> Inode:
         """Create the root directory, its own parent, as the first inode."""
-        root = self._tree.inodes.create(new_fields(mode, uid, gid, now_ns, 0, ROOT_INO))
+        root = new_inode(mode, uid, gid, now_ns, 0, ROOT_INO)
+        self._tree.inodes.add(root)
         assert root.ino == ROOT_INO
         # The kernel has its own idea of the root before it asks, and never another one.
         root.generation = 0
@@ -107,8 +107,8 @@ class Namespace:
         self._admission.admit(CREATE_BLOCKS + 1 + len(target) // 512, uid == 0)
         if parent.mode & S_ISGID:
             gid = parent.gid
-        fields = new_fields(S_IFLNK | 0o777, uid, gid, now_ns, 0, 0)
-        inode = self._tree.add(parent, place, name, fields, now_ns)
+        inode = new_inode(S_IFLNK | 0o777, uid, gid, now_ns, 0, 0)
+        self._tree.add(parent, place, name, inode, now_ns)
         self._data.fill(inode, target)
         return inode
 

@@ -18,7 +18,7 @@ from lfs.files.tree import (
     S_ISGID,
     Tree,
     check_name,
-    new_fields,
+    new_inode,
 )
 from lfs.inodes.inode import S_IFCHR, Inode
 from lfs.ondisk import ROOT_INO
@@ -106,8 +106,8 @@ class Renames:
         """Put a whiteout where a name was that has moved away."""
         if parent.mode & S_ISGID:
             gid = parent.gid
-        fields = new_fields(S_IFCHR, uid, gid, now_ns, 0, 0)
-        self._tree.add(parent, place, name, fields, now_ns)
+        whiteout = new_inode(S_IFCHR, uid, gid, now_ns, 0, 0)
+        self._tree.add(parent, place, name, whiteout, now_ns)
 
     def _moved_in(self, moved: Inode, new_parent: Inode, target: Inode | None, now_ns: int) -> None:
         """Account for a name in ``new_parent`` that leads to ``moved`` instead of ``target``."""

@@ -14,16 +14,16 @@ from lfs.common.errors import DamageError, FilesystemError
 from lfs.files.directory import Directories
 from lfs.inodes.inode import S_IFLNK, S_IFMT, S_IFREG, Inode
 from lfs.inodes.table import InodeTable
-from lfs.ondisk import INODE_INLINE, NAME_BYTES_MAX, InodeFields
+from lfs.ondisk import INODE, LINK_COUNT_MAX, NAME_BYTES_MAX
 from lfs.volume.arguments import check_bytes
 
 DIRECTORY_LINKS = 2
 """Of one without subdirectories."""
-LINK_COUNT_MAX = (1 << 32) - 1
 CREATE_BLOCKS = 2
 """So much a new inode with its name may take at most."""
 S_ISGID = 0o2000
 DOTS = frozenset((b".", b".."))
+_ZEROS = (0,) * len(INODE.attributes)
 
 
 def check_name(name: bytes) -> None:
@@ -36,15 +36,22 @@ def check_name(name: bytes) -> None:
         raise FilesystemError(errno.EINVAL, "a name has a slash or a NUL, or is empty")
 
 
-def new_fields(
-    mode: int, uid: int, gid: int, now_ns: int, rdev: int, parent_ino: int
-) -> InodeFields:
-    """Return a new inode without content; ``parent_ino`` is 0 unless it is a directory."""
-    inline = mode & S_IFMT in (S_IFREG, S_IFLNK)
-    nlink = 2 if parent_ino else 1
-    times = now_ns, now_ns, now_ns, now_ns
-    flags = INODE_INLINE if inline else 0
-    return mode, uid, gid, nlink, 0, 0, *times, rdev, flags, 0, 0, parent_ino, b""
+def new_inode(mode: int, uid: int, gid: int, now_ns: int, rdev: int, parent_ino: int) -> Inode:
+    """Return a new inode without content, and without a number as yet.
+
+    ``parent_ino`` is 0 unless it is a directory.
+    """
+    inode = Inode(0, _ZEROS, b"")
+    inode.mode = mode
+    inode.uid = uid
+    inode.gid = gid
+    inode.nlink = DIRECTORY_LINKS if parent_ino else 1
+    inode.atime_ns = inode.mtime_ns = inode.ctime_ns = inode.btime_ns = now_ns
+    inode.rdev = rdev
+    inode.parent_ino = parent_ino
+    if mode & S_IFMT in (S_IFREG, S_IFLNK):
+        inode.inline = b""
+    return inode
 
 
 class Tree:
@@ -75,14 +82,11 @@ class Tree:
                 raise DamageError(text) from None
             raise
 
-    def add(
-        self, parent: Inode, place: bytes, name: bytes, fields: InodeFields, now_ns: int
-    ) -> Inode:
-        """Make a new inode and its name, for which everything has been checked."""
-        inode = self.inodes.create(fields)
+    def add(self, parent: Inode, place: bytes, name: bytes, inode: Inode, now_ns: int) -> None:
+        """Take in a new inode and its name, for which everything has been checked."""
+        self.inodes.add(inode)
         self.directories.put(place, inode.ino, inode.mode >> 12, name)
         self.changed(parent, now_ns, entries=1, subdirectories=int(inode.is_directory))
-        return inode
 
     def drop_link(self, inode: Inode, now_ns: int) -> None:
         """Note that ``inode``, which is no directory, has lost a name; it may be an orphan now."""

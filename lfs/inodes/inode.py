@@ -14,12 +14,14 @@ from lfs.inodes.window import Window
 from lfs.ondisk import (
     ADDRESS_BITS,
     FILE_BYTES_MAX,
+    INODE,
     INODE_CUT,
     INODE_INLINE,
     KIND_INODE,
     KIND_ORPHAN,
     SYSTEM_INO,
     InodeFields,
+    inode_numbers,
     pack_key,
 )
 
@@ -33,59 +35,37 @@ S_IFREG = 0o100000
 S_IFLNK = 0o120000
 
 
-class Inode:
-    """An inode in memory.  Fields are those of FORMAT.md, "Inode"."""
+_BLOCKS = INODE.attributes.index("blocks")
+_FLAGS = INODE.attributes.index("flags")
+
+
+class Inode(InodeFields):
+    """An inode in memory.
+
+    ``blocks`` does not count what was cut off, and ``flags`` are what the item said that
+    was read: ``fields`` tells them as they are to be stored.
+    """
 
     __slots__ = (
         "access_list",
-        "atime_ns",
-        "blocks",
-        "btime_ns",
-        "ctime_ns",
         "cut_blocks",
         "default_list",
         "dirty",
-        "generation",
-        "gid",
         "has_attributes",
         "inline",
         "ino",
         "is_cut",
-        "mode",
-        "mtime_ns",
-        "nlink",
         "open_count",
-        "parent_ino",
         "pinned",
-        "rdev",
         "read_window",
-        "size",
-        "uid",
-        "version",
         "windows",
     )
 
-    def __init__(self, ino: int, fields: InodeFields) -> None:
-        """Take the ``fields`` of inode ``ino``."""
+    def __init__(self, ino: int, numbers: tuple[int, ...], inline: bytes) -> None:
+        """Take the fields of inode ``ino`` as ``unpack_inode`` returns them."""
+        super().__init__(*numbers)
+        flags = self.flags
         self.ino = ino
-        (
-            self.mode,
-            self.uid,
-            self.gid,
-            self.nlink,
-            self.size,
-            self.blocks,
-            self.atime_ns,
-            self.mtime_ns,
-            self.ctime_ns,
-            self.btime_ns,
-            self.rdev,
-            flags,
-            self.version,
-            self.generation,
-            self.parent_ino,
-            inline,
-        ) = fields
         self.inline: bytes | None = inline if flags & INODE_INLINE else None
         self.is_cut = bool(flags & INODE_CUT)
         """Whether there are windows that were cut off and are still mapped."""
@@ -106,30 +86,16 @@ class Inode:
         self.access_list: bytes | None = None
         self.default_list: bytes | None = None
 
-    def fields(self) -> InodeFields:
-        """Return the fields of the item as it goes to disk."""
+    def fields(self) -> tuple[list[int], bytes]:
+        """Return what ``pack_inode`` takes, as it goes to disk."""
         inline = self.inline
         flags = 0 if inline is None else INODE_INLINE
         if self.is_cut:
             flags |= INODE_CUT
-        return (
-            self.mode,
-            self.uid,
-            self.gid,
-            self.nlink,
-            self.size,
-            self.blocks + self.cut_blocks,
-            self.atime_ns,
-            self.mtime_ns,
-            self.ctime_ns,
-            self.btime_ns,
-            self.rdev,
-            flags,
-            self.version,
-            self.generation,
-            self.parent_ino,
-            inline or b"",
-        )
+        numbers = [*inode_numbers(self)]
+        numbers[_FLAGS] = flags
+        numbers[_BLOCKS] += self.cut_blocks
+        return numbers, inline or b""
 
     def hide_cut_blocks(self, file_blocks: int) -> None:
         """Count no more than ``file_blocks`` of what is mapped: the rest is cut off."""

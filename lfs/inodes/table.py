@@ -29,7 +29,6 @@ from lfs.ondisk import (
     KIND_INODE,
     KIND_WINDOW,
     RECORD_OVERHEAD_BYTES,
-    InodeFields,
     pack_inode,
     pack_key,
     unpack_inode,
@@ -87,7 +86,7 @@ class InodeTable:
         value = self._volume.imap.get(inode_key(ino)) if 0 <= ino <= INO_MAX else None
         if value is None:
             return None
-        inode = Inode(ino, unpack_inode(value))
+        inode = Inode(ino, *unpack_inode(value))
         check_inode(inode)
         if inode.is_cut:
             inode.hide_cut_blocks(-(-inode.size // self._volume.block_bytes))
@@ -104,14 +103,14 @@ class InodeTable:
             value = self._volume.imap.get(inode_key(ino))
             if value is None:
                 raise DamageError(f"directory {ino} does not exist")
-            inode = Inode(ino, unpack_inode(value))
+            inode = Inode(ino, *unpack_inode(value))
             check_inode(inode)
         return inode.parent_ino
 
-    def create(self, fields: InodeFields) -> Inode:
-        """Make a new inode with the next number and this mount's generation; it is dirty."""
+    def add(self, inode: Inode) -> None:
+        """Give a new inode the next number and this mount's generation; it is dirty."""
         volume = self._volume
-        inode = Inode(volume.state.next_ino, fields)
+        inode.ino = volume.state.next_ino
         inode.generation = self.generation
         volume.state.next_ino += 1
         volume.state.inode_count += 1
@@ -119,7 +118,6 @@ class InodeTable:
         inode.has_attributes = False
         self._remember(inode)
         self.mark_dirty(inode)
-        return inode
 
     def mark_dirty(self, inode: Inode) -> None:
         """Let the next commit write ``inode``."""
@@ -187,7 +185,7 @@ class InodeTable:
         """Put every dirty inode into the inode map."""
         imap = self._volume.imap
         for ino, inode in self.dirty.items():
-            key, value = pack_key(ino, KIND_INODE, 0), pack_inode(inode.fields())
+            key, value = pack_key(ino, KIND_INODE, 0), pack_inode(*inode.fields())
             # Only data in it makes an inode longer that was there at the checkpoint.
             imap.put(key, value, len(value) > INODE_BYTES or key >= imap.fresh_key)
         self.dirty.clear()
@@ -246,7 +244,7 @@ class InodeTable:
     def unpacked(self, value: bytes) -> Window:
         """Return the window of an item that lies in segments in use; raises DamageError."""
         window = Window.unpack(value, self._volume.window_blocks)
-        self._volume.check_in_use(window.runs)
+        self._volume.check_in_use(window.extents)
         return window
 
     def windows(self, inode: Inode, first: int) -> Iterator[tuple[int, Window]]:
@@ -266,7 +264,7 @@ class InodeTable:
     def store_unmapped(self, inode: Inode, index: int, window: Window) -> None:
         """Write a window that lost blocks through to the map; the next commit logs it."""
         key = window_key(inode.ino, index)
-        if window.runs:
+        if window.extents:
             self.cache.keep(inode.ino, inode.windows, index, window)
             value = window.pack()
             self._volume.imap.put(key, value, len(value) > window.stored_bytes)

@@ -1,6 +1,6 @@
 """The decoded extent map of some adjacent file blocks, 128 or so.
 
-Runs are in file order and do not overlap; every mapped block has a checksum, what is
+Extents are in file order and do not overlap; every mapped block has a checksum, what is
 not mapped reads as zeros (FORMAT.md, "Window").
 
 Held by ``tests/inodes/test_table.py`` and ``tests/system/test_state_machine.py``.
@@ -14,26 +14,26 @@ from collections.abc import Sequence
 
 from lfs.common.checksum import CHECKSUM_BYTES
 from lfs.ondisk import (
+    EXTENT_BYTES,
     KIND_WINDOW,
-    RUN_BYTES,
     WINDOW_HEADER_BYTES,
-    Run,
+    Extent,
     WindowItem,
     pack_key,
 )
 
 _WINDOW_MEMORY_BYTES = 800
-_RUN_MEMORY_BYTES = 108
+_EXTENT_MEMORY_BYTES = 108
 
 
 class Window:
-    """Where the blocks of one window are: runs in file order, a checksum for each block."""
+    """Where the blocks of one window are: extents in file order, a checksum for each block."""
 
-    __slots__ = ("checksums", "mapped", "pinned_bytes", "runs", "stored_bytes")
+    __slots__ = ("checksums", "extents", "mapped", "pinned_bytes", "stored_bytes")
 
     def __init__(self, block_count: int) -> None:
         """Map nothing of ``block_count`` file blocks."""
-        self.runs: list[tuple[int, int, int]] = []
+        self.extents: list[tuple[int, int, int]] = []
         self.checksums = array("I", bytes(4 * block_count))
         self.mapped = 0
         self.pinned_bytes = 0
@@ -47,8 +47,8 @@ class Window:
         item = WindowItem.unpack(raw, block_count)
         window = cls(block_count)
         position = 0
-        for first, count, _, address in item.runs:
-            window.runs.append((first, count, address))
+        for first, count, _, address in item.extents:
+            window.extents.append((first, count, address))
             window.checksums[first : first + count] = array(
                 "I", item.checksums[position : position + count]
             )
@@ -63,21 +63,21 @@ class Window:
         return (
             _WINDOW_MEMORY_BYTES
             + CHECKSUM_BYTES * len(self.checksums)
-            + _RUN_MEMORY_BYTES * len(self.runs)
+            + _EXTENT_MEMORY_BYTES * len(self.extents)
         )
 
     @property
     def packed_bytes(self) -> int:
         """Return the length of what ``pack`` returns."""
-        return WINDOW_HEADER_BYTES + RUN_BYTES * len(self.runs) + CHECKSUM_BYTES * self.mapped
+        return WINDOW_HEADER_BYTES + EXTENT_BYTES * len(self.extents) + CHECKSUM_BYTES * self.mapped
 
     def pack(self) -> bytes:
         """Return the window item's value."""
-        runs = tuple(Run(first, count, 0, address) for first, count, address in self.runs)
+        extents = tuple(Extent(first, count, 0, address) for first, count, address in self.extents)
         checksums: list[int] = []
-        for first, count, _ in self.runs:
+        for first, count, _ in self.extents:
             checksums += self.checksums[first : first + count]
-        return WindowItem(runs, tuple(checksums)).pack()
+        return WindowItem(extents, tuple(checksums)).pack()
 
     def map(self, first: int, checksums: Sequence[int], address: int) -> list[tuple[int, int]]:
         """Map ``len(checksums)`` blocks from ``first`` on to ``address``.
@@ -85,39 +85,39 @@ class Window:
         Returns the ``(address, count)`` of what was there before.
         """
         count = len(checksums)
-        runs = self.runs
-        past_end = not runs or runs[-1][0] + runs[-1][1] <= first
+        extents = self.extents
+        past_end = not extents or extents[-1][0] + extents[-1][1] <= first
         replaced = [] if past_end else self.unmap(first, first + count)
         self.checksums[first : first + count] = array("I", checksums)
         self.mapped += count
-        index = bisect_left(runs, (first,))
+        index = bisect_left(extents, (first,))
         if index:
-            start, length, at = runs[index - 1]
+            start, length, at = extents[index - 1]
             if start + length == first and at + length == address:
                 index -= 1
                 first, count, address = start, length + count, at
-                del runs[index]
-        if index < len(runs):
-            start, length, at = runs[index]
+                del extents[index]
+        if index < len(extents):
+            start, length, at = extents[index]
             if first + count == start and address + count == at:
                 count += length
-                del runs[index]
-        runs.insert(index, (first, count, address))
+                del extents[index]
+        extents.insert(index, (first, count, address))
         return replaced
 
     def unmap(self, first: int, end: int) -> list[tuple[int, int]]:
         """Unmap blocks ``first`` to ``end``; returns the ``(address, count)`` they had."""
-        runs = self.runs
-        low_index = bisect_left(runs, (first,))
+        extents = self.extents
+        low_index = bisect_left(extents, (first,))
         if low_index:
-            start, count, _ = runs[low_index - 1]
+            start, count, _ = extents[low_index - 1]
             low_index -= start + count > first
-        high_index = bisect_left(runs, (end,), low_index)
+        high_index = bisect_left(extents, (end,), low_index)
         if low_index == high_index:
             return []
         replaced: list[tuple[int, int]] = []
         kept: list[tuple[int, int, int]] = []
-        for start, count, address in runs[low_index:high_index]:
+        for start, count, address in extents[low_index:high_index]:
             low, high = max(start, first), min(start + count, end)
             replaced.append((address + low - start, high - low))
             if start < low:
@@ -125,16 +125,16 @@ class Window:
             if high < start + count:
                 kept.append((high, start + count - high, address + high - start))
             self.mapped -= high - low
-        runs[low_index:high_index] = kept
+        extents[low_index:high_index] = kept
         return replaced
 
-    def extent_count(self, count_max: int) -> int:
+    def fragment_count(self, count_max: int) -> int:
         """Return in how many places on disk the blocks lie; a hole alone parts nothing.
 
         Counts no further than ``count_max``, which is at least 1.
         """
         found, end = 0, -1
-        for _, count, address in self.runs:
+        for _, count, address in self.extents:
             if address != end:
                 found += 1
                 if found == count_max:
@@ -144,7 +144,7 @@ class Window:
 
     def address(self, block: int) -> int:
         """Return the address of ``block`` of this window, or 0."""
-        for first, count, address in self.runs:
+        for first, count, address in self.extents:
             if first <= block < first + count:
                 return address + block - first
         return 0
@@ -153,7 +153,7 @@ class Window:
         """Return ``(block, count, address)`` covering ``first`` to ``end``; address 0 is a hole."""
         found: list[tuple[int, int, int]] = []
         position = first
-        for start, count, address in self.runs:
+        for start, count, address in self.extents:
             if start + count <= position:
                 continue
             if start >= end:

@@ -3,28 +3,43 @@
 Imap nodes and usage pages are such blocks.  A pointer carries the checksum of
 the block it leads to; the block carries it once more, for a scan without
 pointers, and says which filesystem and address it belongs to.
+
+Held by ``tests/ondisk/test_structures.py``.
 """
 
 from __future__ import annotations
 
-import struct
 from typing import NamedTuple
 
+from lfs.ondisk.layout import U32, U64, Bytes4, Bytes8, Layout
 from lfs.ondisk.seal import damage, expect, seal_holds
-
-BLOCK_HEADER = struct.Struct("<4sI8sQQ")
-BLOCK_CHECKSUM_OFFSET = 4
-assert BLOCK_HEADER.size == 32
 
 
 class Pointer(NamedTuple):
     """Where a block is and the checksum it must have; address 0 is no block."""
 
-    address: int
-    checksum: int
+    address: U64
+    checksum: U32
 
 
 NO_BLOCK = Pointer(0, 0)
+
+
+class BlockHeader(NamedTuple):
+    """How such a block begins."""
+
+    magic: Bytes4
+    checksum: U32
+    filesystem_id: Bytes8
+    address: U64
+    """Its own."""
+    sequence: U64
+    """Of the log write that holds it."""
+
+
+BLOCK_HEADER = Layout(BlockHeader, 32)
+BLOCK_CHECKSUM_OFFSET = BLOCK_HEADER.offset("checksum")
+_unpack_header = BLOCK_HEADER.struct.unpack_from
 
 
 def check_header(
@@ -33,7 +48,7 @@ def check_header(
     """Check the header of the block ``what`` found at ``address``; raises DamageError."""
     if len(raw) < header_bytes:
         raise damage(f"{what} length", address, header_bytes, len(raw))
-    found_magic, _, found_id, own_address, _ = BLOCK_HEADER.unpack_from(raw)
+    found_magic, _, found_id, own_address, _ = _unpack_header(raw)
     if (found_magic, found_id, own_address) == (magic, filesystem_id, address):
         return
     expect(found_magic == magic, f"{what} magic", address, magic, found_magic)
@@ -48,4 +63,4 @@ def block_seal_holds(raw: bytes) -> bool:
 
 def block_sequence(raw: bytes) -> int:
     """Return the sequence number a node or usage page was written with."""
-    return int(BLOCK_HEADER.unpack_from(raw)[4])
+    return BlockHeader._make(_unpack_header(raw)).sequence

@@ -5,6 +5,8 @@ what users choose.  So a block of data that begins with one of the magics of a s
 is stored with another first byte, and its checksum, which is kept apart from it, is
 that of the stored block with some bits inverted.  A block that begins with the
 changed bytes by itself has its plain checksum: every block comes back as it was.
+
+Held by ``tests/ondisk/test_stored_data.py``.
 """
 
 from __future__ import annotations

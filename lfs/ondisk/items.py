@@ -2,18 +2,25 @@
 
 FORMAT.md has a section for each.  An item does not know its place, so errors here
 name address 0.
+
+Held by ``tests/ondisk/test_structures.py``.
 """
 
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import Annotated, NamedTuple
 
+from lfs.ondisk.layout import I64, U8, U16, U32, U64, AfterZeros, Layout
 from lfs.ondisk.seal import damage, expect
 
 NAME_BYTES_MAX = 255
 XATTR_VALUE_BYTES_MAX = 65536
 SYMLINK_BYTES_MAX = 4095
+LINK_COUNT_MAX = (1 << 32) - 1
 FILE_BYTES_MAX = (1 << 63) - 1
 TIME_NS_MIN = -(1 << 63)
 TIME_NS_MAX = (1 << 63) - 1
@@ -22,70 +29,91 @@ INODE_INLINE = 1
 INODE_CUT = 2
 VERSION_MAX = (1 << 64) - 1
 GENERATION_MAX = (1 << 32) - 1
-_INODE = struct.Struct("<IIIIQQqqqqIIQI4xQ")
-assert _INODE.size == 96
-INODE_BYTES = _INODE.size
 
 
-InodeFields = tuple[
-    int, int, int, int, int, int, int, int, int, int, int, int, int, int, int, bytes
-]
-"""The fields of an ``InodeItem`` in their order: without names they cost half as much."""
+@dataclass(slots=True, eq=False)
+class InodeFields:
+    """The fixed part of an inode (FORMAT.md, "Inode"), as it is kept in memory too."""
+
+    mode: U32
+    uid: U32
+    gid: U32
+    nlink: U32
+    size: U64 = 0
+    blocks: U64 = 0
+    atime_ns: I64 = 0
+    mtime_ns: I64 = 0
+    ctime_ns: I64 = 0
+    btime_ns: I64 = 0
+    rdev: U32 = 0
+    flags: U32 = 0
+    version: U64 = 0
+    generation: U32 = 0
+    parent_ino: Annotated[U64, AfterZeros(4)] = 0
 
 
-def pack_inode(fields: InodeFields) -> bytes:
-    """Return the value of the inode item with these fields."""
-    return _INODE.pack(*fields[:15]) + fields[15]
+INODE = Layout(InodeFields, 96)
+INODE_BYTES = INODE.size
+
+inode_numbers: Callable[[InodeFields], tuple[int, ...]] = attrgetter(*INODE.attributes)
+"""Return the fields of an inode without their names: so they cost half as much."""
 
 
-def unpack_inode(raw: bytes) -> InodeFields:
-    """Read the fields of an inode item; raises DamageError when it is too short."""
-    if len(raw) < _INODE.size:
-        raise damage("inode item", 0, _INODE.size, len(raw))
-    fields: InodeFields = (*_INODE.unpack_from(raw), raw[_INODE.size :])
-    return fields
+def pack_inode(numbers: Iterable[int], inline: bytes) -> bytes:
+    """Return the value of the inode item with these fields and this inline data."""
+    return INODE.struct.pack(*numbers) + inline
 
 
-class InodeItem(NamedTuple):
-    """The fixed part of an inode and its inline data (FORMAT.md, "Inode")."""
+def unpack_inode(raw: bytes) -> tuple[tuple[int, ...], bytes]:
+    """Read what ``pack_inode`` takes; raises DamageError when it is too short."""
+    if len(raw) < INODE_BYTES:
+        raise damage("inode item", 0, INODE_BYTES, len(raw))
+    return INODE.struct.unpack_from(raw), raw[INODE_BYTES:]
 
-    mode: int
-    uid: int
-    gid: int
-    nlink: int
-    size: int
-    blocks: int
-    atime_ns: int
-    mtime_ns: int
-    ctime_ns: int
-    btime_ns: int
-    rdev: int
-    flags: int
-    version: int
-    generation: int
-    parent_ino: int
-    inline: bytes
+
+@dataclass(slots=True)
+class InodeItem(InodeFields):
+    """An inode with its inline data, as its item has it."""
+
+    inline: bytes = field(default=b"", kw_only=True)
 
     def pack(self) -> bytes:
         """Return the item's value."""
-        return pack_inode(self)
+        return pack_inode(inode_numbers(self), self.inline)
 
     @classmethod
     def unpack(cls, raw: bytes) -> InodeItem:
         """Read an inode item; raises DamageError when it is too short."""
-        return cls._make(unpack_inode(raw))
+        numbers, inline = unpack_inode(raw)
+        return cls(*numbers, inline=inline)
 
 
-_RUN = struct.Struct("<HHQ")
-_RUN_COUNT = struct.Struct("<H")
-WINDOW_HEADER_BYTES = _RUN_COUNT.size
-assert _RUN.size == 12
 ADDRESS_BITS = 48
 _ADDRESS_MASK = (1 << ADDRESS_BITS) - 1
-RUN_BYTES = _RUN.size
 
 
-class Run(NamedTuple):
+class WindowHead:
+    """What a window says before its extents and the checksums of their blocks."""
+
+    extent_count: U16
+
+
+class StoredExtent:
+    """How an extent is stored."""
+
+    first: U16
+    count: U16
+    place: U64
+    """Its address, and its flags above those ``ADDRESS_BITS``."""
+
+
+WINDOW = Layout(WindowHead, 2)
+WINDOW_HEADER_BYTES = WINDOW.size
+EXTENT = Layout(StoredExtent, 12)
+EXTENT_BYTES = EXTENT.size
+
+
+class Extent(NamedTuple):
     """Adjacent file blocks of a window at adjacent addresses."""
 
     first: int
@@ -97,17 +125,17 @@ class Run(NamedTuple):
 class WindowItem(NamedTuple):
     """The extents of one window of a file and a checksum for each mapped block."""
 
-    runs: tuple[Run, ...]
+    extents: tuple[Extent, ...]
     checksums: tuple[int, ...]
 
     def pack(self) -> bytes:
         """Return the item's value."""
         return b"".join(
             (
-                _RUN_COUNT.pack(len(self.runs)),
+                WINDOW.struct.pack(len(self.extents)),
                 *(
-                    _RUN.pack(first, count, flags << ADDRESS_BITS | address)
-                    for first, count, flags, address in self.runs
+                    EXTENT.struct.pack(first, count, flags << ADDRESS_BITS | address)
+                    for first, count, flags, address in self.extents
                 ),
                 struct.pack(f"<{len(self.checksums)}I", *self.checksums),
             )
@@ -115,23 +143,24 @@ class WindowItem(NamedTuple):
 
     @classmethod
     def unpack(cls, raw: bytes, window_blocks: int) -> WindowItem:
-        """Read a window item; raises DamageError unless its runs fit and do not overlap."""
-        expect(len(raw) >= _RUN_COUNT.size, "window item", 0, "a run count", len(raw))
-        count = _RUN_COUNT.unpack_from(raw)[0]
-        end = _RUN_COUNT.size + count * _RUN.size
-        expect(end <= len(raw), "window runs", 0, end, len(raw))
-        runs = tuple(
-            Run(first, blocks, word >> ADDRESS_BITS, word & _ADDRESS_MASK)
-            for first, blocks, word in _RUN.iter_unpack(raw[_RUN_COUNT.size : end])
+        """Read a window item; raises DamageError unless its extents fit and do not overlap."""
+        expect(len(raw) >= WINDOW_HEADER_BYTES, "window item", 0, "an extent count", len(raw))
+        count = WINDOW.struct.unpack_from(raw)[0]
+        end = WINDOW_HEADER_BYTES + count * EXTENT_BYTES
+        expect(end <= len(raw), "window extents", 0, end, len(raw))
+        extents = tuple(
+            Extent(first, blocks, word >> ADDRESS_BITS, word & _ADDRESS_MASK)
+            for first, blocks, word in EXTENT.struct.iter_unpack(raw[WINDOW_HEADER_BYTES:end])
         )
-        mapped = sum(run.count for run in runs)
+        mapped = sum(extent.count for extent in extents)
         expect(len(raw) == end + 4 * mapped, "window checksums", 0, end + 4 * mapped, len(raw))
         position = 0
-        for run in runs:
-            expect(run.count > 0 and run.first >= position, "window run", 0, position, run)
-            position = run.first + run.count
+        for extent in extents:
+            follows = extent.count > 0 and extent.first >= position
+            expect(follows, "window extent", 0, position, extent)
+            position = extent.first + extent.count
         expect(position <= window_blocks, "window end", 0, window_blocks, position)
-        return cls(runs, struct.unpack_from(f"<{mapped}I", raw, end))
+        return cls(extents, struct.unpack_from(f"<{mapped}I", raw, end))
 
 
 def window_blocks(block_bytes: int) -> int:
@@ -139,50 +168,36 @@ def window_blocks(block_bytes: int) -> int:
     return block_bytes // 32
 
 
-_CUT = struct.Struct("<QQQ")
-assert _CUT.size == 24
+class CutItem(NamedTuple):
+    """Windows of an inode that were cut off and are still to be given up."""
+
+    ino: U64
+    first_window: U64
+    end_window: U64
+
+
+CUT = Layout(CutItem, 24)
 
 
 def pack_cut(ino: int, first: int, end: int) -> bytes:
     """Return the value of the cut item of windows ``first`` to ``end`` of an inode."""
-    return _CUT.pack(ino, first, end)
+    return CUT.pack(CutItem(ino, first, end))
 
 
-def unpack_cut(raw: bytes) -> tuple[int, int, int]:
+def unpack_cut(raw: bytes) -> CutItem:
     """Read a cut item; raises DamageError unless it names an inode and later windows."""
-    expect(len(raw) == _CUT.size, "cut item", 0, _CUT.size, len(raw))
-    ino, first, end = _CUT.unpack(raw)
+    expect(len(raw) == CUT.size, "cut item", 0, CUT.size, len(raw))
+    ino, first, end = cut = CUT.build(CUT.unpack(raw))
     expect(ino > 0, "cut inode", 0, "an inode", ino)
     expect(0 < first < end < 1 << 63, "cut range", 0, "windows", (first, end))
-    return ino, first, end
-
-
-_ENTRY_ITEM = struct.Struct("<QB")
-
-
-def pack_entry(ino: int, file_type: int, name: bytes) -> bytes:
-    """Return the value of the directory entry with these fields."""
-    return _ENTRY_ITEM.pack(ino, file_type) + name
-
-
-def unpack_entry(raw: bytes) -> tuple[int, int, bytes]:
-    """Read the fields of an ``EntryItem``; raises as that does."""
-    name_bytes = len(raw) - _ENTRY_ITEM.size
-    if not 1 <= name_bytes <= NAME_BYTES_MAX:
-        raise damage("directory entry", 0, "a name", raw)
-    ino, file_type = _ENTRY_ITEM.unpack_from(raw)
-    return ino, file_type, raw[_ENTRY_ITEM.size :]
-
-
-REMOVED_ENTRY = pack_entry(0, 0, b"")
-"""What stands where a name was removed before others with the same hash."""
+    return cut
 
 
 class EntryItem(NamedTuple):
     """A directory entry: the inode, its file type (``mode >> 12``) and its name."""
 
-    ino: int
-    file_type: int
+    ino: U64
+    file_type: U8
     name: bytes
 
     def pack(self) -> bytes:
@@ -195,8 +210,37 @@ class EntryItem(NamedTuple):
         return cls._make(unpack_entry(raw))
 
 
-_XATTR_ITEM = struct.Struct("<BI")
-REMOVED_XATTR = _XATTR_ITEM.pack(0, 0)
+ENTRY_ITEM = Layout(EntryItem, 9)
+_ENTRY_HEAD_BYTES = ENTRY_ITEM.size
+
+
+def pack_entry(ino: int, file_type: int, name: bytes) -> bytes:
+    """Return the value of the directory entry with these fields."""
+    return ENTRY_ITEM.struct.pack(ino, file_type) + name
+
+
+def unpack_entry(raw: bytes) -> tuple[int, int, bytes]:
+    """Read the fields of an ``EntryItem``; raises as that does."""
+    name_bytes = len(raw) - _ENTRY_HEAD_BYTES
+    if not 1 <= name_bytes <= NAME_BYTES_MAX:
+        raise damage("directory entry", 0, "a name", raw)
+    ino, file_type = ENTRY_ITEM.struct.unpack_from(raw)
+    return ino, file_type, raw[_ENTRY_HEAD_BYTES:]
+
+
+REMOVED_ENTRY = pack_entry(0, 0, b"")
+"""What stands where a name was removed before others with the same hash."""
+
+
+class XattrHead:
+    """What the first chunk of an attribute says before its name."""
+
+    name_bytes: U8
+    value_bytes: U32
+
+
+XATTR = Layout(XattrHead, 5)
+REMOVED_XATTR = XATTR.pack(name_bytes=0, value_bytes=0)
 """What stands where an attribute was removed before others with the same hash."""
 
 
@@ -209,19 +253,19 @@ class XattrItem(NamedTuple):
 
     def pack(self) -> bytes:
         """Return the item's value."""
-        return _XATTR_ITEM.pack(len(self.name), self.value_bytes) + self.name + self.chunk
+        return XATTR.struct.pack(len(self.name), self.value_bytes) + self.name + self.chunk
 
     @classmethod
     def unpack(cls, raw: bytes) -> XattrItem:
         """Read a first chunk; raises DamageError when its lengths do not fit."""
-        expect(len(raw) >= _XATTR_ITEM.size, "extended attribute", 0, "a header", raw)
-        name_bytes, value_bytes = _XATTR_ITEM.unpack_from(raw)
-        end = _XATTR_ITEM.size + name_bytes
+        expect(len(raw) >= XATTR.size, "extended attribute", 0, "a header", raw)
+        name_bytes, value_bytes = XATTR.struct.unpack_from(raw)
+        end = XATTR.size + name_bytes
         expect(name_bytes > 0 and end <= len(raw), "extended attribute name", 0, end, len(raw))
         most = XATTR_VALUE_BYTES_MAX
         expect(value_bytes <= most, "extended attribute value", 0, most, value_bytes)
         expect(len(raw) - end <= value_bytes, "attribute chunk", 0, value_bytes, len(raw) - end)
-        return cls(raw[_XATTR_ITEM.size : end], value_bytes, raw[end:])
+        return cls(raw[XATTR.size : end], value_bytes, raw[end:])
 
 
 def chunk_bytes(block_bytes: int) -> int:

@@ -1,17 +1,28 @@
 """Keys of the imap and how names become offsets in them (FORMAT.md, "Keys").
 
 Keys are compared as byte strings, so their integers are big-endian.
+
+Held by ``tests/ondisk/test_structures.py``.
 """
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 
+from lfs.ondisk.layout import U8, U64, Layout
+
+
+class Key:
+    """A key of the imap."""
+
+    ino: U64
+    kind: U8
+    offset: U64
+
+
 KEY_BYTES = 17
-_KEY = struct.Struct(">QBQ")
-assert _KEY.size == KEY_BYTES
-KEY_KIND = 8
+KEY = Layout(Key, KEY_BYTES, order=">")
+KEY_KIND = KEY.offset("kind")
 """Which byte of a key is its kind; the inode number is before it."""
 
 KIND_INODE = 0
@@ -29,13 +40,13 @@ SEQUENCE_MAX = (1 << 62) - 1
 """The largest sequence number and checkpoint number that is believed: neither ends in practice."""
 
 
-pack_key: Callable[[int, int, int], bytes] = _KEY.pack
+pack_key: Callable[[int, int, int], bytes] = KEY.struct.pack
 """Return the imap key of item ``kind`` at ``offset`` of inode ``ino``, given in this order."""
 
 
 def unpack_key(key: bytes) -> tuple[int, int, int]:
     """Return ``(ino, kind, offset)`` of an imap key."""
-    ino, kind, offset = _KEY.unpack(key)
+    ino, kind, offset = KEY.struct.unpack(key)
     return ino, kind, offset
 
 

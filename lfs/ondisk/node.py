@@ -1,4 +1,7 @@
-"""Nodes of the imap: leaves hold items, branches hold pointers (FORMAT.md, "Imap")."""
+"""Nodes of the imap: leaves hold items, branches hold pointers (FORMAT.md, "Imap").
+
+Held by ``tests/ondisk/test_structures.py``.
+"""
 
 from __future__ import annotations
 
@@ -9,23 +12,45 @@ from collections.abc import Sequence
 from functools import lru_cache
 from itertools import accumulate, pairwise
 from operator import lt
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 from lfs.ondisk.block import BLOCK_CHECKSUM_OFFSET, BLOCK_HEADER, Pointer, check_header
 from lfs.ondisk.key import KEY_BYTES
+from lfs.ondisk.layout import U8, U16, U32, AfterZeros, Bytes17, Layout
 from lfs.ondisk.seal import damage, sealed
 from lfs.ondisk.superblock import BLOCK_BYTES_MAX
 
 NODE_MAGIC = b"LNOD"
-_NODE_HEADER = struct.Struct("<BBHI")
-_LEAF_SLOT = struct.Struct("<17sH")
-_BRANCH_SLOT = struct.Struct("<17sQI")
-assert _NODE_HEADER.size == 8
-assert _LEAF_SLOT.size == 19
-assert _BRANCH_SLOT.size == 29
-NODE_HEADER_BYTES = BLOCK_HEADER.size + _NODE_HEADER.size
-LEAF_SLOT_BYTES = _LEAF_SLOT.size
-BRANCH_SLOT_BYTES = _BRANCH_SLOT.size
+
+
+class NodeHeader:
+    """What follows the header of a block in a node."""
+
+    level: U8
+    count: Annotated[U16, AfterZeros(1)]
+    used_bytes: U32
+
+
+class LeafSlot:
+    """What a leaf says of each item before the values."""
+
+    key: Bytes17
+    value_bytes: U16
+
+
+class BranchSlot:
+    """What a branch says of each child."""
+
+    key: Bytes17
+    child: Pointer
+
+
+NODE_HEADER = Layout(NodeHeader, 8)
+LEAF_SLOT = Layout(LeafSlot, 19)
+BRANCH_SLOT = Layout(BranchSlot, 29)
+NODE_HEADER_BYTES = BLOCK_HEADER.size + NODE_HEADER.size
+LEAF_SLOT_BYTES = LEAF_SLOT.size
+BRANCH_SLOT_BYTES = BRANCH_SLOT.size
 
 
 class Branch(NamedTuple):
@@ -144,7 +169,7 @@ _KEY_PLACES = [
 @lru_cache(1024)
 def _slots_of(count: int) -> struct.Struct:
     """Return the layout of so many slots of a leaf."""
-    return struct.Struct("<" + count * _LEAF_SLOT.format.removeprefix("<"))
+    return struct.Struct("<" + count * LEAF_SLOT.struct.format.removeprefix("<"))
 
 
 def pack_node(
@@ -153,17 +178,17 @@ def pack_node(
     """Return the block of ``node`` for ``address``, padded to ``block_bytes``."""
     count = len(node.keys)
     if isinstance(node, Leaf):
-        slots = b"".join(map(_LEAF_SLOT.pack, node.keys, map(len, node.values)))
+        slots = b"".join(map(LEAF_SLOT.struct.pack, node.keys, map(len, node.values)))
         body = slots + b"".join(node.values)
     else:
         body = b"".join(
-            _BRANCH_SLOT.pack(key, child.address, child.checksum)
+            BRANCH_SLOT.struct.pack(key, child.address, child.checksum)
             for key, child in zip(node.keys, node.children, strict=True)
         )
     used = NODE_HEADER_BYTES + len(body)
     assert used <= block_bytes, (used, block_bytes)
-    header = BLOCK_HEADER.pack(NODE_MAGIC, 0, filesystem_id, address, sequence)
-    raw = header + _NODE_HEADER.pack(node.level, 0, count, used) + body
+    header = BLOCK_HEADER.struct.pack(NODE_MAGIC, 0, filesystem_id, address, sequence)
+    raw = header + NODE_HEADER.struct.pack(node.level, count, used) + body
     return sealed(raw.ljust(block_bytes, b"\0"), BLOCK_CHECKSUM_OFFSET)
 
 
@@ -179,7 +204,7 @@ def unpack_node(raw: bytes, filesystem_id: bytes, address: int) -> Node:
 def read_node(raw: bytes, filesystem_id: bytes, address: int) -> Branch | PackedLeaf:
     """Check a node as ``unpack_node`` does, but leave the items of a leaf packed."""
     check_header(raw, "node", NODE_MAGIC, NODE_HEADER_BYTES, filesystem_id, address)
-    level, _, count, used = _NODE_HEADER.unpack_from(raw, BLOCK_HEADER.size)
+    level, count, used = NODE_HEADER.struct.unpack_from(raw, BLOCK_HEADER.size)
     if not NODE_HEADER_BYTES <= used <= len(raw):
         raise damage("node length", address, len(raw), used)
     slot_bytes = BRANCH_SLOT_BYTES if level else LEAF_SLOT_BYTES
@@ -191,7 +216,7 @@ def read_node(raw: bytes, filesystem_id: bytes, address: int) -> Branch | Packed
     if not count:
         raise damage("node slots", address, "at least 1", 0)
     if level:
-        slots = list(_BRANCH_SLOT.iter_unpack(raw[NODE_HEADER_BYTES:values_offset]))
+        slots = list(BRANCH_SLOT.struct.iter_unpack(raw[NODE_HEADER_BYTES:values_offset]))
         keys = [key for key, _, _ in slots]
         node = Branch(level, keys, [Pointer(child, value) for _, child, value in slots])
     else:

@@ -1,6 +1,8 @@
 """Checks that all structures share: a checksum inside what it covers, and comparisons.
 
 A checksum stored inside a structure is taken with its own four bytes as zero.
+
+Held by ``tests/ondisk/test_structures.py``.
 """
 
 from __future__ import annotations

@@ -3,15 +3,29 @@
 A summary is a row of bytes, and on disk a row of blocks: each block but the first
 begins with a magic and its number, because what follows there are names, attributes
 and small files, and no block may begin as a user likes.
+
+Held by ``tests/ondisk/test_structures.py``.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
+from lfs.ondisk.layout import (
+    I64,
+    U8,
+    U16,
+    U32,
+    U64,
+    AfterZeros,
+    Bytes4,
+    Bytes8,
+    Bytes17,
+    Layout,
+)
 from lfs.ondisk.seal import CHECKSUM_FIELD, expect, seal_holds, sealed
 
 SUMMARY_MAGIC = b"LSUM"
@@ -27,15 +41,6 @@ BLOCK_DATA = 1
 BLOCK_NODE = 2
 BLOCK_USAGE = 3
 
-_SUMMARY = struct.Struct("<4sI8sQQQQQQQIIIIQIHHIIQq")
-_ENTRY = struct.Struct("<BBHIQQQ")
-_CONTINUATION = struct.Struct("<4sI")
-_SUMMARY_CHECKSUM_OFFSET = 4
-assert _SUMMARY.size == 128
-assert _ENTRY.size == 32
-assert _CONTINUATION.size == 8
-SUMMARY_HEADER_BYTES = _SUMMARY.size
-ENTRY_BYTES = _ENTRY.size
 HEAD_MAIN = 0
 """Log heads: commits, small files, hot data that the cleaner moves."""
 HEAD_BULK = 1
@@ -45,14 +50,25 @@ HEAD_COLD = 2
 HEAD_METADATA = 3
 """Nodes and usage pages."""
 HEAD_COUNT = 4
-RECORD_OVERHEAD_BYTES = 19
-_RECORD = struct.Struct("<17sH")
-_RECORD_DELETED = 0xFFFF
-assert _RECORD.size == RECORD_OVERHEAD_BYTES
+
+
+class EntryHead:
+    """What an entry says before the checksums of its payload blocks."""
+
+    kind: U8
+    count: Annotated[U32, AfterZeros(3)]
+    version: U64
+    owner: U64
+    key: U64
+
+
+ENTRY = Layout(EntryHead, 32)
+ENTRY_BYTES = ENTRY.size
+_pack_entry = ENTRY.struct.pack
 
 
 class Entry(NamedTuple):
-    """Owner of a run of payload blocks: ``key`` is the first file block (data),
+    """Owner of adjacent payload blocks: ``key`` is the first file block (data),
     0 (nodes say what they are) or the usage page; ``checksums`` has one a block.
     """
 
@@ -63,11 +79,35 @@ class Entry(NamedTuple):
     checksums: Sequence[int]
 
 
+class RecordHead:
+    """What a record says before the value."""
+
+    key: Bytes17
+    value_bytes: U16
+    """``_DELETED`` where the item is no more."""
+
+
+RECORD = Layout(RecordHead, 19)
+RECORD_OVERHEAD_BYTES = RECORD.size
+_DELETED = 0xFFFF
+_pack_record = RECORD.struct.pack
+
+
 class Record(NamedTuple):
     """A change of one imap item; ``value`` None deletes it."""
 
     key: bytes
     value: bytes | None
+
+
+class Continuation:
+    """How each block of a summary but the first begins."""
+
+    magic: ClassVar[Bytes4] = SUMMARY_CONTINUATION_MAGIC
+    number: U32
+
+
+CONTINUATION = Layout(Continuation, 8)
 
 
 @dataclass(slots=True)
@@ -77,39 +117,45 @@ class Summary:
     Nobody changes one; it is not frozen because each commit would pay for that.
     """
 
-    sequence: int
-    address: int
-    next_address: int
-    run_address: int
-    run_blocks: int
-    run_sequence: int
-    run_next_address: int
-    payload_address: int
-    payload_blocks: int
-    summary_blocks: int
-    previous_checksum: int
-    flushed_sequence: int
-    head: int
-    flags: int
-    time_ns: int
+    magic: ClassVar[Bytes4] = SUMMARY_MAGIC
+    checksum: U32 = field(default=0, compare=False, kw_only=True)
+    filesystem_id: ClassVar[Bytes8]
+    sequence: U64
+    address: U64
+    next_address: U64
+    run_address: U64
+    run_sequence: U64
+    run_next_address: U64
+    payload_address: U64
+    payload_blocks: U32
+    summary_blocks: U32
+    summary_bytes: ClassVar[U32]
+    previous_checksum: U32
+    flushed_sequence: U64
+    run_blocks: U32
+    head: U16
+    flags: U16
+    entry_count: ClassVar[U32]
+    record_count: ClassVar[U32]
+    time_ns: Annotated[I64, AfterZeros(8)]
     entries: Sequence[Entry] = ()
     records: Sequence[Record] = ()
-    checksum: int = field(default=0, compare=False)
 
     def pack(self, filesystem_id: bytes) -> bytes:
         """Return the summary's bytes, not padded to blocks."""
         parts: list[bytes] = []
         for kind, owner, version, key, checksums in self.entries:
-            parts.append(_ENTRY.pack(kind, 0, 0, len(checksums), version, owner, key))
+            parts.append(_pack_entry(kind, len(checksums), version, owner, key))
             parts.append(struct.pack(f"<{len(checksums)}I", *checksums))
         for record_key, value in self.records:
             if value is None:
-                parts.append(_RECORD.pack(record_key, _RECORD_DELETED))
+                parts.append(_pack_record(record_key, _DELETED))
             else:
-                parts.append(_RECORD.pack(record_key, len(value)))
+                parts.append(_pack_record(record_key, len(value)))
                 parts.append(value)
         body = b"".join(parts)
-        head = _SUMMARY.pack(
+        # Each commit packs one: by hand, in the order of the fields.
+        head = SUMMARY.struct.pack(
             SUMMARY_MAGIC,
             0,
             filesystem_id,
@@ -122,7 +168,7 @@ class Summary:
             self.payload_address,
             self.payload_blocks,
             self.summary_blocks,
-            _SUMMARY.size + len(body),
+            SUMMARY_HEADER_BYTES + len(body),
             self.previous_checksum,
             self.flushed_sequence,
             self.run_blocks,
@@ -130,10 +176,9 @@ class Summary:
             self.flags,
             len(self.entries),
             len(self.records),
-            0,
             self.time_ns,
         )
-        return sealed(head + body, _SUMMARY_CHECKSUM_OFFSET)
+        return sealed(head + body, _CHECKSUM_OFFSET)
 
     @staticmethod
     def peek_bytes(first_block: bytes, filesystem_id: bytes, address: int) -> int:
@@ -143,57 +188,39 @@ class Summary:
         length is not to be trusted before ``unpack`` has checked the whole.
         """
         length = len(first_block)
-        expect(length >= _SUMMARY.size, "summary length", address, _SUMMARY.size, length)
-        fields = _SUMMARY.unpack_from(first_block)
-        expect(fields[0] == SUMMARY_MAGIC, "summary magic", address, SUMMARY_MAGIC, fields[0])
-        expect(fields[2] == filesystem_id, "summary filesystem", address, filesystem_id, fields[2])
-        expect(fields[4] == address, "summary place", address, address, fields[4])
-        length, blocks = int(fields[12]), fields[11]
+        expect(
+            length >= SUMMARY_HEADER_BYTES, "summary length", address, SUMMARY_HEADER_BYTES, length
+        )
+        fields = SUMMARY.unpack(first_block)
+        _expect_ours(fields, filesystem_id, address)
+        length, blocks = int(fields["summary_bytes"]), fields["summary_blocks"]
         expect(
             1 <= blocks <= SUMMARY_BLOCKS_MAX, "summary blocks", address, SUMMARY_BLOCKS_MAX, blocks
         )
         limit = summary_room_bytes(blocks, len(first_block))
-        expect(_SUMMARY.size <= length <= limit, "summary length", address, limit, length)
+        expect(SUMMARY_HEADER_BYTES <= length <= limit, "summary length", address, limit, length)
         return length
 
     @classmethod
     def unpack(cls, raw: bytes, filesystem_id: bytes, address: int) -> Summary:
         """Read a whole summary; ``raw`` has exactly the bytes ``peek_bytes`` told."""
-        expect(len(raw) >= _SUMMARY.size, "summary length", address, _SUMMARY.size, len(raw))
-        fields = _SUMMARY.unpack_from(raw)
-        expect(fields[0] == SUMMARY_MAGIC, "summary magic", address, SUMMARY_MAGIC, fields[0])
-        expect(fields[12] == len(raw), "summary length", address, fields[12], len(raw))
         expect(
-            seal_holds(raw, _SUMMARY_CHECKSUM_OFFSET),
-            "summary checksum",
+            len(raw) >= SUMMARY_HEADER_BYTES,
+            "summary length",
             address,
-            "a match",
-            "a mismatch",
+            SUMMARY_HEADER_BYTES,
+            len(raw),
         )
-        expect(fields[2] == filesystem_id, "summary filesystem", address, filesystem_id, fields[2])
-        expect(fields[4] == address, "summary place", address, address, fields[4])
-        entries, offset = _unpack_entries(raw, fields[18], address)
-        records = _unpack_records(raw, offset, fields[19], address)
-        summary = cls(
-            sequence=fields[3],
-            address=fields[4],
-            next_address=fields[5],
-            run_address=fields[6],
-            run_sequence=fields[7],
-            run_next_address=fields[8],
-            payload_address=fields[9],
-            payload_blocks=fields[10],
-            summary_blocks=fields[11],
-            previous_checksum=fields[13],
-            flushed_sequence=fields[14],
-            run_blocks=fields[15],
-            head=fields[16],
-            flags=fields[17],
-            time_ns=fields[21],
-            entries=entries,
-            records=records,
-            checksum=fields[1],
-        )
+        fields = SUMMARY.unpack(raw)
+        magic, wanted = fields["magic"], fields["summary_bytes"]
+        expect(magic == SUMMARY_MAGIC, "summary magic", address, SUMMARY_MAGIC, magic)
+        expect(wanted == len(raw), "summary length", address, wanted, len(raw))
+        holds = seal_holds(raw, _CHECKSUM_OFFSET)
+        expect(holds, "summary checksum", address, "a match", "a mismatch")
+        _expect_ours(fields, filesystem_id, address)
+        entries, offset = _unpack_entries(raw, fields["entry_count"], address)
+        records = _unpack_records(raw, offset, fields["record_count"], address)
+        summary = SUMMARY.build(fields, entries=entries, records=records)
         counted = sum(len(entry.checksums) for entry in entries)
         expect(
             counted == summary.payload_blocks,
@@ -205,16 +232,38 @@ class Summary:
         return summary
 
 
+SUMMARY = Layout(Summary, 128)
+SUMMARY_HEADER_BYTES = SUMMARY.size
+_CHECKSUM_OFFSET = SUMMARY.offset("checksum")
+
+
+def _unpack_head(raw: bytes, address: int) -> dict[str, Any]:
+    """Return the fields of a summary; raises DamageError where none begins."""
+    size, length = SUMMARY_HEADER_BYTES, len(raw)
+    expect(length >= size, "summary length", address, size, length)
+    fields = SUMMARY.unpack(raw)
+    magic = fields["magic"]
+    expect(magic == SUMMARY_MAGIC, "summary magic", address, SUMMARY_MAGIC, magic)
+    return fields
+
+
+def _expect_ours(fields: Mapping[str, Any], filesystem_id: bytes, address: int) -> None:
+    """Raise DamageError unless a summary says of itself that it belongs to ``address`` here."""
+    found_id, found = fields["filesystem_id"], fields["address"]
+    expect(found_id == filesystem_id, "summary filesystem", address, filesystem_id, found_id)
+    expect(found == address, "summary place", address, address, found)
+
+
 def summary_blocks(length: int, block_bytes: int) -> int:
     """Return how many blocks a summary of ``length`` bytes takes."""
     if length <= block_bytes:
         return 1
-    return 1 - (block_bytes - length) // (block_bytes - _CONTINUATION.size)
+    return 1 - (block_bytes - length) // (block_bytes - CONTINUATION.size)
 
 
 def summary_room_bytes(blocks: int, block_bytes: int) -> int:
     """Return how many bytes of a summary ``blocks`` blocks hold."""
-    return blocks * block_bytes - (blocks - 1) * _CONTINUATION.size
+    return blocks * block_bytes - (blocks - 1) * CONTINUATION.size
 
 
 def summary_to_blocks(raw: bytes, blocks: int, block_bytes: int) -> bytes:
@@ -224,10 +273,10 @@ def summary_to_blocks(raw: bytes, blocks: int, block_bytes: int) -> bytes:
     if blocks == 1:
         return raw.ljust(block_bytes, b"\0")
     parts = [raw[:block_bytes].ljust(block_bytes, b"\0")]
-    room = block_bytes - _CONTINUATION.size
+    room = block_bytes - CONTINUATION.size
     for number in range(1, blocks):
         start = block_bytes + (number - 1) * room
-        parts.append(_CONTINUATION.pack(SUMMARY_CONTINUATION_MAGIC, number))
+        parts.append(CONTINUATION.struct.pack(SUMMARY_CONTINUATION_MAGIC, number))
         parts.append(raw[start : start + room].ljust(room, b"\0"))
     return b"".join(parts)
 
@@ -239,25 +288,25 @@ def summary_from_blocks(raw: bytes, length: int, block_bytes: int, address: int)
     """
     parts = [raw[:block_bytes]]
     for number, start in enumerate(range(block_bytes, len(raw), block_bytes), 1):
-        found = _CONTINUATION.unpack_from(raw, start)
+        found = CONTINUATION.struct.unpack_from(raw, start)
         wanted = (SUMMARY_CONTINUATION_MAGIC, number)
         expect(found == wanted, "summary continuation", address + number, wanted, found)
-        parts.append(raw[start + _CONTINUATION.size : start + block_bytes])
+        parts.append(raw[start + CONTINUATION.size : start + block_bytes])
     return b"".join(parts)[:length]
 
 
 def summary_checksum(raw: bytes) -> int:
     """Return the checksum stored in a packed summary."""
-    return int(CHECKSUM_FIELD.unpack_from(raw, _SUMMARY_CHECKSUM_OFFSET)[0])
+    return int(CHECKSUM_FIELD.unpack_from(raw, _CHECKSUM_OFFSET)[0])
 
 
 def _unpack_entries(raw: bytes, count: int, address: int) -> tuple[tuple[Entry, ...], int]:
     entries = []
-    offset = _SUMMARY.size
+    offset = SUMMARY_HEADER_BYTES
     for _ in range(count):
-        expect(offset + _ENTRY.size <= len(raw), "summary entry", address, "room", offset)
-        kind, _, _, blocks, version, owner, key = _ENTRY.unpack_from(raw, offset)
-        offset += _ENTRY.size
+        expect(offset + ENTRY_BYTES <= len(raw), "summary entry", address, "room", offset)
+        kind, blocks, version, owner, key = ENTRY.struct.unpack_from(raw, offset)
+        offset += ENTRY_BYTES
         expect(offset + 4 * blocks <= len(raw), "summary entry", address, "room", blocks)
         entries.append(
             Entry(kind, owner, version, key, struct.unpack_from(f"<{blocks}I", raw, offset))
@@ -269,10 +318,12 @@ def _unpack_entries(raw: bytes, count: int, address: int) -> tuple[tuple[Entry, 
 def _unpack_records(raw: bytes, offset: int, count: int, address: int) -> tuple[Record, ...]:
     records = []
     for _ in range(count):
-        expect(offset + _RECORD.size <= len(raw), "summary record", address, "room", offset)
-        key, length = _RECORD.unpack_from(raw, offset)
-        offset += _RECORD.size
-        if length == _RECORD_DELETED:
+        expect(
+            offset + RECORD_OVERHEAD_BYTES <= len(raw), "summary record", address, "room", offset
+        )
+        key, length = RECORD.struct.unpack_from(raw, offset)
+        offset += RECORD_OVERHEAD_BYTES
+        if length == _DELETED:
             records.append(Record(key, None))
             continue
         expect(offset + length <= len(raw), "summary record", address, "room", length)

@@ -2,13 +2,16 @@
 
 It has 512 bytes, so that a sector holds either the old one or the new one, and a
 copy at the end of the device.
+
+Held by ``tests/ondisk/test_structures.py``.
 """
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
+from lfs.ondisk.layout import I64, U32, U64, Bytes8, Bytes16, Bytes64, Layout
 from lfs.ondisk.seal import expect, seal_holds, sealed
 
 FORMAT_VERSION = 2
@@ -34,36 +37,37 @@ READ_ONLY_COMPATIBLE_KNOWN = 0
 INCOMPATIBLE_KNOWN = 0
 
 SUPERBLOCK_MAGIC = b"lfs-disk"
-_SUPERBLOCK = struct.Struct("<8sIIQQ16s64sQQQIIQQQQQIIq16s8sQ")
-_SUPERBLOCK_CHECKSUM_OFFSET = 8
-assert _SUPERBLOCK.size == 232
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Superblock:
     """Identity and geometry of a filesystem (FORMAT.md, "Superblock")."""
 
-    uuid: bytes
-    label: bytes
-    block_bytes: int
-    segment_blocks: int
-    device_blocks: int
-    first_segment_block: int
-    segment_count: int
-    checkpoint_offset_bytes: tuple[int, int]
-    reserved_basis_points: int
-    created_ns: int
-    hash_seed: bytes
-    filesystem_id: bytes
+    magic: ClassVar[Bytes8] = SUPERBLOCK_MAGIC
+    checksum: ClassVar[U32] = 0
+    format_version: U32 = FORMAT_VERSION
+    offset_bytes: U64 = SUPERBLOCK_OFFSET_BYTES
+    """Where this copy is."""
+    generation: U64 = 1
+    uuid: Bytes16
+    label: Bytes64
+    compatible: U64 = 0
+    read_only_compatible: U64 = 0
+    incompatible: U64 = 0
+    block_bytes: U32
+    segment_blocks: U32
+    device_blocks: U64
+    first_segment_block: U64
+    segment_count: U64
+    checkpoint_offset_bytes: tuple[U64, U64]
+    checkpoint_region_bytes: ClassVar[U32] = CHECKPOINT_REGION_BYTES
+    reserved_basis_points: U32
+    created_ns: I64
+    hash_seed: Bytes16
+    filesystem_id: Bytes8
     """Random bytes that mark every structure of this filesystem and of no earlier one here."""
-    copy_offset_bytes: int
+    copy_offset_bytes: U64
     """Where the copy at the end of the device is."""
-    generation: int = 1
-    compatible: int = 0
-    read_only_compatible: int = 0
-    incompatible: int = 0
-    format_version: int = FORMAT_VERSION
-    offset_bytes: int = SUPERBLOCK_OFFSET_BYTES
 
     @property
     def end_block(self) -> int:
@@ -76,34 +80,7 @@ class Superblock:
 
     def pack(self) -> bytes:
         """Return the 512 bytes of this superblock."""
-        raw = bytearray(SUPERBLOCK_BYTES)
-        _SUPERBLOCK.pack_into(
-            raw,
-            0,
-            SUPERBLOCK_MAGIC,
-            0,
-            self.format_version,
-            self.offset_bytes,
-            self.generation,
-            self.uuid,
-            self.label,
-            self.compatible,
-            self.read_only_compatible,
-            self.incompatible,
-            self.block_bytes,
-            self.segment_blocks,
-            self.device_blocks,
-            self.first_segment_block,
-            self.segment_count,
-            *self.checkpoint_offset_bytes,
-            CHECKPOINT_REGION_BYTES,
-            self.reserved_basis_points,
-            self.created_ns,
-            self.hash_seed,
-            self.filesystem_id,
-            self.copy_offset_bytes,
-        )
-        return sealed(bytes(raw), _SUPERBLOCK_CHECKSUM_OFFSET)
+        return sealed(SUPERBLOCK.pack(self), _CHECKSUM_OFFSET)
 
     @classmethod
     def unpack(cls, raw: bytes, offset_bytes: int) -> Superblock:
@@ -115,11 +92,11 @@ class Superblock:
         """
         expect(len(raw) >= SUPERBLOCK_BYTES, "superblock length", offset_bytes, 512, len(raw))
         raw = raw[:SUPERBLOCK_BYTES]
-        fields = _SUPERBLOCK.unpack_from(raw)
-        (magic, _, version, own_offset, generation, uuid, label) = fields[:7]
+        fields = SUPERBLOCK.unpack(raw)
+        magic, own_offset = fields["magic"], fields["offset_bytes"]
         expect(magic == SUPERBLOCK_MAGIC, "superblock magic", offset_bytes, SUPERBLOCK_MAGIC, magic)
         expect(
-            seal_holds(raw, _SUPERBLOCK_CHECKSUM_OFFSET),
+            seal_holds(raw, _CHECKSUM_OFFSET),
             "superblock checksum",
             offset_bytes,
             "a match",
@@ -128,29 +105,9 @@ class Superblock:
         expect(
             own_offset == offset_bytes, "superblock place", offset_bytes, offset_bytes, own_offset
         )
-        block = cls(
-            uuid=uuid,
-            label=label.rstrip(b"\0"),
-            compatible=fields[7],
-            read_only_compatible=fields[8],
-            incompatible=fields[9],
-            block_bytes=fields[10],
-            segment_blocks=fields[11],
-            device_blocks=fields[12],
-            first_segment_block=fields[13],
-            segment_count=fields[14],
-            checkpoint_offset_bytes=(fields[15], fields[16]),
-            reserved_basis_points=fields[18],
-            created_ns=fields[19],
-            hash_seed=fields[20],
-            filesystem_id=fields[21],
-            copy_offset_bytes=fields[22],
-            generation=generation,
-            format_version=version,
-            offset_bytes=own_offset,
-        )
-        if version == FORMAT_VERSION:
-            block._check_geometry(fields[17])
+        block = SUPERBLOCK.build(fields | {"label": fields["label"].rstrip(b"\0")})
+        if block.format_version == FORMAT_VERSION:
+            block._check_geometry(fields["checkpoint_region_bytes"])
         return block
 
     def _check_geometry(self, region_bytes: int) -> None:
@@ -184,10 +141,14 @@ class Superblock:
         )
 
 
+SUPERBLOCK = Layout(Superblock, SUPERBLOCK_BYTES)
+_CHECKSUM_OFFSET = SUPERBLOCK.offset("checksum")
+
+
 def superblock_seal_holds(raw: bytes) -> bool:
     """Tell whether what begins ``raw`` was written as a superblock, whatever is in it."""
     raw = raw[:SUPERBLOCK_BYTES]
-    return raw.startswith(SUPERBLOCK_MAGIC) and seal_holds(raw, _SUPERBLOCK_CHECKSUM_OFFSET)
+    return raw.startswith(SUPERBLOCK_MAGIC) and seal_holds(raw, _CHECKSUM_OFFSET)
 
 
 def backup_superblock_offset_bytes(device_bytes: int) -> int:

@@ -1,19 +1,25 @@
-"""Pages of the segment usage table (FORMAT.md, "Usage page")."""
+"""Pages of the segment usage table (FORMAT.md, "Usage page").
+
+Held by ``tests/ondisk/test_structures.py``.
+"""
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
+from itertools import starmap
 from typing import NamedTuple
 
-from lfs.ondisk.block import BLOCK_CHECKSUM_OFFSET, BLOCK_HEADER, block_sequence, check_header
+from lfs.ondisk.block import (
+    BLOCK_CHECKSUM_OFFSET,
+    BLOCK_HEADER,
+    BlockHeader,
+    block_sequence,
+    check_header,
+)
+from lfs.ondisk.layout import U8, U16, U32, U64, Layout
 from lfs.ondisk.seal import expect, sealed
 
 USAGE_MAGIC = b"LUSE"
-_USAGE_HEADER = struct.Struct("<IIQII")
-_USAGE = struct.Struct("<IBBHQ")
-assert _USAGE.size == 16
-USAGE_BYTES = _USAGE.size
 
 SEGMENT_CLEAN = 0
 SEGMENT_RUN = 1
@@ -29,11 +35,28 @@ class Usage(NamedTuple):
     segment carries the counts, the others are ``SEGMENT_CONTINUED``.
     """
 
-    live_blocks: int
-    order: int
-    state: int
-    last_sequence: int
-    flags: int = 0
+    live_blocks: U32
+    order: U8
+    state: U8
+    flags: U16
+    last_sequence: U64
+
+
+USAGE = Layout(Usage, 16)
+USAGE_BYTES = USAGE.size
+
+
+class UsageHeader:
+    """What follows the header of a block in a usage page."""
+
+    index: U32
+    count: U32
+    run_address: U64
+    run_blocks: U32
+
+
+USAGE_HEADER = Layout(UsageHeader, 24)
+_ENTRIES_OFFSET = BLOCK_HEADER.size + USAGE_HEADER.size
 
 
 class UsagePage(NamedTuple):
@@ -49,20 +72,22 @@ class UsagePage(NamedTuple):
 
 def usage_per_page(block_bytes: int) -> int:
     """Return how many segments a usage page of ``block_bytes`` describes."""
-    return (block_bytes - BLOCK_HEADER.size - _USAGE_HEADER.size) // _USAGE.size
+    return (block_bytes - _ENTRIES_OFFSET) // USAGE_BYTES
 
 
 def pack_usage_page(
     page: UsagePage, index: int, filesystem_id: bytes, address: int, block_bytes: int
 ) -> bytes:
     """Return the block of usage page ``index`` for ``address``."""
-    body = b"".join(
-        _USAGE.pack(live, order, state, flags, last)
-        for live, order, state, last, flags in page.entries
+    header = BlockHeader(USAGE_MAGIC, 0, filesystem_id, address, page.sequence)
+    own = USAGE_HEADER.pack(
+        index=index,
+        count=len(page.entries),
+        run_address=page.run_address,
+        run_blocks=page.run_blocks,
     )
-    header = BLOCK_HEADER.pack(USAGE_MAGIC, 0, filesystem_id, address, page.sequence)
-    own = _USAGE_HEADER.pack(index, len(page.entries), page.run_address, page.run_blocks, 0)
-    raw = header + own + body
+    entries = b"".join(starmap(USAGE.struct.pack, page.entries))
+    raw = BLOCK_HEADER.pack(header) + own + entries
     return sealed(raw.ljust(block_bytes, b"\0"), BLOCK_CHECKSUM_OFFSET)
 
 
@@ -71,16 +96,13 @@ def unpack_usage_page(raw: bytes, index: int, filesystem_id: bytes, address: int
 
     Raises DamageError when they are none, another filesystem's, or belong elsewhere.
     """
-    header_bytes = BLOCK_HEADER.size + _USAGE_HEADER.size
-    check_header(raw, "usage page", USAGE_MAGIC, header_bytes, filesystem_id, address)
-    own_index, count, run_address, run_blocks, _ = _USAGE_HEADER.unpack_from(raw, BLOCK_HEADER.size)
-    expect(own_index == index, "usage page index", address, index, own_index)
-    end = header_bytes + count * _USAGE.size
+    check_header(raw, "usage page", USAGE_MAGIC, _ENTRIES_OFFSET, filesystem_id, address)
+    header = USAGE_HEADER.unpack(raw, BLOCK_HEADER.size)
+    count, run_address, run_blocks = header["count"], header["run_address"], header["run_blocks"]
+    expect(header["index"] == index, "usage page index", address, index, header["index"])
+    end = _ENTRIES_OFFSET + count * USAGE_BYTES
     expect(end <= len(raw), "usage page count", address, len(raw), count)
     inside = run_address <= address < run_address + run_blocks
     expect(inside, "usage page run", address, "itself inside", (run_address, run_blocks))
-    entries = [
-        Usage(live, order, state, last, flags)
-        for live, order, state, flags, last in _USAGE.iter_unpack(raw[header_bytes:end])
-    ]
+    entries = [*map(Usage._make, USAGE.struct.iter_unpack(raw[_ENTRIES_OFFSET:end]))]
     return UsagePage(entries, block_sequence(raw), run_address, run_blocks)

@@ -84,8 +84,8 @@ class UsageTable:
                 self._live[s] - pages.get(s, 0),
                 self._order[s],
                 self._state[s],
-                self._last_sequence[s],
                 USAGE_OLD_METADATA if self._metadata_until[s] > checkpoint_number else 0,
+                self._last_sequence[s],
             )
             for s in range(base, end)
         ]

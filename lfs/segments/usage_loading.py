@@ -76,7 +76,7 @@ def claim_run(usage: UsageTable, address: int, blocks: int, sequence: int) -> No
     segments = usage.segments
     run = usage.segment_of(address)
     order = (blocks // usage.segment_blocks).bit_length() - 1
-    entry = Usage(0, order, SEGMENT_RUN, sequence)
+    entry = Usage(0, order, SEGMENT_RUN, 0, sequence)
     if order < 0 or usage.address_of(run) != address or run < 0:
         raise DamageError(f"log write in an impossible run at {address}")
     _check_run(usage, run, entry)

@@ -106,9 +106,9 @@ class Volume:
             raise DamageError(f"block {pointer.address}: not in a segment in use")
         return self.read_block(pointer)
 
-    def check_in_use(self, runs: Iterable[tuple[int, int, int]]) -> None:
+    def check_in_use(self, extents: Iterable[tuple[int, int, int]]) -> None:
         """Raise DamageError unless all blocks of a window lie in segments in use."""
-        for _, count, address in runs:
+        for _, count, address in extents:
             if not self.usage.holds(address, count):
                 raise DamageError(f"data blocks {address}+{count}: not in a segment in use")
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from lfs.common.errors import FilesystemError
 from lfs.files import acl
+from lfs.ondisk import ACL_GROUP, ACL_OTHERS, ACL_OWNER, AccessEntry
 from tests.support import acls
 from tests.support.acls import GROUP_OBJ, MASK, OTHER, USER_OBJ, Lists, group, user, value_of
 
@@ -61,9 +62,9 @@ def test_value_byte_by_byte() -> None:
         "02000000 01000600 ffffffff 04000400 ffffffff 20000400 ffffffff"
     )
     assert acl.unpack(value_of(MINIMAL)) == (
-        acl.Entry(acl.OWNER, 6),
-        acl.Entry(acl.GROUP, 4),
-        acl.Entry(acl.OTHERS, 4),
+        AccessEntry(ACL_OWNER, 6),
+        AccessEntry(ACL_GROUP, 4),
+        AccessEntry(ACL_OTHERS, 4),
     )
 
 

@@ -177,7 +177,7 @@ class ImageBuilder(ImageTree):
             live_block_count=sum(usage.live_blocks for usage in usages) + 1,
             node_count=len(nodes),
             time_ns=TIME_NS,
-            clean=False,
+            flags=0,
             usage_pages=(page.pointer,),
         )
 
@@ -223,7 +223,7 @@ class ImageBuilder(ImageTree):
 
     def _usages(self, nodes: list[Block]) -> list[Usage]:
         """Return the usage table; no page counts itself."""
-        usages = [Usage(0, 0, SEGMENT_CLEAN, 0)] * SEGMENT_COUNT
+        usages = [Usage(0, 0, SEGMENT_CLEAN, 0, 0)] * SEGMENT_COUNT
         mapped = [each for blocks in self.blocks.values() for each in blocks.values()]
         live = [each.address for each in (*mapped, *nodes)]
         for run in self.runs:
@@ -232,8 +232,8 @@ class ImageBuilder(ImageTree):
             inside = [write for write in self.writes if write.summary.run_address == run.address]
             last = max(write.summary.sequence for write in inside)
             for offset in range(1, 1 << run.order):
-                usages[run.segment + offset] = Usage(0, 0, SEGMENT_CONTINUED, 0)
-            usages[run.segment] = Usage(count, run.order, SEGMENT_RUN, last)
+                usages[run.segment + offset] = Usage(0, 0, SEGMENT_CONTINUED, 0, 0)
+            usages[run.segment] = Usage(count, run.order, SEGMENT_RUN, 0, last)
         for segment, usage in self.usage_changes.items():
             usages[segment] = usage
         return usages

@@ -11,8 +11,8 @@ from lfs.common.checksum import checksum
 from lfs.ondisk import (
     BLOCK_DATA,
     Entry,
+    Extent,
     Pointer,
-    Run,
     Summary,
     WindowItem,
     backup_superblock_offset_bytes,
@@ -112,16 +112,16 @@ class Write:
 def window_of(index: int, mapped: dict[int, Block]) -> WindowItem:
     base = index * WINDOW_BLOCKS
     inside = [number for number in sorted(mapped) if base <= number < base + WINDOW_BLOCKS]
-    runs: list[Run] = []
+    extents: list[Extent] = []
     for number in inside:
         address = mapped[number].address
-        if runs:
-            last = runs[-1]
+        if extents:
+            last = extents[-1]
             if (last.first + last.count, last.address + last.count) == (number - base, address):
-                runs[-1] = last._replace(count=last.count + 1)
+                extents[-1] = last._replace(count=last.count + 1)
                 continue
-        runs.append(Run(number - base, 1, 0, address))
-    return WindowItem(tuple(runs), tuple(checksum(mapped[number].content) for number in inside))
+        extents.append(Extent(number - base, 1, 0, address))
+    return WindowItem(tuple(extents), tuple(checksum(mapped[number].content) for number in inside))
 
 
 def entries_of(payload: list[Block]) -> list[Entry]:

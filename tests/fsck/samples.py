@@ -9,7 +9,7 @@ from lfs.device.memory import MemoryDevice
 from lfs.ondisk import (
     KIND_WINDOW,
     ROOT_INO,
-    Run,
+    Extent,
     WindowItem,
     pack_key,
 )
@@ -89,7 +89,7 @@ def after(change: Change) -> ImageBuilder:
 def map_raw(builder: ImageBuilder, ino: int, address: int, value: int) -> None:
     """Map the only file block of ``ino`` to any address, with any checksum."""
     builder.change(ino, size=BLOCK_BYTES, blocks=1)
-    window = WindowItem((Run(0, 1, 0, address),), (value,))
+    window = WindowItem((Extent(0, 1, 0, address),), (value,))
     builder.extra[pack_key(ino, KIND_WINDOW, 0)] = window.pack()
 
 

@@ -45,7 +45,7 @@ def test_check_marks_says_whether_unmounted_cleanly() -> None:
     builder = ImageBuilder()
     builder.checkpoint()
     assert not check_marks(builder.build()).is_clean_unmount
-    builder.checkpoint_changes = {"clean": True}
+    builder.checkpoint_changes = {"flags": 1}
     assert check_marks(builder.build()).is_clean_unmount
     builder.commit()
     assert not check_marks(builder.build()).is_clean_unmount
@@ -118,7 +118,11 @@ def test_check_wrong_checkpoint_with_right_checksum_never_crashes_it(seed: int) 
     builder.checkpoint_changes.pop("number", None)
     segment = choose.randrange(SEGMENT_COUNT)
     builder.usage_changes[segment] = Usage(
-        choose.randrange(1 << 32), choose.randrange(256), choose.randrange(4), choose.randrange(99)
+        choose.randrange(1 << 32),
+        choose.randrange(256),
+        choose.randrange(4),
+        0,
+        choose.randrange(99),
     )
     check_device(builder.build())
 

@@ -84,7 +84,7 @@ def test_main_unmounted_image_is_checked_completely_only_when_forced(
     builder = sample()
     builder.open_run(8)
     builder.checkpoint()
-    builder.checkpoint_changes = {"clean": True}
+    builder.checkpoint_changes = {"flags": 1}
     device = builder.build()
     flip_block(device, builder.blocks[8][0].address)
     path = save(device, tmp_path / "image")

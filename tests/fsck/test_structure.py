@@ -169,16 +169,16 @@ def test_check_checkpoint_field_wrong_is_found(
 @pytest.mark.parametrize(
     ("segment", "usage", "expected"),
     [
-        (2, Usage(19, 1, 1, 4), ["usage-live-count"]),
-        (20, Usage(3, 0, 1, 1), ["usage-live-count"]),
-        (20, Usage(0, 0, 1, 1), []),
-        (20, Usage(0, 0, SEGMENT_CONTINUED, 0), ["usage-state"]),
-        (20, Usage(0, 0, 7, 0), ["usage-state"]),
-        (20, Usage(5, 0, 0, 0), ["usage-state", "live-block-count"]),
-        (21, Usage(0, 1, 1, 1), ["usage-state"]),
-        (31, Usage(0, 200, 1, 1), ["usage-state"]),
-        (3, Usage(0, 0, 0, 0), ["usage-state"]),
-        (20, Usage(0, 0, 1, 900), ["usage-state"]),
+        (2, Usage(19, 1, 1, 0, 4), ["usage-live-count"]),
+        (20, Usage(3, 0, 1, 0, 1), ["usage-live-count"]),
+        (20, Usage(0, 0, 1, 0, 1), []),
+        (20, Usage(0, 0, SEGMENT_CONTINUED, 0, 0), ["usage-state"]),
+        (20, Usage(0, 0, 7, 0, 0), ["usage-state"]),
+        (20, Usage(5, 0, 0, 0, 0), ["usage-state", "live-block-count"]),
+        (21, Usage(0, 1, 1, 0, 1), ["usage-state"]),
+        (31, Usage(0, 200, 1, 0, 1), ["usage-state"]),
+        (3, Usage(0, 0, 0, 0, 0), ["usage-state"]),
+        (20, Usage(0, 0, 1, 0, 900), ["usage-state"]),
     ],
 )
 def test_check_usage_entry_wrong_is_found(segment: int, usage: Usage, expected: list[str]) -> None:
@@ -187,7 +187,7 @@ def test_check_usage_entry_wrong_is_found(segment: int, usage: Usage, expected: 
 
 
 def test_check_run_in_a_clean_segment_is_found() -> None:
-    builder = before(lambda b: b.usage_changes.update({1: Usage(0, 0, 0, 0)}))
+    builder = before(lambda b: b.usage_changes.update({1: Usage(0, 0, 0, 0, 0)}))
     # The block of the first commit after the old checkpoint is in segment 1.
     assert codes(builder.build()) == ["extent-clean"]
 

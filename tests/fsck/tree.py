@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from lfs.ondisk import (
@@ -70,7 +71,7 @@ class ImageTree:
         )
 
     def change(self, ino: int, **fields: Any) -> None:
-        self.inodes[ino] = self.inodes[ino]._replace(**fields)
+        self.inodes[ino] = replace(self.inodes[ino], **fields)
 
     def link(self, parent: int, name: bytes, ino: int, index: int = 0) -> None:
         """Add an entry and count it in the size of ``parent``."""

@@ -139,10 +139,10 @@ def test_windows_in_memory_are_bounded_while_a_file_grows() -> None:
 
 def test_holes_part_no_extents() -> None:
     window = Window(128)
-    assert window.extent_count(128) == 0
+    assert window.fragment_count(128) == 0
     for number in range(8):
         window.map(2 * number, [number], 1000 + number)
-    assert (len(window.runs), window.extent_count(128)) == (8, 1)
+    assert (len(window.extents), window.fragment_count(128)) == (8, 1)
     window.map(4, [9], 2000)
-    assert (len(window.runs), window.extent_count(128)) == (8, 3)
-    assert window.extent_count(2) == 2
+    assert (len(window.extents), window.fragment_count(128)) == (8, 3)
+    assert window.fragment_count(2) == 2

@@ -16,11 +16,11 @@ from lfs.ondisk import (
     Checkpoint,
     Entry,
     EntryItem,
+    Extent,
     InodeItem,
     Leaf,
     Pointer,
     Record,
-    Run,
     Summary,
     Superblock,
     Usage,
@@ -87,6 +87,7 @@ checkpoints = st.builds(
     next_sequence=u64,
     next_address=u64,
     previous_checksum=u32,
+    flags=u32,
     imap_root=pointers,
     imap_root_level=u32,
     next_ino=u64,
@@ -94,7 +95,6 @@ checkpoints = st.builds(
     live_block_count=u64,
     node_count=u64,
     time_ns=i64,
-    clean=st.booleans(),
     usage_pages=st.lists(pointers, max_size=20).map(tuple),
 )
 
@@ -149,7 +149,7 @@ def branches(draw: st.DrawFn) -> Branch:
 
 
 nodes = leaves() | branches()
-usages = st.builds(Usage, u32, st.integers(0, 255), st.integers(0, 255), u64, u16)
+usages = st.builds(Usage, u32, st.integers(0, 255), st.integers(0, 255), u16, u64)
 usage_pages = st.builds(
     UsagePage,
     st.lists(usages, max_size=usage_per_page(BLOCK_BYTES)),
@@ -169,14 +169,14 @@ inode_items = st.builds(
 
 @st.composite
 def window_items(draw: st.DrawFn) -> WindowItem:
-    """Draw a window: ascending runs, and a checksum for each of their blocks."""
+    """Draw a window: ascending extents, and a checksum for each of their blocks."""
     bounds = sorted(draw(st.sets(st.integers(0, WINDOW_BLOCKS), max_size=20)))
-    runs = tuple(
-        Run(first, end - first, draw(u16), draw(addresses))
+    extents = tuple(
+        Extent(first, end - first, draw(u16), draw(addresses))
         for first, end in zip(bounds[::2], bounds[1::2], strict=False)
     )
-    mapped = sum(run.count for run in runs)
-    return WindowItem(runs, tuple(draw(st.lists(u32, min_size=mapped, max_size=mapped))))
+    mapped = sum(extent.count for extent in extents)
+    return WindowItem(extents, tuple(draw(st.lists(u32, min_size=mapped, max_size=mapped))))
 
 
 entry_items = st.builds(EntryItem, u64, st.integers(0, 255), st.binary(min_size=1, max_size=255))

@@ -50,6 +50,7 @@ CHECKPOINT = Checkpoint(
     next_sequence=100,
     next_address=200,
     previous_checksum=0xDEADBEEF,
+    flags=1,
     imap_root=Pointer(300, 0xCAFE),
     imap_root_level=1,
     next_ino=50,
@@ -57,7 +58,6 @@ CHECKPOINT = Checkpoint(
     live_block_count=1000,
     node_count=3,
     time_ns=123456789,
-    clean=True,
     usage_pages=(Pointer(301, 1), Pointer(0, 0)),
 )
 SUMMARY = Summary(
@@ -122,7 +122,7 @@ def test_summary_any_flipped_bit_is_detected() -> None:
     [
         pack_node(Leaf([bytes(17)], [b"value"]), FILESYSTEM_ID, ADDRESS, 1, 1024),
         pack_usage_page(
-            UsagePage([Usage(1, 0, 1, 5)], 1, ADDRESS - 5, 64), 0, FILESYSTEM_ID, ADDRESS, 1024
+            UsagePage([Usage(1, 0, 1, 0, 5)], 1, ADDRESS - 5, 64), 0, FILESYSTEM_ID, ADDRESS, 1024
         ),
     ],
     ids=["node", "usage_page"],

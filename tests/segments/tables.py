@@ -32,9 +32,9 @@ def states(usage: UsageTable) -> list[int]:
 def load(usage: UsageTable, entries: dict[int, Usage]) -> None:
     """Load a table of checkpoint 5 that is clean but for ``entries``."""
     end = max(entries) + 1
-    clean = Usage(0, 0, SEGMENT_CLEAN, 0)
+    clean = Usage(0, 0, SEGMENT_CLEAN, 0, 0)
     usage_loading.load_page(usage, 0, [entries.get(segment, clean) for segment in range(end)], 5)
 
 
 def old_run(order: int, live_blocks: int = 0) -> Usage:
-    return Usage(live_blocks, order, SEGMENT_RUN, 30)
+    return Usage(live_blocks, order, SEGMENT_RUN, 0, 30)

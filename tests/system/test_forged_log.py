@@ -46,8 +46,8 @@ def forged(device: BlockDevice, address: int, sequence: int = FAR, checksum: int
     segment_blocks = superblock.segment_blocks
     start = address - (address - superblock.first_segment_block) % segment_blocks
     summary = Summary(
-        sequence,
-        address,
+        sequence=sequence,
+        address=address,
         next_address=address + 1,
         run_address=start,
         run_blocks=segment_blocks,

@@ -251,7 +251,7 @@ class Removal:
         for index, window in windows.items():
             self._inodes.drop_window(inode, index)
             inode.unmapped(window.mapped, self._is_cut_off(inode, index))
-            for _, count, address in window.runs:
+            for _, count, address in window.extents:
                 volume.usage.drop_live(address, count)
         if items:
             self._inodes.mark_dirty(inode)

@@ -38,12 +38,12 @@ from lfs.common.checksum import CHECKSUM_BYTES
 from lfs.inodes.table import InodeTable
 from lfs.ondisk import (
     BRANCH_SLOT_BYTES,
+    EXTENT_BYTES,
     HEAD_MAIN,
     HEAD_METADATA,
     INODE_BYTES,
     NODE_HEADER_BYTES,
     RECORD_OVERHEAD_BYTES,
-    RUN_BYTES,
     WINDOW_HEADER_BYTES,
 )
 from lfs.segments.placement import BULK_BLOCKS
@@ -51,10 +51,10 @@ from lfs.segments.write_bound import WriteBound
 from lfs.volume.volume import Volume
 
 _INODE_ITEM_BYTES = 256
-_SCATTERED_BYTES = 3 * (RUN_BYTES + CHECKSUM_BYTES) // 2
+_SCATTERED_BYTES = 3 * (EXTENT_BYTES + CHECKSUM_BYTES) // 2
 """What it takes to map a block that is an extent of its own, in leaves two thirds full."""
-_MAPPED_BYTES = RECORD_OVERHEAD_BYTES + WINDOW_HEADER_BYTES + 2 * RUN_BYTES + CHECKSUM_BYTES
-"""What a dirty block adds to the map at most: to a window of its own, or amid a run."""
+_MAPPED_BYTES = RECORD_OVERHEAD_BYTES + WINDOW_HEADER_BYTES + 2 * EXTENT_BYTES + CHECKSUM_BYTES
+"""What a dirty block adds to the map at most: to a window of its own, or amid an extent."""
 
 
 @dataclass(frozen=True, slots=True)

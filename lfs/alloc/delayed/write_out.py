@@ -22,12 +22,12 @@ from lfs.ondisk import BLOCK_DATA, HEAD_BULK, HEAD_MAIN, Entry, stored_block_che
 from lfs.segments.placement import BULK_BLOCKS, Placement
 from lfs.volume.volume import Volume
 
-_NEIGHBOUR_EXTENTS_MIN = 4
+_NEIGHBOUR_FRAGMENTS_MIN = 4
 
 
 @dataclass(slots=True)
-class Extent:
-    """``count`` adjacent dirty blocks of one file, in buffers of one or more whole blocks."""
+class UnplacedExtent:
+    """``count`` adjacent blocks of one file that go to one place, in buffers of whole blocks."""
 
     inode: Inode
     first: int
@@ -48,7 +48,7 @@ class WriteOut:
 
     # --------------------------------------------------------------- collecting
 
-    def take_dirty(self, inodes: Sequence[Inode]) -> list[Extent]:
+    def take_dirty(self, inodes: Sequence[Inode]) -> list[UnplacedExtent]:
         """Return the dirty data of ``inodes`` in file order; it counts as clean from now on.
 
         Whoever made a block dirty pinned its window, so nothing has to be read but
@@ -60,11 +60,11 @@ class WriteOut:
             self.scattered.wrote(inode.ino, self._volume.elapsed.ns)
         return [extent for inode in inodes for extent in self._take(inode)]
 
-    def _take(self, inode: Inode) -> list[Extent]:
+    def _take(self, inode: Inode) -> list[UnplacedExtent]:
         if inode.dirty:
             self._ledger.take_in_hand(inode.dirty.count)
         extents = [
-            Extent(inode, first, count, buffers)
+            UnplacedExtent(inode, first, count, buffers)
             for first, count, buffers in self._inodes.dirty_data.take(inode)
         ]
         inode.read_window = -1
@@ -74,28 +74,28 @@ class WriteOut:
     def _take_neighbours(self, inode: Inode) -> None:
         """Make the unchanged blocks of fragmented windows dirty when that is cheap.
 
-        A window that will lie in several pieces is written whole if its unchanged
-        blocks are no more than the dirty ones, or, once it has many pieces, than
+        A window that will lie in several fragments is written whole if its unchanged
+        blocks are no more than the dirty ones, or, once it has many fragments, than
         four times as many.  Reading them must not make a commit fail, so damaged
-        ones stay where they are.  A window that stays in many pieces is noted.
+        ones stay where they are.  A window that stays in many fragments is noted.
         """
         size = self._volume.window_blocks
         by_window: dict[int, int] = {}
-        pieces: dict[int, int] = {}
+        extents: dict[int, int] = {}
         for first, count in inode.dirty.extents() if inode.dirty else ():
             for index, start, stop in shares(first, first + count, size):
                 by_window[index] = by_window.get(index, 0) + stop - start
-                pieces[index] = pieces.get(index, 0) + 1
+                extents[index] = extents.get(index, 0) + 1
         for index, dirty in by_window.items():
             window = self._inodes.pin_window(inode, index)
             if not window.mapped or dirty == size:
                 continue
-            extents = window.extent_count(2 * _NEIGHBOUR_EXTENTS_MIN)
-            worth = 4 * dirty if extents >= 2 * _NEIGHBOUR_EXTENTS_MIN else dirty
-            is_cheap = extents >= _NEIGHBOUR_EXTENTS_MIN and window.mapped - dirty <= worth
+            fragments = window.fragment_count(2 * _NEIGHBOUR_FRAGMENTS_MIN)
+            worth = 4 * dirty if fragments >= 2 * _NEIGHBOUR_FRAGMENTS_MIN else dirty
+            is_cheap = fragments >= _NEIGHBOUR_FRAGMENTS_MIN and window.mapped - dirty <= worth
             if is_cheap and self._dirty_whole(inode, index, window):
                 continue
-            if extents + 2 * pieces[index] > 2 * _NEIGHBOUR_EXTENTS_MIN:
+            if fragments + 2 * extents[index] > 2 * _NEIGHBOUR_FRAGMENTS_MIN:
                 self.scattered.note(inode.ino, dirty, self._volume.elapsed.ns)
 
     def _dirty_whole(self, inode: Inode, index: int, window: Window) -> bool:
@@ -107,7 +107,7 @@ class WriteOut:
         block_bytes = self._volume.block_bytes
         dirty = inode.dirty
         assert dirty is not None
-        for first, count, address in window.runs:
+        for first, count, address in window.extents:
             wanted = [b for b in range(first, first + count) if base + b not in dirty]
             if not wanted:
                 continue
@@ -129,14 +129,14 @@ class WriteOut:
 
     # ----------------------------------------------------------------- placing
 
-    def place_all(self, extents: Sequence[Extent], time_ns: int, flags: int = 0) -> None:
+    def place_all(self, extents: Sequence[UnplacedExtent], time_ns: int, flags: int = 0) -> None:
         """Write extents without records: large ones to the bulk head, the others to main."""
         large = [extent for extent in extents if extent.count >= BULK_BLOCKS]
         small = [extent for extent in extents if extent.count < BULK_BLOCKS]
         self.place(large, HEAD_BULK, time_ns, flags)
         self.place(small, HEAD_MAIN, time_ns, flags)
 
-    def place(self, extents: Sequence[Extent], head: int, time_ns: int, flags: int) -> None:
+    def place(self, extents: Sequence[UnplacedExtent], head: int, time_ns: int, flags: int) -> None:
         """Write extents to log head ``head`` in as many log writes as it takes.
 
         What could not be written in one place is written and mapped in another.
@@ -162,7 +162,7 @@ class WriteOut:
                 rest = now + rest
 
     def map(
-        self, extents: Sequence[Extent], placement: Placement
+        self, extents: Sequence[UnplacedExtent], placement: Placement
     ) -> tuple[list[Entry], list[Buffer]]:
         """Point the windows of ``extents`` to a placement.
 
@@ -221,17 +221,17 @@ class WriteOut:
 
 
 def _split(
-    extents: list[Extent], blocks: int, block_bytes: int
-) -> tuple[list[Extent], list[Extent]]:
+    extents: list[UnplacedExtent], blocks: int, block_bytes: int
+) -> tuple[list[UnplacedExtent], list[UnplacedExtent]]:
     """Return the extents that make up the first ``blocks`` blocks, and the rest."""
-    taken: list[Extent] = []
+    taken: list[UnplacedExtent] = []
     for position, extent in enumerate(extents):
         if extent.count > blocks:
             head, tail = _split_buffers(extent.buffers, blocks * block_bytes)
             inode, first = extent.inode, extent.first
-            rest = [Extent(inode, first + blocks, extent.count - blocks, tail)]
+            rest = [UnplacedExtent(inode, first + blocks, extent.count - blocks, tail)]
             if blocks:
-                taken.append(Extent(inode, first, blocks, head))
+                taken.append(UnplacedExtent(inode, first, blocks, head))
             return taken, rest + extents[position + 1 :]
         taken.append(extent)
         blocks -= extent.count

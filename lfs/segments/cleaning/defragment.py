@@ -1,16 +1,16 @@
 """Rewriting scattered files while nothing else is to be done.
 
 Theory.  Overwritten blocks go to where the log is, so a file that is overwritten
-here and there ends in many pieces.  Write-out notes such files
+here and there ends in many fragments.  Write-out notes such files
 (``lfs.alloc.scattered``).  Once a file has been left alone for a while, it is read in
 file order and written to runs of its own, as large as the disk allows, a few MiB at
 each step.  Nothing about the file changes but where it lies (``lfs.segments.cleaning.moving``).
 
 What it costs is bounded.  A file is rewritten only after an eighth of it was
 scattered, so at most eight blocks are written for each; a stretch of it that is in
-few pieces stays.  Only spare space is used (``Ledger.spare_blocks``), so that
+few fragments stays.  Only spare space is used (``Ledger.spare_blocks``), so that
 neither a request nor the cleaner has to make up for it; if there is no large run, a
-smaller one serves as long as it leaves far fewer pieces.
+smaller one serves as long as it leaves far fewer fragments.
 
 A file that is written meanwhile is left until it is quiet again; one that can't be
 read is left alone and reported.  What has been moved by then stays moved.
@@ -37,8 +37,8 @@ from lfs.volume.volume import Volume
 QUIET_NS = 5 * SECOND_NS
 """So long a file must not have been written."""
 _SHARE_WORTH = 8
-_EXTENTS_MIN = 4
-_EXTENT_BLOCKS_WORTH = 128
+_FRAGMENTS_MIN = 4
+_FRAGMENT_BLOCKS_WORTH = 128
 _CHANGED_BLOCKS = 2
 """What a piece that is moved may cost the next checkpoint, at most."""
 
@@ -165,7 +165,7 @@ class Defragmenter:
         pieces: list[Piece] = []
         for index, window in self._inodes.windows(inode, position // size):
             base = index * size
-            for first, count, address in window.runs:
+            for first, count, address in window.extents:
                 skipped = max(0, position - base - first)
                 taken = min(count - skipped, room_blocks)
                 if taken > 0:
@@ -177,13 +177,13 @@ class Defragmenter:
         return pieces
 
     def _is_worth(self, pieces: list[Piece]) -> bool:
-        """Tell whether rewriting leaves far fewer pieces, and they are short now.
+        """Tell whether rewriting leaves far fewer fragments, and they are short now.
 
         A hole in the file parts nothing: what is before and behind it can lie together.
         """
         blocks = sum(count for *_, count in pieces)
-        extents = 1 + sum(one[2] + one[3] != other[2] for one, other in pairwise(pieces))
-        return extents >= _EXTENTS_MIN and blocks < _EXTENT_BLOCKS_WORTH * extents
+        fragments = 1 + sum(one[2] + one[3] != other[2] for one, other in pairwise(pieces))
+        return fragments >= _FRAGMENTS_MIN and blocks < _FRAGMENT_BLOCKS_WORTH * fragments
 
     def _rewrite_run(self, pieces: list[Piece]) -> Iterator[Flush | None]:
         """Write pieces of one file together; yields between steps.

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lfs.alloc.delayed.write_out import Extent, WriteOut
+from lfs.alloc.delayed.write_out import UnplacedExtent, WriteOut
 from lfs.common.errors import DamageError, FilesystemError
 from lfs.inodes.inode import Inode
 from lfs.inodes.table import InodeTable
@@ -27,7 +27,7 @@ STEP_BLOCKS = 512
 """So much is moved at once, so that no request waits long."""
 
 Piece = tuple[int, int, int, int]
-"""Data on disk: inode number, file block, address, count."""
+"""What is to be moved of one extent: inode number, file block, address, count."""
 
 Failure = tuple[int, Exception]
 """An inode number, and why a part of it could not be read."""
@@ -42,9 +42,9 @@ class Mover:
         self._inodes = inodes
         self._write_out = write_out
 
-    def load(self, pieces: list[Piece], failures: list[Failure]) -> list[Extent]:
+    def load(self, pieces: list[Piece], failures: list[Failure]) -> list[UnplacedExtent]:
         """Read what is still live of ``pieces``; what can't be read goes to ``failures``."""
-        extents: list[Extent] = []
+        extents: list[UnplacedExtent] = []
         for ino, first, address, count in pieces:
             try:
                 inode = self._inodes.find(ino)
@@ -56,7 +56,7 @@ class Mover:
 
     def _load(
         self, inode: Inode, first: int, address: int, count: int, failures: list[Failure]
-    ) -> Iterator[Extent]:
+    ) -> Iterator[UnplacedExtent]:
         """Read what ``inode`` still has at ``address`` of blocks ``first`` to ``first + count``."""
         size = self._volume.window_blocks
         base = address - first
@@ -73,7 +73,7 @@ class Mover:
                     failures.append((inode.ino, error))
                     continue
                 self._inodes.pin_window(inode, index)
-                yield Extent(inode, index * size + block, blocks, [raw])
+                yield UnplacedExtent(inode, index * size + block, blocks, [raw])
 
     def check(self, pieces: list[Piece]) -> None:
         """Read what is still live of ``pieces``; raises what keeps one from being read."""
@@ -83,13 +83,13 @@ class Mover:
             if failures:
                 raise failures[0][1]
 
-    def drop(self, extents: list[Extent]) -> None:
+    def drop(self, extents: list[UnplacedExtent]) -> None:
         """Let go of what was loaded and stays where it is."""
         size = self._volume.window_blocks
         for extent in extents:
             self._inodes.unpin_window(extent.inode, extent.first // size)
 
-    def place(self, extents: list[Extent], head: int, now_ns: int) -> int:
+    def place(self, extents: list[UnplacedExtent], head: int, now_ns: int) -> int:
         """Write what was loaded to log head ``head``; returns how many blocks that were."""
         extents = _joined(extents)
         self._write_out.place(extents, head, now_ns, SUMMARY_CLEANER)
@@ -110,9 +110,9 @@ def batches(pieces: list[Piece]) -> Iterator[list[Piece]]:
         yield batch
 
 
-def _joined(extents: list[Extent]) -> list[Extent]:
+def _joined(extents: list[UnplacedExtent]) -> list[UnplacedExtent]:
     """Join extents that follow each other in the same file."""
-    joined: list[Extent] = []
+    joined: list[UnplacedExtent] = []
     for extent in extents:
         last = joined[-1] if joined else None
         follows = (

@@ -14,7 +14,7 @@ from collections.abc import Generator
 from itertools import chain
 
 from lfs.alloc.delayed.ledger import Ledger, Moving
-from lfs.alloc.delayed.write_out import Extent
+from lfs.alloc.delayed.write_out import UnplacedExtent
 from lfs.alloc.margins import MARGIN_SEGMENTS
 from lfs.commit.checkpoint import Checkpointer
 from lfs.common.errors import FilesystemError
@@ -199,7 +199,7 @@ class Rounds:
         Where one of a run can't be read, the others stay too: moving them gains nothing.
         """
         failures: list[Failure] = []
-        by_run: dict[int, list[Extent]] = {}
+        by_run: dict[int, list[UnplacedExtent]] = {}
         bad_runs: set[int] = set()
         for piece in pieces:
             failure_count = len(failures)
@@ -238,7 +238,7 @@ class Rounds:
         since = self._volume.state.sequences[0]
         young = sum(
             count
-            for _, count, address in window.runs
+            for _, count, address in window.extents
             if usage.last_sequence(usage.run_of(address)) >= since
         )
         return 2 * young > window.mapped

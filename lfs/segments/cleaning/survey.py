@@ -26,7 +26,7 @@ class Found:
     windows: set[tuple[int, int]] = field(default_factory=set)
     """Inode number and index of those that change when the pieces are moved."""
     divisible: set[tuple[int, int]] = field(default_factory=set)
-    """Those of them that may have more extents then, because a piece is cut in two."""
+    """Those of them that may have more extents then, because one is cut in two."""
     keys: set[bytes] = field(default_factory=set)
     """Keys that lead to the nodes."""
     node_count: int = 0
@@ -115,7 +115,7 @@ class Surveyor:
             if window is None:
                 continue
             base = address + index * size - entry.key
-            for first, count, at in window.runs:
+            for first, count, at in window.extents:
                 low, high = max(first, start), min(first + count, stop)
                 if low < high and at - first == base:
                     yield entry.owner, index * size + low, at + low - first, high - low

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lfs.alloc.delayed.write_out import Extent
+from lfs.alloc.delayed.write_out import UnplacedExtent
 from lfs.commit.commit import Committer
 from lfs.segments.cleaning.moving import Failure, Mover, Piece
 from lfs.segments.usage import UsageTable
@@ -16,7 +16,7 @@ PLACES = Canaries()
 
 @PLACES.without("moving only what is still in its place")
 def _still_there(patch: Patch) -> None:
-    def load(self: Mover, pieces: list[Piece], failures: list[Failure]) -> list[Extent]:
+    def load(self: Mover, pieces: list[Piece], failures: list[Failure]) -> list[UnplacedExtent]:
         volume = self._volume
         extents = []
         for ino, first, address, count in pieces:
@@ -24,7 +24,7 @@ def _still_there(patch: Patch) -> None:
             if inode is not None:
                 size = volume.block_bytes
                 raw = volume.device.read(address * size, count * size)
-                extents.append(Extent(inode, first, count, [raw]))
+                extents.append(UnplacedExtent(inode, first, count, [raw]))
         return extents
 
     patch(Mover, "load", load)

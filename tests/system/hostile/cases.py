@@ -55,8 +55,8 @@ def fields_of(layout: struct.Struct, offset_bytes: int) -> Iterator[Field]:
         repeat = int(count or 1) if letter not in "sx" else 1
         for _ in range(repeat):
             code = (count if letter in "sx" else "") + letter
-            if letter != "x":
-                yield Field(str(offset), offset_bytes + offset, order + code)
+            # What is zero may be anything else, too.
+            yield Field(str(offset), offset_bytes + offset, order + code.replace("x", "s"))
             offset += struct.calcsize("<" + code)
 
 

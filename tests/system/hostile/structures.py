@@ -65,7 +65,7 @@ def add_superblocks(sample: Sample) -> None:
         for offset in offsets:
             _seal(device, offset, 512, 8)
 
-    sample.add("superblock", fields_of(superblock._SUPERBLOCK, 4096), reseal)
+    sample.add("superblock", fields_of(superblock.SUPERBLOCK.struct, 4096), reseal)
 
 
 def add_checkpoint(sample: Sample) -> None:
@@ -81,9 +81,9 @@ def add_checkpoint(sample: Sample) -> None:
     def reseal(device: MemoryDevice) -> None:
         _seal(device, at, length, 8)
 
-    header = checkpoint_module._CHECKPOINT
+    header = checkpoint_module.CHECKPOINT.struct
     sample.add("checkpoint", fields_of(header, at), reseal)
-    pointer = checkpoint_module._USAGE_POINTER
+    pointer = checkpoint_module.USAGE_POINTER.struct
     sample.add("usage-pointer", fields_of(pointer, at + header.size), reseal)
     address = newest.usage_pages[0].address
     start = address * BLOCK_BYTES
@@ -93,18 +93,18 @@ def add_checkpoint(sample: Sample) -> None:
         _point(device, at + header.size + 8, start)
         reseal(device)
 
-    head = block_module.BLOCK_HEADER
+    head = block_module.BLOCK_HEADER.struct
     sample.add("usage-block", fields_of(head, start), reseal_page)
-    inner = usage._USAGE_HEADER
+    inner = usage.USAGE_HEADER.struct
     sample.add("usage-header", fields_of(inner, start + head.size), reseal_page)
     used = [n for n, entry in enumerate(_states(device, start + head.size + inner.size)) if entry]
     for number in (used[0], used[-1], used[-1] + 1):
-        place = start + head.size + inner.size + number * usage._USAGE.size
-        sample.add(f"usage-{number}", fields_of(usage._USAGE, place), reseal_page)
+        place = start + head.size + inner.size + number * usage.USAGE.struct.size
+        sample.add(f"usage-{number}", fields_of(usage.USAGE.struct, place), reseal_page)
 
 
 def _states(device: MemoryDevice, start: int) -> list[int]:
-    size = usage._USAGE.size
+    size = usage.USAGE.struct.size
     layout = read_superblock(device)
     return [peek(device, start + n * size + 5, 1)[0] for n in range(layout.segment_count)]
 
@@ -134,12 +134,12 @@ def add_tree(sample: Sample) -> None:
             above(device)
 
         name = "root" if above is reseal_region else "leaf"
-        header = block_module.BLOCK_HEADER
+        header = block_module.BLOCK_HEADER.struct
         inner = start + header.size
         first_of_kind = not any(each.startswith(f"{name}-block") for each in sample.structures)
         if first_of_kind:
             sample.add(f"{name}-block", fields_of(header, start), reseal)
-            sample.add(f"{name}-header", fields_of(node._NODE_HEADER, inner), reseal)
+            sample.add(f"{name}-header", fields_of(node.NODE_HEADER.struct, inner), reseal)
         if isinstance(found, Branch):
             for number, child in enumerate(found.children):
                 slot = start + NODE_HEADER_BYTES + number * BRANCH_SLOT_BYTES
@@ -174,7 +174,7 @@ def _add_item(
     """Add the first items of each kind, of inodes of each type."""
     ino, kind, offset = unpack_key(key)
     layouts = {
-        KIND_INODE: items._INODE,
+        KIND_INODE: items.INODE.struct,
         KIND_WINDOW: struct.Struct("<HHHQI"),
         KIND_ENTRY: struct.Struct("<QB2s"),
         KIND_XATTR: struct.Struct("<BI5s"),
@@ -213,10 +213,10 @@ def add_log(sample: Sample) -> None:
                     poke(device, at + 84, before)
                 before = _seal_summary(device, at, length)
 
-        sample.add(f"summary-{number}", fields_of(summary._SUMMARY, start), reseal)
+        sample.add(f"summary-{number}", fields_of(summary.SUMMARY.struct, start), reseal)
         if chain[number].entries:
             entry = start + SUMMARY_HEADER_BYTES
-            sample.add(f"entry-{number}", fields_of(summary._ENTRY, entry), reseal)
+            sample.add(f"entry-{number}", fields_of(summary.ENTRY.struct, entry), reseal)
         if chain[number].records:
             record = (
                 start
