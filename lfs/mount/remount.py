@@ -6,7 +6,7 @@ writing, it writes back what programs changed through mapped memory, and after i
 no more changes come.  On the way to writable the daemon comes first: until it can
 write, the kernel must let nothing through.
 
-The daemon is asked at the door (``lfs.control.door``; ``lfs.mount.control`` answers).
+The daemon is asked at the door (``lfs.control.door``; ``lfs.mount.answers`` answers).
 
 Held by ``tests/mount/remounting``.
 """

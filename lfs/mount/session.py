@@ -54,7 +54,7 @@ from lfs.kernel.mountpoint import (
     show_read_only,
 )
 from lfs.kernel.negotiation import Negotiation
-from lfs.mount.control import Control
+from lfs.mount.answers import MountAnswers
 from lfs.mount.options import MountOptions
 
 LOCK_WAIT_SECONDS = 10.0
@@ -233,7 +233,7 @@ class Session:
             request.target,
             self._connected.set,
             request.options.writeback_cache,
-            Control(filesystem, image, request.options, self._set_interval).answerers,
+            MountAnswers(filesystem, image, request.options, self._set_interval).answerers,
         )
         self._background = Background(
             filesystem,

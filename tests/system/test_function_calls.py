@@ -36,15 +36,15 @@ CALLS = {
     "truncate": 81.01,
     "setxattr": 37.50,
     "read": 20.00,
-    "read_large": 26.20,
-    "append": 33.15,
-    "overwrite": 33.19,
-    "write_large": 78.48,
-    "write_and_sync": 137.27,
+    "read_large": 25.95,
+    "append": 33.20,
+    "overwrite": 33.40,
+    "write_large": 78.07,
+    "write_and_sync": 139.50,
     "rename": 73.47,
     "unlink": 104.47,
     "readdir": 16.72,
-    "checkpoint": 42.58,
+    "checkpoint": 40.15,
 }
 """What an operation of ``Bench`` calls."""
 

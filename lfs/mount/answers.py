@@ -31,7 +31,7 @@ _SECOND_NS = 1_000_000_000
 log = logging.getLogger(__name__)
 
 
-class Control:
+class MountAnswers:
     """Answers for one mount."""
 
     def __init__(
