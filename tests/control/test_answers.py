@@ -19,7 +19,7 @@ from lfs.control import door, questions
 from lfs.device.file import FileDevice
 from lfs.filesystem import Filesystem, Options
 from lfs.ondisk import ROOT_INO
-from tests.support.mounting import MountedImage, environment
+from tests.support.mounting import MountedImage, environment, shown_to_others
 
 pytestmark = pytest.mark.fuse
 
@@ -134,10 +134,7 @@ def test_others_are_told_who_may_ask(
     image: Path, mount: Callable[..., MountedImage], arguments: list[str]
 ) -> None:
     mounted = mount(image)
-    open_path = Path(f"/tmp/lfs-door-{os.getpid()}")
-    open_path.mkdir()
-    try:
-        subprocess.run(["mount", "--bind", mounted.path, open_path], check=True)
+    with shown_to_others(mounted.path) as open_path:
         done = subprocess.run(
             [sys.executable, "-c", _AS_NOBODY, *arguments, str(open_path)],
             env=environment(),
@@ -145,8 +142,5 @@ def test_others_are_told_who_may_ask(
             text=True,
             check=False,
         )
-        subprocess.run(["umount", "-i", open_path], check=True)
-    finally:
-        open_path.rmdir()
     text = f"lfs: {open_path}: only root and the user who mounted it may ask this\n"
     assert (done.returncode, done.stdout, done.stderr) == (1, "", text)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -165,3 +167,16 @@ def renameat2(source: Path, target: Path, flags: int) -> None:
     if _libc.renameat2(*arguments) != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
+
+
+@contextlib.contextmanager
+def shown_to_others(path: Path) -> Iterator[Path]:
+    """Show what is mounted on ``path`` where any user gets at it, as not in pytest's folders."""
+    open_path = Path(f"/tmp/lfs-shown-{os.getpid()}")
+    open_path.mkdir()
+    try:
+        subprocess.run(["mount", "--bind", path, open_path], check=True)
+        yield open_path
+        subprocess.run(["umount", "-i", open_path], check=True)
+    finally:
+        open_path.rmdir()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import shutil
 import subprocess
 import sys
@@ -14,7 +13,7 @@ import pytest
 from lfs.control import questions
 from lfs.control.door import attribute
 from tests.mount.remounting.remount import fuse, needs_root
-from tests.support.mounting import environment
+from tests.support.mounting import environment, shown_to_others
 from tests.support.mounts import Mounter
 
 _AS_NOBODY = """
@@ -87,11 +86,7 @@ def test_remount_by_another_user_is_refused(
     image: Path, mount: Mounter, tmp_path: Path, options: str, text: str
 ) -> None:
     mounted = mount(image)
-    # pytest's directories are closed to others.
-    open_path = Path(f"/tmp/lfs-remount-{os.getpid()}")
-    open_path.mkdir()
-    try:
-        subprocess.run(["mount", "--bind", mounted.path, open_path], check=True)
+    with shown_to_others(mounted.path) as open_path:
         done = subprocess.run(
             [sys.executable, "-c", _AS_NOBODY, str(image), str(open_path), options],
             env=environment(),
@@ -99,8 +94,5 @@ def test_remount_by_another_user_is_refused(
             text=True,
             check=False,
         )
-        subprocess.run(["umount", "-i", open_path], check=True)
-    finally:
-        open_path.rmdir()
     assert done.returncode == 1
     assert done.stderr == f"mount.lfs: {text.format(open_path)}\n"
