@@ -113,8 +113,9 @@ class Filesystem(
     def unmount(self, now_ns: int) -> None:
         """Write a checkpoint marked clean unless nothing changed; then only ``device`` is left.
 
-        Raises DeviceError when that fails; what was committed and flushed stays.  No call
-        is answered afterwards; to unmount again does nothing.
+        Raises DeviceError when that fails, DamageError when a node can't be read that it
+        has to write anew; what was committed is in the log, and the next mount has it.  No
+        call is answered afterwards; to unmount again does nothing.
         """
         check_time(now_ns)
         try:
