@@ -86,6 +86,10 @@ class Mount:
         """Look after the parts of a volume, which is new or has been recovered."""
         self.core = core
         self._needs_checkpoint = False
+        self._newest_number = 0
+        """Of the newest checkpoint that was on the device when it was mounted."""
+        self._has_begun_failed = False
+        """Whether it was read-only by damage from the beginning: then nothing was accepted."""
 
     @classmethod
     def of(
@@ -112,7 +116,9 @@ class Mount:
             nonce = _nonce(superblock, checkpoints[0], now_ns)
         core.inodes.generation = nonce & GENERATION_MAX
         mount = cls(core)
+        mount._newest_number = checkpoints[0].number
         mount.begin(recovery, now_ns)
+        mount._has_begun_failed = core.volume.failed
         device.is_mounted = not core.volume.read_only
         return mount
 
@@ -172,6 +178,7 @@ class Mount:
 
     def end(self, now_ns: int) -> None:
         """End writing, if it has not ended: see ``Filesystem.unmount``."""
+        self._check_nothing_is_lost()
         if self.core.read_only:
             return
         for inode in self.core.inodes.open_orphans:
@@ -198,12 +205,33 @@ class Mount:
         """
         volume = self.core.volume
         chosen = replace(volume.options, **choices)
+        if read_only:
+            self._check_nothing_is_lost()
         if read_only is not None and read_only != self.core.read_only:
             if read_only:
                 self._become_read_only(now_ns)
             else:
                 self._become_writable(now_ns)
         volume.options = replace(chosen, read_only=volume.read_only)
+
+    def _check_nothing_is_lost(self) -> None:
+        """Raise FilesystemError when writing has failed: what was accepted last may be lost."""
+        volume = self.core.volume
+        if volume.failed and not self._has_begun_failed:
+            raise FilesystemError(errno.EIO, f"what came last may be lost: {volume.failure}")
+
+    def _check_not_written_since(self) -> None:
+        """Raise FilesystemError when somebody else has written to the device meanwhile."""
+        volume = self.core.volume
+        newest = max(self._newest_number, volume.state.checkpoint_number)
+        superblock = read_superblock(volume.device)
+        if superblock.filesystem_id == volume.filesystem_id:
+            checkpoints = read_checkpoints(volume.device, superblock)
+            if checkpoints and checkpoints[0].number == newest:
+                return
+        raise FilesystemError(
+            errno.ESTALE, "it has been written by somebody else: unmount and mount again"
+        )
 
     def _become_read_only(self, now_ns: int) -> None:
         if self.core.inodes.open_orphans:
@@ -222,6 +250,7 @@ class Mount:
             raise FilesystemError(errno.EROFS, "the device is read-only")
         _check_unused(volume.device)
         require_writable(volume.superblock, read_only=False)
+        self._check_not_written_since()
         volume.read_only = False
         volume.device.is_mounted = True
         self._begin_writing(now_ns)

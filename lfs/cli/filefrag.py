@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import stat
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from lfs.command.output import add_json, print_json
 from lfs.common.errors import FilesystemError, FormatError, UsageError
 from lfs.control.door import FILESYSTEM_TYPE, asking
 from lfs.control.extents import Extent, read_extents
+from lfs.control.questions import mounted_target
 from lfs.device.exclusion.mount_table import read_table
 from lfs.device.file import FileDevice
 from lfs.filesystem import Filesystem, Options
@@ -64,18 +66,28 @@ def run(arguments: argparse.Namespace) -> int:
 def mounted_file_map(path: str) -> FileMap:
     """Return the map of a file on a mounted lfs, after its dirty blocks got their places.
 
-    Raises UsageError when it is on another filesystem, OSError.
+    Raises UsageError when it is on another filesystem or no file, OSError.
     """
-    descriptor = os.open(path, os.O_RDONLY)
+    # A fifo or a device is not waited for.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
     try:
-        os.fsync(descriptor)
-        size_bytes = os.fstat(descriptor).st_size
-        block_bytes = os.fstatvfs(descriptor).f_bsize
+        return _open_file_map(path, descriptor, " (see --image)")
     finally:
         os.close(descriptor)
-    with asking(path, " (see --image)"):
-        extents = read_extents(path)
-    return FileMap(path, size_bytes, block_bytes, extents)
+
+
+def _open_file_map(name: str, descriptor: int, hint: str = "") -> FileMap:
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise UsageError(f"{name} is no regular file")
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, name) from error
+    block_bytes = os.fstatvfs(descriptor).f_bsize
+    with asking(name, hint):
+        extents = read_extents(f"/proc/self/fd/{descriptor}")
+    return FileMap(name, status.st_size, block_bytes, extents)
 
 
 def image_file_maps(image: str, paths: Sequence[str]) -> list[FileMap]:
@@ -85,10 +97,7 @@ def image_file_maps(image: str, paths: Sequence[str]) -> list[FileMap]:
     """
     mount_point = _mount_point(image)
     if mount_point is not None:
-        return [
-            mounted_file_map(os.path.join(mount_point, path.lstrip("/")))._replace(name=path)
-            for path in paths
-        ]
+        return [_file_map_inside(mount_point, path) for path in paths]
     opened = FileDevice(image, True, wait_seconds=_LOCK_WAIT_SECONDS, on_wait=noting("lfs"))
     with contextlib.closing(opened) as device:
         try:
@@ -99,14 +108,33 @@ def image_file_maps(image: str, paths: Sequence[str]) -> list[FileMap]:
 
 
 def _mount_point(image: str) -> str | None:
-    """Return where an image is mounted by lfs, as the mount table shows it."""
-    path = os.path.realpath(image)
-    found = (
-        entry.path
-        for entry in reversed(read_table())
-        if entry.filesystem_type == FILESYSTEM_TYPE and os.path.realpath(entry.source) == path
-    )
-    return next(found, None)
+    """Return where the mount table shows an image by its path, if its daemon answers there."""
+    for entry in reversed(read_table()):
+        if entry.filesystem_type != FILESYSTEM_TYPE:
+            continue
+        # The daemon may be dead, something else mounted over it, or the source a mere name.
+        with contextlib.suppress(OSError):
+            if os.path.samefile(entry.source, image):
+                mounted_target(entry.path)
+                return entry.path
+    return None
+
+
+def _file_map_inside(mount_point: str, path: str) -> FileMap:
+    """Return the map of a file by its path inside a mount, from which no link leads away."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+    with contextlib.ExitStack() as opened:
+        descriptor = os.open(mount_point, os.O_RDONLY | os.O_DIRECTORY)
+        opened.callback(os.close, descriptor)
+        for name in path.split("/"):
+            if not name:
+                continue
+            try:
+                descriptor = os.open(name, flags, dir_fd=descriptor)
+            except OSError as error:
+                raise UsageError(f"{path}: {error.strerror}") from error
+            opened.callback(os.close, descriptor)
+        return _open_file_map(path, descriptor)
 
 
 def _image_file_map(filesystem: Filesystem, path: str) -> FileMap:
@@ -117,6 +145,8 @@ def _image_file_map(filesystem: Filesystem, path: str) -> FileMap:
                 inode = filesystem.lookup(inode.ino, name)
     except FilesystemError as error:
         raise UsageError(f"{path}: {error.strerror}") from error
+    if not inode.is_regular:
+        raise UsageError(f"{path} is no regular file")
     block_bytes = filesystem.statfs().block_bytes
     return FileMap(path, inode.size, block_bytes, list(filesystem.extents(inode.ino)))
 

@@ -11,6 +11,8 @@ from lfs.command.output import add_json, print_json
 from lfs.control.door import ask, asking
 from lfs.control.questions import LOG
 
+_ESCAPED = {code: f"\\x{code:02x}" for code in (*range(32), 127) if code != 9}
+
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Describe the command."""
@@ -33,5 +35,6 @@ def run(arguments: argparse.Namespace) -> int:
         print_json(answer)
         return 0
     for line in answer["lines"]:
-        print(line)
+        # A name may have a line end in it.
+        print(line.translate(_ESCAPED))
     return 0

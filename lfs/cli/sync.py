@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
         try:
             # What programs changed through mapped memory is still the kernel's: this hands it on.
-            _syncfs(descriptor)
+            _syncfs(descriptor, directory)
         finally:
             os.close(descriptor)
         with asking(directory, " (see sync)"):
@@ -46,9 +46,9 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _syncfs(descriptor: int) -> None:
+def _syncfs(descriptor: int, directory: str) -> None:
     """Call syncfs(2), which Python lacks; raises OSError."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.syncfs(descriptor) != 0:
         code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
+        raise OSError(code, os.strerror(code), directory)

@@ -33,6 +33,7 @@ LOG = "log"
 OPTIONS = "options"
 SYNC = "sync"
 REMOUNT = "remount"
+WITH_ARGUMENT = frozenset((EXTENTS, REMOUNT))
 
 FAILED = "failed"
 

@@ -80,6 +80,8 @@ class Door:
         answerer = self._answerers.get(question)
         if answerer is None:
             raise FilesystemError(errno.EOPNOTSUPP)
+        if argument and question not in questions.WITH_ARGUMENT:
+            raise FilesystemError(errno.EINVAL, f"{question} has no argument")
         return packed(await answerer(Asked(ino, argument, administers)))
 
     async def _tell_target(self, asked: Asked) -> Answer:

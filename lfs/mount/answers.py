@@ -66,7 +66,10 @@ class MountAnswers:
         """Make a change; raises EPERM where only who might mount here may make it."""
         text = asked.argument
         try:
-            change = parse_options([text]).change()
+            options = parse_options([text])
+            if options.fixed():
+                raise OptionError(f"{', '.join(options.fixed())} cannot change at a remount")
+            change = options.change()
             if not asked.administers and change.read_only not in (None, self._filesystem.read_only):
                 raise FilesystemError(errno.EPERM)
             self._make(change)

@@ -18,6 +18,7 @@ from lfs.common.sizes import format_size, parse_size
 from lfs.filesystem import Options
 
 COMMIT_SECONDS_DEFAULT = 5.0
+COMMIT_SECONDS_MIN = 0.01
 MEMORY_BYTES_DEFAULT = Options().memory_bytes_max
 MEMORY_BYTES_MIN = Options().memory_bytes_min
 _MEMORY_BYTES_MAX = (1 << 63) - 1
@@ -212,6 +213,8 @@ def _apply(options: MountOptions, option: str) -> bool:
 def _apply_value(options: MountOptions, option: str, name: str, value: str) -> bool:
     if name == "commit":
         options.commit_seconds = _seconds(option, value)
+        if options.commit_seconds < COMMIT_SECONDS_MIN:
+            raise OptionError(f"{option}: at least {COMMIT_SECONDS_MIN} seconds")
     elif name == "cleaner":
         if value not in CLEANER_POLICIES:
             raise OptionError(f"{option}: a cleaner is one of {', '.join(CLEANER_POLICIES)}")

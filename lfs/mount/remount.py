@@ -116,7 +116,10 @@ def _set_flags(mount: Mount, flags: int, directory: str) -> None:
             if error.errno != errno.EBUSY:
                 raise MountError(f"cannot remount {directory}: {error.strerror}") from error
             if time.monotonic() >= deadline:
-                text = f"{directory} is busy: a file there is open for writing"
+                text = (
+                    f"{directory} is busy: a file there is open for writing,"
+                    " or one without a name is in use"
+                )
                 raise MountError(text) from error
             time.sleep(_POLL_SECONDS)
         else:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -30,7 +31,8 @@ from lfs.command.notes import noting
 from lfs.command.parser import Parser
 from lfs.commit.fixed_places import read_checkpoints, read_superblock
 from lfs.common.errors import DamageError, FormatError, UsageError
-from lfs.control.questions import has_failed, mounted_target
+from lfs.control.door import ask
+from lfs.control.questions import FAILED, STATE, SYNC, has_failed, mounted_target
 from lfs.device.base import BlockDevice
 from lfs.device.exclusion.holders import Copy, copies, describe_copy
 from lfs.device.exclusion.lock import InUseError
@@ -95,7 +97,10 @@ def _wait_seconds(text: str) -> float:
     if text.startswith("fuse"):
         return WAIT_SECONDS_DEFAULT
     try:
-        return max(0.0, float(text))
+        seconds = float(text)
+        if math.isnan(seconds):
+            raise ValueError(text)
+        return max(0.0, seconds)
     except ValueError as error:
         raise MountError(f"-t {text}: a number of seconds", 1) from error
 
@@ -104,6 +109,7 @@ def _unmount_and_wait(directory: str, wait_seconds: float) -> None:
     """Unmount and return when the image is clean; raises MountError."""
     mount = find_lfs(directory)
     target, has_nothing_to_write = _asked(mount)
+    failure = "" if has_nothing_to_write or target is None else _sync_failure(mount.path)
     unmount(mount.path)
     if any(other.device_number == mount.device_number for other in mounts()):
         return
@@ -111,6 +117,8 @@ def _unmount_and_wait(directory: str, wait_seconds: float) -> None:
         raise MountError(
             f"{directory} is unmounted; its daemon had died, the next mount recovers", 2
         )
+    if failure:
+        raise MountError(f"{directory} is unmounted, but what came last may be lost: {failure}", 2)
     copy = _lasting_copy(mount, min(wait_seconds, COPY_SECONDS))
     if copy is not None:
         print(
@@ -184,6 +192,23 @@ def _asked(mount: Mount) -> tuple[str | None, bool]:
             # An ordinary user mounted it, and lets not even root look.
             return mount.source, mount.read_only
         return None, False
+
+
+def _sync_failure(path: str) -> str:
+    """Make durable what is on a mounted lfs; return why that can't be, or nothing.
+
+    Where nothing more reaches the image it goes on looking as clean as it was.
+    """
+    try:
+        state = ask(path, STATE)
+        if state["state"] == FAILED:
+            return str(state["failure"])
+        ask(path, SYNC)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM):
+            return ""
+        return error.strerror or str(error)
+    return ""
 
 
 def is_clean(device: BlockDevice) -> bool:

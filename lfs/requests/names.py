@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterator
+from stat import S_IFBLK, S_IFCHR, S_IFIFO, S_IFREG, S_IFSOCK
 
 from lfs.common.errors import DamageError, FilesystemError
 from lfs.files.directory import DirectoryEntry
-from lfs.inodes.inode import S_IFDIR, S_IFLNK, S_IFMT, Inode
+from lfs.inodes.inode import S_IFDIR, S_IFMT, Inode
 from lfs.ondisk import ROOT_INO, SYMLINK_BYTES_MAX
 from lfs.requests.core import Core
 from lfs.volume.arguments import OFFSET_MAX, check_bytes, check_number, check_owner, check_time
+
+_CREATED = frozenset((S_IFREG, S_IFIFO, S_IFSOCK, S_IFCHR, S_IFBLK))
 
 
 class NameRequests:
@@ -52,8 +55,8 @@ class NameRequests:
         A default access list of the directory is inherited, and ``umask`` ignored.
         """
         check_owner(mode, uid, gid)
-        if mode & S_IFMT in (S_IFDIR, S_IFLNK, 0):
-            raise FilesystemError(errno.EINVAL)
+        if mode & S_IFMT not in _CREATED:
+            raise FilesystemError(errno.EINVAL, f"mode {mode:#o} has no type to be created so")
         if rdev or umask:
             check_number("device number", rdev)
             check_number("umask", umask)
@@ -130,7 +133,9 @@ class NameRequests:
 
         With flag 4 a whiteout that belongs to ``uid`` and ``gid`` stays under the old name.
         """
-        check_owner(flags, uid, gid)
+        check_owner(0, uid, gid)
+        if flags:
+            check_number("flags", flags)
         self.core.begin(now_ns)
         lost = self.core.renames.rename(
             parent_ino, name, new_parent_ino, new_name, now_ns, flags, uid, gid

@@ -18,6 +18,7 @@ from lfs.ondisk import TIME_NS_MAX, TIME_NS_MIN
 
 NUMBER_MAX = (1 << 32) - 1
 OFFSET_MAX = (1 << 63) - 1
+MODE_MAX = 0o177777
 _SIZE_MAX = (1 << 64) - 1
 
 
@@ -46,9 +47,13 @@ def check_time(now_ns: int) -> None:
 
 
 def check_owner(mode: int, uid: int, gid: int) -> None:
-    """Raise as ``check_number`` unless all three fit an inode."""
-    if not (type(mode) is type(uid) is type(gid) is int and 0 <= mode | uid | gid <= NUMBER_MAX):
-        check_number("mode", mode)
+    """Raise as ``check_number`` unless all three are what an inode can have."""
+    if not (
+        type(mode) is type(uid) is type(gid) is int
+        and 0 <= mode <= MODE_MAX
+        and 0 <= uid | gid <= NUMBER_MAX
+    ):
+        check_number("mode", mode, 0, MODE_MAX)
         check_number("user", uid)
         check_number("group", gid)
 
@@ -60,9 +65,13 @@ def check_changes(
 
     A size may be more than a file can have, and a time more than fits.
     """
-    for what, number in (("mode", mode), ("user", uid), ("group", gid)):
+    for what, number, most in (
+        ("mode", mode, MODE_MAX),
+        ("user", uid, NUMBER_MAX),
+        ("group", gid, NUMBER_MAX),
+    ):
         if number is not None:
-            check_number(what, number)
+            check_number(what, number, 0, most)
     if size is not None:
         check_number("size", size, 0, _SIZE_MAX)
     for time_ns in times_ns:

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,8 +19,9 @@ from lfs.cli.main import main
 from lfs.control import door, questions
 from lfs.device.file import FileDevice
 from lfs.filesystem import Filesystem, Options
+from lfs.kernel.mountpoint import is_dead
 from lfs.ondisk import ROOT_INO
-from tests.support.mounting import MountedImage, environment, shown_to_others
+from tests.support.mounting import MountedImage, environment, shown_to_others, wait_until
 
 pytestmark = pytest.mark.fuse
 
@@ -54,6 +56,10 @@ def test_every_question_is_answered(image: Path, mount: Callable[..., MountedIma
         ("other", "", errno.EOPNOTSUPP),
         ("", "", errno.EOPNOTSUPP),
         ("state", "x" * 300, errno.ERANGE),
+        ("state", "x", errno.EINVAL),
+        ("sync", "x.y", errno.EINVAL),
+        ("remount", "fault=loss 1%", errno.EINVAL),
+        ("remount", "debug", errno.EINVAL),
         ("extents", "", errno.EINVAL),
         ("extents", "x", errno.EINVAL),
         ("extents", "-1", errno.EINVAL),
@@ -102,6 +108,37 @@ def test_image_that_is_mounted_is_asked_at_its_mount(
     assert sum(count for _, _, count in told["extents"]) == 256
 
 
+@pytest.mark.parametrize("path", ["fifo", "link", "sub/away/f", "none"])
+def test_filefrag_of_what_is_no_file_inside_an_image(
+    image: Path, mount: Callable[..., MountedImage], capsys: pytest.CaptureFixture[str], path: str
+) -> None:
+    mounted = mount(image)
+    os.mkfifo(mounted.path / "fifo")
+    (mounted.path / "sub").mkdir()
+    (mounted.path / "f").write_text("content")
+    (mounted.path / "link").symlink_to("f")
+    (mounted.path / "sub" / "away").symlink_to("..")
+    for asked in (["--image", str(image), path], [str(mounted.path / path)]):
+        if path in ("fifo", "none") or asked[0] == "--image":
+            assert main(["filefrag", *asked]) == 1
+            assert capsys.readouterr().err.count("\n") == 1
+    mounted.stop()
+    assert main(["filefrag", "--image", str(image), path]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_filefrag_of_an_image_whose_daemon_has_died(
+    image: Path, mount: Callable[..., MountedImage], capsys: pytest.CaptureFixture[str]
+) -> None:
+    mounted = mount(image)
+    (mounted.path / "f").write_bytes(os.urandom(8192))
+    assert main(["sync", str(mounted.path)]) == 0
+    mounted.signal(signal.SIGKILL)
+    wait_until(lambda: is_dead(str(mounted.path)), "the end of the daemon")
+    assert main(["filefrag", "--image", str(image), "f"]) == 0
+    assert "1 extent found" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("command", ["state", "log", "requests", "sync"])
 def test_json_is_one_object_on_one_line(
     directory: Path, command: str, capsys: pytest.CaptureFixture[str]
@@ -128,19 +165,21 @@ sys.exit(main(sys.argv[1:]))
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 @pytest.mark.parametrize(
-    "arguments", [["state"], ["log"], ["requests"], ["sync"], ["filefrag"]], ids=lambda a: a[0]
+    ("command", "name"),
+    [("state", ""), ("log", ""), ("requests", ""), ("sync", ""), ("filefrag", "f")],
 )
 def test_others_are_told_who_may_ask(
-    image: Path, mount: Callable[..., MountedImage], arguments: list[str]
+    image: Path, mount: Callable[..., MountedImage], command: str, name: str
 ) -> None:
     mounted = mount(image)
+    (mounted.path / "f").write_text("for everybody to read")
     with shown_to_others(mounted.path) as open_path:
         done = subprocess.run(
-            [sys.executable, "-c", _AS_NOBODY, *arguments, str(open_path)],
+            [sys.executable, "-c", _AS_NOBODY, command, str(open_path / name)],
             env=environment(),
             capture_output=True,
             text=True,
             check=False,
         )
-    text = f"lfs: {open_path}: only root and the user who mounted it may ask this\n"
+    text = f"lfs: {open_path / name}: only root and the user who mounted it may ask this\n"
     assert (done.returncode, done.stdout, done.stderr) == (1, "", text)

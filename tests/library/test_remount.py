@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from dataclasses import replace
 
 import pytest
@@ -10,9 +11,17 @@ import pytest
 from lfs.common.errors import DeviceError, FilesystemError, FormatError
 from lfs.device.memory import MemoryDevice
 from lfs.filesystem import Filesystem, Options
+from lfs.make import make_filesystem
 from lfs.mount.unmount import is_clean
 from lfs.ondisk import ROOT_INO
-from tests.support.disks import BLOCK_BYTES, REGULAR, Disk, data, mounted_state, problems
+from tests.support.disks import (
+    BLOCK_BYTES,
+    REGULAR,
+    Disk,
+    data,
+    mounted_state,
+    problems,
+)
 
 READ_ONLY = Options(read_only=True)
 
@@ -213,3 +222,45 @@ def test_remount_access_times_take_effect() -> None:
     disk.filesystem.remount(1, atime="strictatime")
     disk.filesystem.read(ino, 0, 1, 5)
     assert disk.filesystem.getattr(ino).atime_ns == 5
+
+
+def test_remount_writable_is_refused_once_somebody_else_has_written() -> None:
+    disk = Disk()
+    disk.make_file(b"a")
+    disk.filesystem.remount(disk.now_ns, read_only=True)
+    other = Filesystem.mount(disk.medium, disk.now_ns)
+    other.create(ROOT_INO, b"b", REGULAR, 0, 0, disk.now_ns)
+    other.unmount(disk.now_ns)
+    assert refusal(disk, read_only=False).errno == errno.ESTALE
+    assert disk.filesystem.read_only
+    disk.filesystem.unmount(disk.now_ns)
+    again = Filesystem.mount(disk.medium, disk.now_ns)
+    assert {entry.name for entry in again.readdir(ROOT_INO)} == {b"a", b"b"}
+
+
+def test_remount_writable_is_refused_on_another_filesystem() -> None:
+    disk = Disk(options=READ_ONLY)
+    make_filesystem(disk.medium, disk.now_ns, os.urandom)
+    assert refusal(disk, read_only=False).errno == errno.ESTALE
+
+
+def test_remount_read_only_after_a_failure_says_what_may_be_lost() -> None:
+    disk = Disk()
+    disk.make_file(b"file")
+    disk.filesystem.fail(DeviceError(errno.EIO, "flush failed"))
+    assert refusal(disk, read_only=True).errno == errno.EIO
+
+
+def test_checkpoint_that_was_begun_writes_nothing_after_the_end() -> None:
+    disk = Disk()
+    disk.make_file(b"file")
+    steps = disk.filesystem.checkpoint_steps(disk.now_ns)
+    next(steps)
+    create = disk.filesystem.create
+    disk.filesystem.abandon()
+    written = len(disk.device.events)
+    for _ in steps:
+        pass
+    with pytest.raises(FilesystemError):
+        create(ROOT_INO, b"more", REGULAR, 0, 0, disk.now_ns)
+    assert len(disk.device.events) == written

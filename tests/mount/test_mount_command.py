@@ -50,6 +50,9 @@ def work(tmp_path: Path) -> Path:
     return tmp_path
 
 
+OPEN = "a file there is open for writing, or one without a name is in use"
+
+
 def run(work: Path, script: str) -> list[str]:
     """Run a script that must succeed; return the lines that it and its commands print."""
     done = subprocess.run(
@@ -163,7 +166,7 @@ def test_remount_by_directory(work: Path) -> None:
         show OPTIONS
         """,
     ) == [
-        f"mount.lfs: {work}/mnt is busy: a file there is open for writing",
+        f"mount.lfs: {work}/mnt is busy: {OPEN}",
         "exit 32",
         "refused",
         "disk.img: clean, 2 inodes, 2/16064 blocks",

@@ -26,6 +26,7 @@ NOT_BYTES = ["text", 5, None, bytearray(b"text"), memoryview(b"text")]
 NO_NEW_NAME = [b"", b".", b"..", b"a/b", b"a\0b", b"x" * 256, *NOT_BYTES]
 NO_NAME = [b"missing", b"x" * 256, *NOT_BYTES]
 NO_32_BITS = [-1, 1 << 32, 1 << 64, *NOT_A_NUMBER]
+NO_NEW_TYPE = [0o040755, 0o120777, 0o030644, 0o070644, 0o170644]
 NO_TIME = [1 << 63, -(1 << 63) - 1, None, *NOT_A_NUMBER]
 FILE, DIRECTORY, SYMLINK, ORPHAN = 2, 3, 4, 5
 
@@ -51,7 +52,7 @@ CALLS: dict[str, Call] = {
         {**_NEW, "mode": REGULAR, "rdev": 0, "umask": 0},
         {
             **_BAD_NEW,
-            "mode": [0, 0o644, 0o040755, 0o120777, None, *NO_32_BITS],
+            "mode": [0, 0o644, *NO_NEW_TYPE, REGULAR | 1 << 20, None, *NO_32_BITS],
             "rdev": NO_32_BITS,
             "umask": NO_32_BITS,
         },

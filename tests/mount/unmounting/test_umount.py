@@ -90,3 +90,18 @@ def test_umount_command_refuses_in_one_line(arguments: list[str], code: int, tex
     assert done.returncode == code
     assert text in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("error", ["error EIO on write", "error EIO on flush", "vanish"])
+def test_umount_command_says_that_what_came_last_may_be_lost(
+    image: Path, mount: Mounter, tmp_path: Path, error: str
+) -> None:
+    """Where nothing more reaches the image it goes on looking clean."""
+    control = tmp_path / "control"
+    mounted = mount(image, "-o", f"fault_control={control},fault=cache 8M")
+    assert run("faultdisk.main", "set", control, f"cache 8M; {error}").returncode == 0
+    (mounted.path / "f").write_text("accepted")
+    done = run("lfs.mount.unmount", mounted.path)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"umount.lfs: {mounted.path} is unmounted, but ")
+    assert done.stderr.count("\n") == 1
