@@ -97,9 +97,9 @@ class Filesystem(
         clean and nothing is written any more; EBUSY while an orphan is open.  Writable
         does what a mount of the image would do, whose device must be writable by then;
         EROFS when it is not, when writing has failed before, or when the log was not
-        read; ESTALE when somebody else has written to it since.  EIO when writing has failed
-        and what came last may be lost.  Raises FormatError too when the features allow no
-        writing, DeviceError when it fails, and then the volume has failed.
+        read; ESTALE when somebody else has written to it since.  Raises FormatError too when
+        the features allow no writing, DeviceError when it fails, and then the volume has
+        failed.
         """
         check_time(now_ns)
         choices = {
@@ -116,7 +116,7 @@ class Filesystem(
 
         Raises DeviceError when that fails, DamageError when a node can't be read that it
         has to write anew; what was committed is in the log, and the next mount has it.
-        FilesystemError says that writing has failed: what came last may be lost.  No
+        Where writing has failed before, ``failure`` says so, and nothing is written.  No
         call is answered afterwards; to unmount again does nothing.
         """
         check_time(now_ns)
@@ -131,7 +131,7 @@ class Filesystem(
         if not volume.read_only:
             self.device.is_mounted = False
         # What somebody has begun or kept must not write any more, either.
-        volume.failed = True
+        volume.is_closed = True
         for name in _CALLS:
             setattr(self, name, _refuse)
         for name in _ENDS:

@@ -88,8 +88,6 @@ class Mount:
         self._needs_checkpoint = False
         self._newest_number = 0
         """Of the newest checkpoint that was on the device when it was mounted."""
-        self._has_begun_failed = False
-        """Whether it was read-only by damage from the beginning: then nothing was accepted."""
 
     @classmethod
     def of(
@@ -118,7 +116,6 @@ class Mount:
         mount = cls(core)
         mount._newest_number = checkpoints[0].number
         mount.begin(recovery, now_ns)
-        mount._has_begun_failed = core.volume.failed
         device.is_mounted = not core.volume.read_only
         return mount
 
@@ -178,7 +175,6 @@ class Mount:
 
     def end(self, now_ns: int) -> None:
         """End writing, if it has not ended: see ``Filesystem.unmount``."""
-        self._check_nothing_is_lost()
         if self.core.read_only:
             return
         for inode in self.core.inodes.open_orphans:
@@ -205,20 +201,12 @@ class Mount:
         """
         volume = self.core.volume
         chosen = replace(volume.options, **choices)
-        if read_only:
-            self._check_nothing_is_lost()
         if read_only is not None and read_only != self.core.read_only:
             if read_only:
                 self._become_read_only(now_ns)
             else:
                 self._become_writable(now_ns)
         volume.options = replace(chosen, read_only=volume.read_only)
-
-    def _check_nothing_is_lost(self) -> None:
-        """Raise FilesystemError when writing has failed: what was accepted last may be lost."""
-        volume = self.core.volume
-        if volume.failed and not self._has_begun_failed:
-            raise FilesystemError(errno.EIO, f"what came last may be lost: {volume.failure}")
 
     def _check_not_written_since(self) -> None:
         """Raise FilesystemError when somebody else has written to the device meanwhile."""

@@ -159,7 +159,7 @@ class Checkpointer:
                 self._write_in_place(offset_bytes, raw)
             flush = Flush(sequence)
             yield flush
-            if mine != self._begun_count or volume.failed:
+            if mine != self._begun_count or volume.failed or volume.is_closed:
                 return False
             volume.await_flush(flush)
         volume.state.checkpoint_number += 1

@@ -161,7 +161,8 @@ def _finish(request: MountRequest, filesystem: Filesystem) -> None:
             f"{error.strerror}",
             2,
         ) from error
-    log.info("unmounted")
+    lost = f"; what came last may be lost: {filesystem.failure}" if filesystem.failure else ""
+    log.log(logging.WARNING if lost else logging.INFO, "unmounted%s", lost)
 
 
 def _turn_seconds(commit_seconds: float) -> float:

@@ -74,6 +74,8 @@ class Volume:
         self.report = report
         self.read_only = options.read_only or device.read_only
         self.failed = False
+        self.is_closed = False
+        """Whether nobody may use it any more."""
         self.failure = ""
         """Why it failed."""
         self.host_is_full = False
@@ -147,6 +149,8 @@ class Volume:
 
     def check_writable(self) -> None:
         """Raise FilesystemError on a read-only volume (EROFS) or a failed one (``errors``)."""
+        if self.is_closed:
+            raise FilesystemError(errno.EBADF, "the filesystem is not mounted any more")
         if self.read_only or (self.failed and self.options.errors != "continue"):
             raise FilesystemError(errno.EROFS)
         if self.failed:
