@@ -32,6 +32,8 @@ _LARGE_ROUNDS = 2
 """So many rounds try a large run first: one that has no room after all must not be all."""
 _ROUND_GAINS = 8
 """A round moves at most as much as so many times what it is to gain."""
+_DAMAGED_SHARE = 16
+"""One segment in so many begins a run that can't be moved: the disk is damaged all over."""
 _SEARCH_GAINS = 16
 """A search beside damage moves about as much as so many times what a round is to gain."""
 _WAIT_NS = 1_000_000_000
@@ -121,10 +123,16 @@ class Cleaner:
     def _is_beside_damage(self) -> bool:
         """Tell whether searches take long and yield little, and need not find anything.
 
-        Where runs can't be moved, room is made a block at a time, if at all, and whoever
+        Where many runs can't be read, room is made a block at a time, if at all, and whoever
         asks for it may be refused, as long as deleting can't be.
         """
-        return bool(self._volume.usage.out_of_use.immovable) and self._ledger.has_last_room
+        volume = self._volume
+        immovable_count = len(volume.usage.out_of_use.immovable)
+        return (
+            self._rounds.failure_count > 0
+            and _DAMAGED_SHARE * immovable_count > volume.superblock.segment_count
+            and self._ledger.has_last_room
+        )
 
     @property
     def _least_gain_blocks(self) -> int:

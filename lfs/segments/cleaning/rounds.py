@@ -50,7 +50,7 @@ class Rounds:
         self._is_suspicious = False
         """Whether the last round met data that it could not read: then it is read before."""
         self.failure_count = 0
-        """How often data that was to be moved could not be read."""
+        """How often something of a victim could not be read."""
         self.moved_blocks = 0
         self.cleaned_runs = 0
 
@@ -111,7 +111,6 @@ class Rounds:
             try:
                 self._mover.check(pieces)
             except FilesystemError as error:
-                self.failure_count += 1
                 self._leave(run, error)
                 return False
             yield None
@@ -119,6 +118,7 @@ class Rounds:
 
     def _leave(self, run: int, error: FilesystemError) -> None:
         """Leave a run alone for a while."""
+        self.failure_count += 1
         usage = self._volume.usage
         self._volume.report(f"cleaner: leaving the run at {usage.address_of(run)}: {error}")
         usage.note_immovable(run, self._volume.elapsed.ns)
