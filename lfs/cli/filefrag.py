@@ -78,8 +78,8 @@ def mounted_file_map(path: str) -> FileMap:
 
 def _open_file_map(name: str, descriptor: int, hint: str = "") -> FileMap:
     status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode):
-        raise UsageError(f"{name} is no regular file")
+    if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+        raise UsageError(f"{name} is neither a file nor a directory")
     try:
         os.fsync(descriptor)
     except OSError as error:
@@ -145,8 +145,8 @@ def _image_file_map(filesystem: Filesystem, path: str) -> FileMap:
                 inode = filesystem.lookup(inode.ino, name)
     except FilesystemError as error:
         raise UsageError(f"{path}: {error.strerror}") from error
-    if not inode.is_regular:
-        raise UsageError(f"{path} is no regular file")
+    if not (inode.is_regular or inode.is_directory):
+        raise UsageError(f"{path} is neither a file nor a directory")
     block_bytes = filesystem.statfs().block_bytes
     return FileMap(path, inode.size, block_bytes, list(filesystem.extents(inode.ino)))
 
