@@ -118,7 +118,11 @@ def _unmount_and_wait(directory: str, wait_seconds: float) -> None:
             f"{directory} is unmounted; its daemon had died, the next mount recovers", 2
         )
     if failure:
-        raise MountError(f"{directory} is unmounted, but what came last may be lost: {failure}", 2)
+        raise MountError(
+            f"{directory} is unmounted, but what came last may be lost: {failure}:"
+            f" the next mount recovers the rest; {where_to_look()}",
+            2,
+        )
     copy = _lasting_copy(mount, min(wait_seconds, COPY_SECONDS))
     if copy is not None:
         print(
