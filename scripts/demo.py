@@ -145,7 +145,8 @@ def count_survivors(files: Files, sources: list[Source], folder: str) -> None:
     there = [files.exists(f"{folder}/{source.name}") for source in sources]
     if there != sorted(there, reverse=True):
         raise DemoError("a file is there although an earlier one is not")
-    say("compare", f"not synced: the first {sum(there):,} of {len(there):,} files are there")
+    kept = f"{sum(there):,} of {len(there):,} files are there"
+    say("compare", f"not synced: {kept}, the first ones; a crash may take the rest")
 
 
 def check_image(image: Path) -> None:

@@ -126,9 +126,8 @@ def _file_map_inside(mount_point: str, path: str) -> FileMap:
     with contextlib.ExitStack() as opened:
         descriptor = os.open(mount_point, os.O_RDONLY | os.O_DIRECTORY)
         opened.callback(os.close, descriptor)
-        for name in path.split("/"):
-            if not name:
-                continue
+        # Above the mount point is no part of the image.
+        for name in filter(None, os.path.normpath(f"/{path}").split("/")):
             try:
                 descriptor = os.open(name, flags, dir_fd=descriptor)
             except OSError as error:

@@ -97,6 +97,20 @@ def test_sync_makes_everything_durable(
         assert filesystem.read(ino, 0, 100, 0) == b"content"
 
 
+def test_what_cannot_be_made_durable_is_named(
+    image: Path, mount: Callable[..., MountedImage], capsys: pytest.CaptureFixture[str]
+) -> None:
+    mounted = mount(image, "-o", "fault=error EIO on flush skip 3")
+    path = mounted.path / "f"
+    while main(["sync", str(mounted.path)]) == 0:
+        path.write_bytes(os.urandom(8192))
+    capsys.readouterr()
+    assert main(["filefrag", str(path)]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith(f"lfs: {path}: ")
+    assert err.count("\n") == 1
+
+
 def test_image_that_is_mounted_is_asked_at_its_mount(
     image: Path, mount: Callable[..., MountedImage], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -108,7 +122,7 @@ def test_image_that_is_mounted_is_asked_at_its_mount(
     assert sum(count for _, _, count in told["extents"]) == 256
 
 
-@pytest.mark.parametrize("path", ["fifo", "link", "sub/away/f", "none"])
+@pytest.mark.parametrize("path", ["fifo", "link", "sub/away/f", "none", "../../etc/passwd"])
 def test_filefrag_of_what_is_no_file_inside_an_image(
     image: Path, mount: Callable[..., MountedImage], capsys: pytest.CaptureFixture[str], path: str
 ) -> None:

@@ -74,7 +74,7 @@ def test_parse_unknown_option_is_named(text: str) -> None:
     assert parse_options([text], sloppy=True) is not None
 
 
-@pytest.mark.parametrize("value", ["", "-1", "0", "x", "nan", "inf", "100000"])
+@pytest.mark.parametrize("value", ["", "-1", "0", "1e-10", "0.009", "x", "nan", "inf", "100000"])
 def test_parse_impossible_interval_is_refused(value: str) -> None:
     with pytest.raises(OptionError, match="commit="):
         parse_options([f"commit={value}"])

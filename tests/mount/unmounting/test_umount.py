@@ -82,6 +82,7 @@ def test_umount_command_waits_a_bounded_time(image: Path, mount: Mounter) -> Non
         (["/does/not/exist"], 32, "is not the mount point of an lfs"),
         (["-l", "/"], 32, "/ is not the mount point of an lfs"),
         (["-t", "soon", "/"], 1, "-t soon: a number of seconds"),
+        (["-t", "nan", "/"], 1, "-t nan: a number of seconds"),
         ([], 1, "the following arguments are required: DIR"),
     ],
 )
