@@ -131,7 +131,7 @@ class Filesystem(
         if not volume.read_only:
             self.device.is_mounted = False
         # What somebody has begun or kept must not write any more, either.
-        volume.is_closed = True
+        volume.close()
         for name in _CALLS:
             setattr(self, name, _refuse)
         for name in _ENDS:

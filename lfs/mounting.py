@@ -209,17 +209,30 @@ class Mount:
         volume.options = replace(chosen, read_only=volume.read_only)
 
     def _check_not_written_since(self) -> None:
-        """Raise FilesystemError when somebody else has written to the device meanwhile."""
+        """Raise FilesystemError when somebody else has written to the device meanwhile.
+
+        Then there is another filesystem, a newer checkpoint, or a log write where the log
+        was to go on: a mount of a clean image begins there without a checkpoint.
+        """
         volume = self.core.volume
-        newest = max(self._newest_number, volume.state.checkpoint_number)
         superblock = read_superblock(volume.device)
-        if superblock.filesystem_id == volume.filesystem_id:
-            checkpoints = read_checkpoints(volume.device, superblock)
-            if checkpoints and checkpoints[0].number == newest:
-                return
-        raise FilesystemError(
-            errno.ESTALE, "it has been written by somebody else: unmount and mount again"
-        )
+        is_same = superblock.filesystem_id == volume.filesystem_id
+        checkpoints = read_checkpoints(volume.device, superblock) if is_same else []
+        if is_same and not checkpoints:
+            raise FormatError("both checkpoint regions are damaged")
+        newest = max(self._newest_number, volume.state.checkpoint_number)
+        if not is_same or checkpoints[0].number > newest or self._log_has_gone_on():
+            raise FilesystemError(
+                errno.ESTALE, "it has been written by somebody else: unmount and mount again"
+            )
+
+    def _log_has_gone_on(self) -> bool:
+        volume = self.core.volume
+        try:
+            following = volume.reader.read_summary(volume.log.next_address)
+        except DamageError:
+            return False
+        return following.sequence >= volume.log.next_sequence
 
     def _become_read_only(self, now_ns: int) -> None:
         if self.core.inodes.open_orphans:

@@ -18,6 +18,9 @@ _TAIL_SEGMENTS = 3.3
 """What the open runs of three heads may leave unused when something is moved."""
 _MOVING_COST = 1.85
 """Moving a block takes so many, its leaf included but for what is kept for companions."""
+BRANCH_FILL = 4
+"""A branch has one in so many of its slots filled: those with less than a third are joined to
+others, and compacting takes an eighth of what is below one."""
 NODE_SURCHARGE = 0.25
 """A node counts for so much more than a block: segments of nodes are four fifths full then."""
 COMPANION = 0.75

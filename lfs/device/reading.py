@@ -21,7 +21,7 @@ T = TypeVar("T")
 ATTEMPTS = 3
 """So often a thing is read before a filesystem is read-only for want of it."""
 
-_GONE = frozenset((errno.ENODEV, errno.ENXIO))
+_GONE = frozenset((errno.ENODEV, errno.ENXIO, errno.EBADF))
 
 
 def read_or_damage(

@@ -3,7 +3,7 @@
 Theory.  One pass from the root down visits only the nodes whose keys changed.
 The contents of adjacent changed children are joined into one stream and cut
 into new nodes of even fill, so that growing and shrinking need no rules of
-their own; a stream that is too short takes an unchanged neighbour in.  New
+their own; a stream that has changed and is too short takes an unchanged neighbour in.  New
 nodes are numbered children first: when their blocks are built in that order,
 every child's address and checksum are known.
 
@@ -12,7 +12,9 @@ mere wish, and where everything that would go to it is new, which gets nodes of 
 behind it.
 
 A node may also be rewritten without a change of its keys, because the cleaner
-wants it elsewhere: that is what ``touched`` keys are for.
+wants it elsewhere: that is what ``touched`` keys are for.  It takes no neighbour in, so that
+moving nodes takes no more room than they do: nodes touched side by side come to no more
+than they were.
 """
 
 from __future__ import annotations
@@ -128,24 +130,37 @@ class Rebuild:
                 slots.append((node.keys[index], node.children[index]))
                 index += 1
                 continue
-            joined: Slots = []
             if self._stays(node.children[index], children[index], level - 1):
                 slots.append((node.keys[index], node.children[index]))
                 slots += self._built_anew(level - 1, *children[index])
                 index += 1
                 continue
-            while index < len(children) and self._joins(
-                children[index], node.children[index], joined, level - 1
-            ):
-                joined += self._contents(node.children[index], level - 1, *children[index])
-                index += 1
-            if joined and self._is_short(joined, level - 1) and slots:
-                neighbour = slots[-1][1]
-                if isinstance(neighbour, Pointer) and self._is_readable(neighbour, level - 1):
-                    slots.pop()
-                    joined = self._contents(neighbour, level - 1, low, low) + joined
-            slots += self._cut(joined, level - 1)
+            index = self._join(node, children, index, slots)
         return slots
+
+    def _join(self, node: Branch, children: list[tuple[int, int]], index: int, slots: Slots) -> int:
+        """Append what the stream from child ``index`` on is cut into; return where it ended."""
+        level = node.level - 1
+        joined: Slots = []
+        is_wanting = has_changed = False
+        while index < len(children) and self._joins(
+            children[index], node.children[index], is_wanting, level
+        ):
+            joined += self._contents(node.children[index], level, *children[index])
+            has_changed = has_changed or self._has_changed(*children[index])
+            is_wanting = has_changed and bool(joined) and self._is_short(joined, level)
+            index += 1
+        if is_wanting and slots:
+            neighbour = slots[-1][1]
+            if isinstance(neighbour, Pointer) and self._is_readable(neighbour, level):
+                slots.pop()
+                joined = self._contents(neighbour, level, 0, 0) + joined
+        slots += self._cut(joined, level)
+        return index
+
+    def _has_changed(self, low: int, high: int) -> bool:
+        """Tell whether any of these keys was not merely touched."""
+        return any(key in self._imap.changes for key in self._keys[low:high])
 
     def _stays(self, child: Pointer, span: tuple[int, int], level: int) -> bool:
         """Tell whether a child can't be read and need not be: what changes in it is all new.
@@ -165,11 +180,11 @@ class Rebuild:
             slots = self._cut(slots, below)
         return slots
 
-    def _joins(self, span: tuple[int, int], child: Pointer, joined: Slots, level: int) -> bool:
-        """Tell whether the next child belongs to the stream: changed, or the stream is short."""
+    def _joins(self, span: tuple[int, int], child: Pointer, is_wanting: bool, level: int) -> bool:
+        """Tell whether the next child belongs to the stream: rewritten, or the stream is short."""
         if span[0] != span[1]:
             return not self._stays(child, span, level)
-        return bool(joined) and self._is_short(joined, level) and self._is_readable(child, level)
+        return is_wanting and self._is_readable(child, level)
 
     def _is_readable(self, neighbour: Pointer, level: int) -> bool:
         """Tell whether a node that need not change can be taken in."""

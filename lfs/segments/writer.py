@@ -24,6 +24,7 @@ from collections.abc import Callable, Sequence
 
 from lfs.common.errors import DeviceError, FilesystemError
 from lfs.device.base import BlockDevice, Buffer
+from lfs.device.closed import ClosedDevice
 from lfs.ondisk import (
     BLOCK_USAGE,
     HEAD_BULK,
@@ -90,6 +91,10 @@ class LogWriter:
         self._promised = head
         if head.number != HEAD_BULK:
             self._heads[head.number] = self._heads[HEAD_MAIN] = head
+
+    def close(self) -> None:
+        """Write nothing any more: whoever tries gets EBADF."""
+        self._device = ClosedDevice(self._device.size_bytes)
 
     # ------------------------------------------------------------------- places
 

@@ -19,6 +19,7 @@ from lfs.common.checksum import checksum
 from lfs.common.errors import DamageError, DeviceError, FilesystemError
 from lfs.common.turns import Elapsed, Flush
 from lfs.device.base import BlockDevice, Buffer
+from lfs.device.closed import ClosedDevice
 from lfs.device.reading import read_or_damage
 from lfs.imap.map import Imap
 from lfs.imap.node_cache import NodeCache
@@ -270,9 +271,15 @@ class Volume:
         state = self.state
         self.usage.release(self.log.flushed_sequence, state.sequences[0], state.checkpoint_number)
 
+    def close(self) -> None:
+        """Let nobody use the device any more, whatever he has begun or kept: EBADF."""
+        self.is_closed = True
+        self.log.close()
+        self.device = ClosedDevice(self.device.size_bytes)
+
     def fail(self, error: Exception) -> None:
-        """Refuse all changes from now on, and say why once."""
-        if not self.failed:
+        """Refuse all changes from now on, and say why once; nothing once it is closed."""
+        if not (self.failed or self.is_closed):
             self.failed = True
             self.failure = str(error)
             self.report(f"{_CONSEQUENCES[self.options.errors]}: {error}")

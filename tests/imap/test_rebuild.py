@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lfs.ondisk import LEAF_SLOT_BYTES, NODE_HEADER_BYTES
@@ -143,6 +143,28 @@ def test_imap_touched_key_rewrites_its_path_and_changes_nothing() -> None:
     freed = tree.rebuild([key_of(500)])
     assert freed == path
     assert set(path).isdisjoint(tree.path(key_of(500)))
+    tree.check()
+    assert tree.items() == sorted(model.items())
+
+
+@settings(max_examples=60)
+@given(seed=st.integers(0, 1 << 30))
+def test_imap_touched_nodes_come_to_no_more_than_they_were(seed: int) -> None:
+    choose = random.Random(seed)
+    tree, model = filled(range(600))
+    # What is left after ranges have gone: leaves and branches of any fill.
+    for _ in range(choose.randrange(4)):
+        first = choose.randrange(600)
+        for number in range(first, first + choose.randrange(150)):
+            tree.imap.delete(key_of(number))
+            model.pop(key_of(number), None)
+        tree.rebuild()
+    keys = [key_of(choose.randrange(600)) for _ in range(choose.choice((1, 3, 30)))]
+    touched = {address for key in keys for address in tree.path(key)}
+    count_before = tree.imap.node_count
+    freed = tree.rebuild(keys)
+    assert {*freed} == touched
+    assert tree.imap.node_count <= count_before
     tree.check()
     assert tree.items() == sorted(model.items())
 

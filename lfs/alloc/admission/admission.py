@@ -132,9 +132,8 @@ class Admission:
             if self._ledger.dirty_blocks or self._ledger.metadata_blocks > 1:
                 self._checkpointer.checkpoint(self._now_ns)
                 blocks = needed()
-            while available() < blocks and self._compact():
-                pass
-            if available() < blocks:
+            # One part of the map: each costs a checkpoint, and what is missing may be much.
+            if available() < blocks and not (self._compact() and available() >= blocks):
                 raise FilesystemError(errno.ENOSPC)
 
     def _make_room_for(self, needed: Callable[[], int]) -> None:

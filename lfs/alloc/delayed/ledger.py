@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from lfs.alloc.margins import (
+    BRANCH_FILL,
     CHANGE_SHARE,
     CLEAN_SHARE_LOW,
     COMPANION,
@@ -114,6 +115,8 @@ class Ledger:
         self._cleaner_blocks = cleaner_segments(segments) * superblock.segment_blocks
         self._fixed_blocks = 2 * volume.usage.page_count + 5 * superblock.segment_blocks
         self._branch_slots = (superblock.block_bytes - NODE_HEADER_BYTES) // BRANCH_SLOT_BYTES
+        # A third is the least that is left alone (``lfs.imap.rebuild``), but for one at the end.
+        self._children_min = self._branch_slots // BRANCH_FILL
         self._last_blocks = LAST_SEGMENTS * superblock.segment_blocks
         self._in_hand_blocks = 0
         """Taken from memory to be written, and not yet written."""
@@ -220,23 +223,23 @@ class Ledger:
 
         On each level a change rewrites the node on its way, and cuts it in two if it grows
         or takes in the one beside it if it shrinks; but no node goes twice, and slots that
-        do not grow need no more nodes.  What growing items hold beyond that fills nodes of
-        its own.  A branch has at least eight children.
+        do not grow need no more nodes, nor do nodes that are only to lie elsewhere.  What
+        growing items hold beyond that fills nodes of its own.
         """
         imap = self._volume.imap
         inodes = self._inodes
         # Dirty data changes pinned windows, and makes those of a file that had none, which
         # lie side by side.
         dirty = len(inodes.dirty) + inodes.pinned_count + len(inodes.dirty_data.owners)
-        changes = len(imap.changes) + dirty + len(imap.touched_keys)
-        changes += moving.inodes + moving.windows + moving.nodes
+        changes = len(imap.changes) + dirty + moving.inodes + moving.windows
+        touched = len(imap.touched_keys) + moving.nodes
         growing = imap.growing_count + dirty + moving.divisible_windows
         mapped = self.dirty_blocks + self._in_hand_blocks
         written = 2 * (imap.root_level + 2) + 2 * _MAPPED_BYTES * mapped // self._block_bytes
         nodes = imap.node_count
         for _ in range(imap.root_level + 1):
-            written += min(2 * changes, nodes + min(growing, nodes))
-            nodes >>= 3
+            written += min(2 * changes + touched, nodes + min(growing, nodes))
+            nodes = nodes // self._children_min + 1
         return written + self.metadata_blocks
 
     def pending_blocks(self, moving: Moving = _NOTHING) -> int:

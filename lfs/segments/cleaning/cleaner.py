@@ -32,8 +32,8 @@ _LARGE_ROUNDS = 2
 """So many rounds try a large run first: one that has no room after all must not be all."""
 _ROUND_GAINS = 8
 """A round moves at most as much as so many times what it is to gain."""
-_DAMAGED_SHARE = 16
-"""One segment in so many begins a run that can't be moved: the disk is damaged all over."""
+_DAMAGED_SHARE = 3
+"""One segment in so many begins a run that can't be moved: there is hardly room to be found."""
 _SEARCH_GAINS = 16
 """A search beside damage moves about as much as so many times what a round is to gain."""
 _WAIT_NS = 1_000_000_000

@@ -100,6 +100,7 @@ class Compactor:
         gained = looked = 0
         imap = self._volume.imap
         while not keys and self._barren_count < imap.node_count:
+            is_from_start = not self._cursor
             self._barren_count += 1
             for branch in self._branches(imap.root, imap.root_level, self._cursor):
                 self._cursor = branch.keys[0]
@@ -114,6 +115,9 @@ class Compactor:
                     keys += group
                     gained += 1
             self._cursor = b""
+            if is_from_start and not looked:
+                # There is no branch above leaves, or none that can be read.
+                self._barren_count = imap.node_count
             if looked >= _LOOK_LEAVES:
                 break
         return keys

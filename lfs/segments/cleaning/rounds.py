@@ -26,6 +26,9 @@ from lfs.segments.cleaning.moving import Failure, Mover, Piece, batches
 from lfs.segments.cleaning.survey import Found, Surveyor
 from lfs.volume.volume import Volume
 
+_SUSPICIOUS_ROUNDS = 16
+"""So many rounds after data could not be read, what is to be moved is read before."""
+
 
 class Rounds:
     """Makes rounds of cleaning on one volume, one at a time."""
@@ -47,8 +50,8 @@ class Rounds:
         self._checkpointer = checkpointer
         self._margin_blocks = MARGIN_SEGMENTS * volume.superblock.segment_blocks
         self._touched_pages = False
-        self._is_suspicious = False
-        """Whether the last round met data that it could not read: then it is read before."""
+        self._suspicious_rounds = 0
+        """In so many rounds to come, data is read before it is moved."""
         self.failure_count = 0
         """How often something of a victim could not be read."""
         self.moved_blocks = 0
@@ -79,7 +82,7 @@ class Rounds:
                 usage.note_movable(run)
                 is_checked = True
             else:
-                is_checked = not self._is_suspicious
+                is_checked = not self._suspicious_rounds
             if not self._have_room(together, found):
                 moved_runs |= yield from self._move_together(together, now_ns)
                 together = Found()
@@ -98,8 +101,11 @@ class Rounds:
             is_fruitful, self._touched_pages = True, False
             yield from self._checkpointer.steps(now_ns)
         self._note_moved(moved_runs)
-        # Where all could be read again, the next are moved without having been read before.
-        self._is_suspicious = self.failure_count > failures_before
+        # A run with one bad block in many is met late, when most of it has been moved in vain.
+        if self.failure_count > failures_before:
+            self._suspicious_rounds = _SUSPICIOUS_ROUNDS
+        elif self._suspicious_rounds:
+            self._suspicious_rounds -= 1
         return is_fruitful
 
     def _can_be_read(self, run: int, found: Found) -> Generator[None, None, bool]:

@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lfs.alloc.admission.admission import Admission, Demand
-from lfs.alloc.delayed.ledger import Ledger
+from lfs.alloc.delayed.ledger import Ledger, Moving
 from lfs.common.errors import FilesystemError
 from lfs.device.memory import MemoryDevice
 from lfs.filesystem import Filesystem
@@ -222,6 +222,21 @@ def test_windows_of_dirty_data_are_reckoned_with_before_they_are_mapped() -> Non
     # Whole segments leave what is clean.
     assert clean_blocks - filesystem.core.volume.usage.clean_blocks < pending_blocks + 64
     assert space._inodes.pinned_count == 0
+
+
+@pytest.mark.parametrize("block_bytes", [1024, 4096, 16384])
+def test_cleaner_has_room_for_several_runs_of_nodes(block_bytes: int) -> None:
+    # One alone gains less than the branches and usage pages of two checkpoints take.
+    segments = 250
+    device = MemoryDevice(segments * 64 * block_bytes + (4 << 20))
+    format_small(device, block_bytes, 64)
+    filesystem = mount(device, 0)
+    ledger, imap = filesystem.core.ledger, filesystem.core.volume.imap
+    imap.node_count, imap.root_level = 10_700, 3 if block_bytes == 1024 else 2
+    live_blocks, run_count = 44, 4
+    moving = Moving(nodes=run_count * live_blocks, usage_pages=run_count)
+    taken_blocks = ledger.pending_blocks(moving) + 64
+    assert taken_blocks <= ledger._kept_blocks
 
 
 def test_what_is_needed_is_asked_again_once_room_was_made(

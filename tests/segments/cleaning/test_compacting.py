@@ -124,6 +124,21 @@ def test_compacting_passes_over_what_cannot_be_read(monkeypatch: pytest.MonkeyPa
     assert {entry.name for entry in filesystem.readdir(ROOT_INO)} == {*names}
 
 
+def test_look_at_a_map_that_cannot_be_read_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    filesystem = with_names(MemoryDevice(8 << 20))
+    compactor = compactor_of(filesystem)
+    counts = [0]
+
+    def failing(self: Imap, pointer: Pointer, level: int) -> Branch | PackedLeaf:
+        counts[0] += 1
+        raise DamageError(f"block {pointer.address}")
+
+    monkeypatch.setattr(Imap, "load", failing)
+    assert not compactor.compact(10**10)
+    assert compactor.is_done
+    assert counts[0] < 3
+
+
 def test_compacting_takes_no_more_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
     filesystem = with_names(MemoryDevice(8 << 20))
     rename_at_random(filesystem, [name_of(number) for number in range(COUNT)], COUNT)
@@ -326,6 +341,24 @@ def test_request_for_new_room_reads_a_part_of_the_map(monkeypatch: pytest.Monkey
     # One look that gains too little, and the next.
     assert max(looked_at) < 2 * (40 + 34)
     assert sum(looked_at) > 200
+
+
+def test_request_for_new_room_compacts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    # What is missing may be much, as for all but root once root has filled his share.
+    filesystem = with_names(MemoryDevice(8 << 20), 200)
+    gains: list[int] = []
+
+    def gaining(self: Compactor, now_ns: int) -> bool:
+        gains.append(now_ns)
+        return True
+
+    monkeypatch.setattr(Compactor, "compact", gaining)
+    monkeypatch.setattr(Ledger, "available_blocks", lambda self, privileged: len(gains) // 5)
+    monkeypatch.setattr(Ledger, "crude_spare_blocks", lambda self: 0)
+    for number in range(4):
+        with pytest.raises(FilesystemError):
+            filesystem.create(ROOT_INO, b"new %d" % number, REGULAR, 1000, 1000, 10**11 + number)
+    assert gains == [10**11 + number for number in range(4)]
 
 
 def test_replacing_looks_through_all_of_the_map_before_it_is_refused(

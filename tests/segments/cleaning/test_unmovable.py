@@ -9,7 +9,7 @@ import pytest
 from lfs.common.errors import DamageError
 from lfs.inodes.inode import Inode
 from lfs.inodes.table import InodeTable
-from lfs.segments.cleaning import moving
+from lfs.segments.cleaning import moving, rounds
 from tests.segments.cleaning.half_dead import (
     SEGMENT_BLOCKS,
     check_contents,
@@ -132,8 +132,9 @@ def read_at_most(disk: Disk, run: int) -> tuple[int, int]:
 
 def test_what_is_read_before_it_moves_is_read_in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(moving, "STEP_BLOCKS", 8)
+    monkeypatch.setattr(rounds, "_SUSPICIOUS_ROUNDS", 2)
     disk, contents, victims = holey_disk()
-    bad, first, second, third = victims[:4]
+    bad, first, second, third, fourth = victims[:5]
     live = {run: disk.filesystem.core.rounds.surveyor.survey(run).block_count for run in victims}
     ino = next(
         ino for ino in contents if disk.filesystem.extents(ino)[0][1] in run_blocks(disk, bad)
@@ -146,15 +147,16 @@ def test_what_is_read_before_it_moves_is_read_in_steps(monkeypatch: pytest.Monke
     most, total = read_at_most(disk, second)
     assert total == 2 * live[second]
     assert most < live[second]
-    # That went well, so the next is moved at once.
-    assert read_at_most(disk, third)[1] == live[third]
+    assert read_at_most(disk, third)[1] == 2 * live[third]
+    # That went well so often that the next is moved at once.
+    assert read_at_most(disk, fourth)[1] == live[fourth]
     del contents[ino]
     check_contents(disk, contents)
 
 
 def test_what_has_no_room_is_not_read_before(monkeypatch: pytest.MonkeyPatch) -> None:
     disk, _, victims = holey_disk()
-    rounds = disk.filesystem.core.rounds
-    monkeypatch.setattr(rounds, "_is_suspicious", True)
-    monkeypatch.setattr(rounds, "_have_room", lambda found, more: False)
+    one = disk.filesystem.core.rounds
+    monkeypatch.setattr(one, "_suspicious_rounds", 1)
+    monkeypatch.setattr(one, "_have_room", lambda found, more: False)
     assert read_at_most(disk, victims[0]) == (0, 0)

@@ -206,3 +206,38 @@ def test_request_beside_many_bad_blocks_does_not_rewrite_the_disk() -> None:
         most_flushes = max(most_flushes, device.flush_count)
     assert most_bytes < 2 * device.size_bytes
     assert most_flushes < 150
+
+
+@pytest.mark.parametrize(("bad_percent", "rewrites_max"), [(5, 0.5), (30, 2)])
+def test_overwriting_goes_on_beside_some_bad_blocks(bad_percent: int, rewrites_max: float) -> None:
+    device = Counting(64 * MIB)
+    format_small(device, 4096, SEGMENT_BLOCKS)
+    filesystem = mount(device, 0)
+    choose = random.Random(bad_percent)
+    inos: list[int] = []
+    now_ns = 10**9
+
+    def fill() -> None:
+        while True:
+            inos.append(filesystem.create(ROOT_INO, b"%d" % len(inos), REGULAR, 0, 0, 1).ino)
+            filesystem.write(inos[-1], 0, choose.randbytes(73 * 4096), now_ns)
+
+    assert error_of(fill) == errno.ENOSPC
+    del inos[-1]
+    filesystem.checkpoint(now_ns)
+    usage = filesystem.core.volume.usage
+    bad: dict[int, int] = {}
+    for ino in choose.sample(inos, len(inos)):
+        for _, address, count in filesystem.extents(ino):
+            bad.setdefault(usage.run_of(address), address + choose.randrange(count))
+    device.bad = frozenset(choose.sample([*bad.values()], len(bad) * bad_percent // 100))
+    most_bytes = 0
+    for _ in range(2000):
+        now_ns += 10**6
+        device.written_bytes = 0
+        block = choose.randrange(73) * 4096
+        # None of these is refused: with whole blocks nothing has to be read.
+        filesystem.write(choose.choice(inos), block, choose.randbytes(4096), now_ns)
+        most_bytes = max(most_bytes, device.written_bytes)
+    assert usage.out_of_use.immovable
+    assert most_bytes < rewrites_max * device.size_bytes
