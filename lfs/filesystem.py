@@ -128,6 +128,9 @@ class Filesystem(
     def abandon(self) -> None:
         """Let go of the device and write nothing: it holds what a crash would leave."""
         volume = self.core.volume
+        if volume.is_closed:
+            # It was kept from before: the device may be somebody else's by now.
+            return
         if not volume.read_only:
             self.device.is_mounted = False
         # What somebody has begun or kept must not write any more, either.

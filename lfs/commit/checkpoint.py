@@ -148,7 +148,7 @@ class Checkpointer:
         try:
             self._write_nodes(rebuilt, now_ns)
             self._write_usage(now_ns)
-        except FilesystemError as error:
+        except BaseException as error:
             volume.fail(error)
             raise
         sequence = log.written_sequence
@@ -335,5 +335,8 @@ class Checkpointer:
                     volume.fail(error)
                     raise
                 volume.report(f"{error}: writing the checkpoint region again")
+            except BaseException as error:
+                volume.fail(error)
+                raise
             else:
                 return

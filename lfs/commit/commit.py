@@ -51,23 +51,29 @@ class Committer:
     def log(self, now_ns: int, flags: int = 0) -> None:
         """Write a commit.
 
-        Raises DeviceError; then the last one counts, and the volume has failed.
+        Raises DeviceError; then the last one counts, and the volume has failed, as
+        it has after any other exception.
         """
         volume = self._volume
         if not self.has_unlogged:
             return
-        extents = self._write_out.take_dirty([*self._inodes.dirty_data.owners.values()])
-        counts = [extent.count for extent in extents]
-        blocks = sum(counts)
-        record_bytes = self._inodes.dirty_record_bytes() + volume.imap.unlogged_bytes
-        large = blocks >= BULK_BLOCKS and max(counts) >= BULK_BLOCKS
-        if blocks <= self._room_blocks and record_bytes <= self._record_room_bytes and not large:
-            self._commit_together(extents, blocks, record_bytes, now_ns, flags)
-        else:
-            self._write_out.place_all(extents, now_ns, flags)
-            self._inodes.log_dirty()
-            record_bytes = volume.imap.unlogged_bytes
-            self._log_records(volume.imap.take_unlogged(), record_bytes, now_ns, flags)
+        try:
+            extents = self._write_out.take_dirty([*self._inodes.dirty_data.owners.values()])
+            counts = [extent.count for extent in extents]
+            blocks = sum(counts)
+            record_bytes = self._inodes.dirty_record_bytes() + volume.imap.unlogged_bytes
+            is_large = blocks >= BULK_BLOCKS and max(counts) >= BULK_BLOCKS
+            has_room = blocks <= self._room_blocks and record_bytes <= self._record_room_bytes
+            if has_room and not is_large:
+                self._commit_together(extents, blocks, record_bytes, now_ns, flags)
+            else:
+                self._write_out.place_all(extents, now_ns, flags)
+                self._inodes.log_dirty()
+                record_bytes = volume.imap.unlogged_bytes
+                self._log_records(volume.imap.take_unlogged(), record_bytes, now_ns, flags)
+        except BaseException as error:
+            volume.fail(error)
+            raise
         if volume.usage.has_emptied:
             volume.usage.note_commit(volume.log.written_sequence, volume.log.open_runs())
 

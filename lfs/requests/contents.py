@@ -82,8 +82,8 @@ class ContentRequests:
             check_number("offset", offset, 0, OFFSET_MAX)
         self.core.begin(now_ns)
         inode = self.core.inodes.get(ino)
-        if inode.is_directory:
-            raise FilesystemError(errno.EISDIR)
+        if not inode.is_regular:
+            raise FilesystemError(errno.EISDIR if inode.is_directory else errno.EINVAL)
         written = self.core.data.write(inode, offset, data, now_ns, privileged, stamp)
         volume = self.core.volume
         dirty_bytes = self.core.inodes.dirty_data.block_count * volume.block_bytes

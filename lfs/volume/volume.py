@@ -5,7 +5,9 @@ be written elsewhere by whoever has its contents (``emit``); only a checkpoint c
 lead there then.  Once the log could not be written at all, or a block is damaged
 that it needs for that, the volume has *failed*: nothing is written any more and
 every change is refused; what was committed is on disk.  After a failed flush nobody
-knows what the device holds, so that is not tried again.
+knows what the device holds, so that is not tried again.  Any other exception amid
+writing, such as KeyboardInterrupt or MemoryError, makes it fail as well: what had been
+taken from memory may be nowhere.
 
 Held by ``tests/system/test_write_errors.py`` and ``tests/system/test_read_errors.py``.
 """
@@ -185,7 +187,7 @@ class Volume:
                 )
             except DeviceError as error:
                 self._note_error(error)
-            except FilesystemError as error:
+            except BaseException as error:
                 self.fail(error)
                 raise
 
@@ -210,6 +212,9 @@ class Volume:
         except DeviceError as error:
             self._note_error(error)
             return False
+        except BaseException as error:
+            self.fail(error)
+            raise
         return True
 
     def _note_error(self, error: DeviceError) -> None:
@@ -254,7 +259,7 @@ class Volume:
         """
         try:
             self.device.flush()
-        except DeviceError as error:
+        except BaseException as error:
             self.fail(error)
             raise
         self.flushed(sequence)
@@ -277,10 +282,11 @@ class Volume:
         self.log.close()
         self.device = ClosedDevice(self.device.size_bytes)
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: BaseException) -> None:
         """Refuse all changes from now on, and say why once; nothing once it is closed."""
         if not (self.failed or self.is_closed):
             self.failed = True
-            self.failure = str(error)
-            self.report(f"{_CONSEQUENCES[self.options.errors]}: {error}")
+            # Not all of them have a text: an interrupt has only its name.
+            self.failure = str(error) or type(error).__name__
+            self.report(f"{_CONSEQUENCES[self.options.errors]}: {self.failure}")
             self.options.on_failure()

@@ -137,3 +137,15 @@ def test_device_is_as_usable_as_before_for_whom_it_belongs_to() -> None:
             request()
         assert caught.value.errno == errno.EBADF
     closed.close()
+
+
+def test_end_that_was_kept_lets_nobody_in_beside_who_writes_now() -> None:
+    disk = Disk()
+    abandon, unmount = disk.filesystem.abandon, disk.filesystem.unmount
+    disk.filesystem.unmount(disk.now_ns)
+    Filesystem.mount(disk.device, disk.now_ns)
+    abandon()
+    unmount(disk.now_ns)
+    with pytest.raises(FilesystemError) as caught:
+        Filesystem.mount(disk.device, disk.now_ns)
+    assert caught.value.errno == errno.EBUSY

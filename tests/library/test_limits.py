@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import stat
 
 import pytest
 
@@ -57,3 +58,20 @@ def test_file_past_the_largest_size_is_refused() -> None:
         disk.filesystem.write(ino, LARGEST_BYTES, b"x", disk.now_ns)
     assert refusal.value.errno == errno.EFBIG
     assert disk.read(ino) == b"start"
+
+
+@pytest.mark.parametrize("kind", [stat.S_IFIFO, stat.S_IFCHR, stat.S_IFLNK, stat.S_IFDIR])
+def test_only_regular_files_can_be_written(kind: int) -> None:
+    disk = Disk()
+    filesystem = disk.filesystem
+    if kind == stat.S_IFLNK:
+        ino = filesystem.symlink(ROOT_INO, b"it", b"target", 0, 0, 1).ino
+    elif kind == stat.S_IFDIR:
+        ino = filesystem.mkdir(ROOT_INO, b"it", 0o755, 0, 0, 1).ino
+    else:
+        ino = filesystem.create(ROOT_INO, b"it", kind | 0o644, 0, 0, 1).ino
+    with pytest.raises(FilesystemError) as caught:
+        filesystem.write(ino, 0, bytes(9000), 1)
+    assert caught.value.errno == (errno.EISDIR if kind == stat.S_IFDIR else errno.EINVAL)
+    disk.sync()
+    assert problems(disk.medium) == []

@@ -141,6 +141,16 @@ class WriteOut:
 
         What could not be written in one place is written and mapped in another.
         """
+        try:
+            self._place(extents, head, time_ns, flags)
+        except BaseException as error:
+            # It is in memory no more, and may be nowhere.
+            self._volume.fail(error)
+            raise
+
+    def _place(
+        self, extents: Sequence[UnplacedExtent], head: int, time_ns: int, flags: int
+    ) -> None:
         rest = [*extents]
         while rest:
             wanted = sum(extent.count for extent in rest)
