@@ -35,8 +35,8 @@ def short_plan(seed: int) -> list[Task]:
     tasks.append(Task("clean-6", 150, seed))
     tasks += [Task(f"crowd-{choose.randrange(10**6)}", 30, seed) for _ in range(2)]
     tasks += [Task(f"scatter-{choose.randrange(10**6)}", 100, seed) for _ in range(2)]
-    tasks += [Task(f"{kind}-{choose.randrange(10**6)}", 200, seed) for kind, _ in _SEEDED[:4] * 3]
-    for length, sample_count in ((3, 130), (2, 130)):
+    tasks += [Task(f"{kind}-{choose.randrange(10**6)}", 200, seed) for kind, _ in _SEEDED[:4] * 2]
+    for length, sample_count in ((3, 90), (2, 90)):
         numbers = choose.sample(range(ace.workload_count(length)), sample_count)
         tasks += [Task(f"seq{length}-{number}", 0, seed) for number in numbers]
     for kind in ("clean", "reuse", "random", "crowd"):
