@@ -142,6 +142,18 @@ def test_deleting_goes_on_beside_more_bad_blocks_than_segments_to_spare(heals: b
     filesystem.unmount(now_ns + 10**11)
 
 
+def one_in_some_runs(
+    filesystem: Filesystem, inos: list[int], choose: random.Random, percent: int
+) -> frozenset[int]:
+    """Return one block of data in each of so many of the runs that hold any."""
+    usage = filesystem.core.volume.usage
+    blocks: dict[int, int] = {}
+    for ino in choose.sample(inos, len(inos)):
+        for _, address, count in filesystem.extents(ino):
+            blocks.setdefault(usage.run_of(address), address + choose.randrange(count))
+    return frozenset(choose.sample([*blocks.values()], len(blocks) * percent // 100))
+
+
 class Counting(BadBlocks):
     """A device that counts what is written to it, and how often it is flushed."""
 
@@ -182,12 +194,7 @@ def test_request_beside_many_bad_blocks_does_not_rewrite_the_disk() -> None:
     for _ in range(1500):
         overwrite()
     filesystem.checkpoint(now_ns)
-    usage = filesystem.core.volume.usage
-    bad: dict[int, int] = {}
-    for ino in choose.sample(inos, len(inos)):
-        for _, address, count in filesystem.extents(ino):
-            bad.setdefault(usage.run_of(address), address + choose.randrange(count))
-    device.bad = frozenset(choose.sample([*bad.values()], len(bad) * 6 // 10))
+    device.bad = one_in_some_runs(filesystem, inos, choose, 60)
     refused = most_bytes = most_flushes = 0
     while refused < 20:
         now_ns += choose.choice((10**6, 10**8, 10**9))
@@ -225,12 +232,7 @@ def test_overwriting_goes_on_beside_some_bad_blocks(bad_percent: int, rewrites_m
     assert error_of(fill) == errno.ENOSPC
     del inos[-1]
     filesystem.checkpoint(now_ns)
-    usage = filesystem.core.volume.usage
-    bad: dict[int, int] = {}
-    for ino in choose.sample(inos, len(inos)):
-        for _, address, count in filesystem.extents(ino):
-            bad.setdefault(usage.run_of(address), address + choose.randrange(count))
-    device.bad = frozenset(choose.sample([*bad.values()], len(bad) * bad_percent // 100))
+    device.bad = one_in_some_runs(filesystem, inos, choose, bad_percent)
     most_bytes = 0
     for _ in range(2000):
         now_ns += 10**6
@@ -239,5 +241,5 @@ def test_overwriting_goes_on_beside_some_bad_blocks(bad_percent: int, rewrites_m
         # None of these is refused: with whole blocks nothing has to be read.
         filesystem.write(choose.choice(inos), block, choose.randbytes(4096), now_ns)
         most_bytes = max(most_bytes, device.written_bytes)
-    assert usage.out_of_use.immovable
+    assert filesystem.core.volume.usage.out_of_use.immovable
     assert most_bytes < rewrites_max * device.size_bytes
