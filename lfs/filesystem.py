@@ -98,8 +98,8 @@ class Filesystem(
         does what a mount of the image would do, whose device must be writable by then;
         EROFS when it is not, when writing has failed before, or when the log was not
         read; ESTALE when somebody else has written to it since.  Raises FormatError too when
-        the features allow no writing, DeviceError when it fails, and then the volume has
-        failed.
+        the features allow no writing or no checkpoint is left, DeviceError when it fails, and
+        then the volume has failed.
         """
         check_time(now_ns)
         choices = {

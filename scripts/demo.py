@@ -145,8 +145,8 @@ def count_survivors(files: Files, sources: list[Source], folder: str) -> None:
     there = [files.exists(f"{folder}/{source.name}") for source in sources]
     if there != sorted(there, reverse=True):
         raise DemoError("a file is there although an earlier one is not")
-    kept = f"{sum(there):,} of {len(there):,} files are there"
-    say("compare", f"not synced: {kept}, the first ones; a crash may take the rest")
+    kept = f"the first {sum(there):,} of" if any(there) else "none of"
+    say("compare", f"not synced: {kept} {len(there):,} files are there; a crash may take them")
 
 
 def check_image(image: Path) -> None:

@@ -187,7 +187,7 @@ class Volume:
                 )
             except DeviceError as error:
                 self._note_error(error)
-            except BaseException as error:
+            except FilesystemError as error:
                 self.fail(error)
                 raise
 
@@ -212,9 +212,6 @@ class Volume:
         except DeviceError as error:
             self._note_error(error)
             return False
-        except BaseException as error:
-            self.fail(error)
-            raise
         return True
 
     def _note_error(self, error: DeviceError) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
+import pyfuse3
 import pytest
 
 from lfs.fuse import callers
@@ -49,4 +50,6 @@ def test_who_may_administer(
     monkeypatch.setattr(callers, "_status", lambda thread: status)
     monkeypatch.setattr(os, "geteuid", lambda: daemon)
     monkeypatch.setattr(os, "stat", stat)
-    assert callers.may_administer(SimpleNamespace(uid=uid, gid=0, pid=7)) is may  # type: ignore[arg-type]
+    # pyfuse3 alone makes requests' contexts.
+    caller = cast("pyfuse3.RequestContext", SimpleNamespace(uid=uid, gid=0, pid=7))
+    assert callers.may_administer(caller) is may
