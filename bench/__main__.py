@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench import counters, library, page, profile
+from bench import core, counters, library, page, profile
 from bench.documents import (
     DocumentError,
     comparison_content,
@@ -33,7 +33,7 @@ from bench.workloads.workload import FULL, QUICK, Workload
 from bench.workloads.workloads import WORKLOADS
 from lfs.command.start import Unwinding, run
 
-COMMANDS = ("compare", "counters", "size", "profile", "report")
+COMMANDS = ("compare", "counters", "size", "profile", "core", "report")
 IMAGE_BYTES = 4 << 30
 IMAGE_BYTES_QUICK = 512 << 20
 ROUNDS = 5
@@ -80,6 +80,10 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("-s", "--systems", help="systems, separated by commas (all)")
     add("size", "cost of lfs against the number of files and the size of the disk", _size)
     add_names(add("profile", "where the time goes in lfs, beside the ceiling", _profile))
+    alone = add("core", "processor time of each operation without FUSE", _core)
+    alone.add_argument(
+        "-b", "--beside", type=Path, metavar="CHECKOUT", help="another version, in the same turns"
+    )
     report = add("report", "make the page of results and its plots", _report, images=False)
     report.add_argument(
         "files", nargs="*", type=Path, metavar="FILE.json", help="(those in bench/results)"
@@ -279,6 +283,24 @@ def _profile(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> 
         print(f"{name}: {one.text()}\n")
     _print_problems(problems)
     return int(bool(problems))
+
+
+def _core(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
+    quick = arguments.quick
+    with _work_folder(arguments.directory) as work:
+        try:
+            found = core.measure_in_turns(
+                core.versions(arguments.beside),
+                work,
+                core.FILES_QUICK if quick else core.FILES,
+                core.TURNS_QUICK if quick else core.TURNS,
+                show_on_terminal,
+            )
+        except SetupError as error:
+            parser.error(str(error))
+        _keep(arguments, "core", work, {"core": found})
+    print(aligned(core.core_table(found)))
+    return 0
 
 
 def _report(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:

@@ -1,7 +1,7 @@
 """The JSON files: what each command found, on what machine, and by which command.
 
 A file holds one *kind* of document (``comparison``, ``counters``, ``size``,
-``profiles``), whole, so that other ratios can be taken later and the page of
+``profiles``, ``core``), whole, so that other ratios can be taken later and the page of
 results can be made anew without measuring.  A host's name and its paths are not
 in it.
 """
@@ -20,7 +20,7 @@ from bench.runner import Results
 from bench.workloads.workloads import WORKLOADS
 
 Document = dict[str, Any]
-KINDS = ("comparison", "counters", "size", "profiles")
+KINDS = ("comparison", "counters", "size", "profiles", "core")
 _DISKS = {"nvme": "an NVMe disk", "vd": "a virtual disk (virtio)", "xvd": "a virtual disk (Xen)"}
 
 

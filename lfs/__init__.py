@@ -37,6 +37,7 @@ module, too, and most need little of it.
 
 import importlib
 
+from lfs.common.compiled import choose_core
 from lfs.common.version import __version__
 
 __all__ = [
@@ -62,6 +63,8 @@ __all__ = [
     "make_filesystem",
     "parse_plan",
 ]
+
+choose_core(__path__[0])
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

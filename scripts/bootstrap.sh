@@ -1,6 +1,6 @@
 # Everything that `check` and `demo` need on a fresh Debian or Ubuntu machine.
 #
-# Source this file, then call `bootstrap`.  It leaves
+# Source this file, then call `bootstrap`, and `build_core` for the compiled core.  It leaves
 #   $venv_bin      where python, pytest, mkfs.lfs, mount.lfs ... are
 #   $fuse_missing  what keeps this machine from mounting, or nothing
 # It installs missing system packages (as root or by sudo) and a virtual
@@ -82,9 +82,22 @@ install_environment() {
     local python="$1"
     echo "setup: installing Python packages into .venv" >&2
     run_logged "making .venv" "$python" -m venv --clear "$venv"
-    run_logged "installing Python packages" "$venv_bin/python" -m pip install -q \
+    # The core is compiled apart, whenever its sources have changed.
+    run_logged "installing Python packages" env LFS_PURE=1 "$venv_bin/python" -m pip install -q \
         --disable-pip-version-check -e "$checkout[dev]"
 }
+
+# build_core: compile the core unless that has been done, is not wanted, or can't be done here.
+build_core() (
+    local is_compiled='import sys; from lfs.common.compiled import is_compiled; sys.exit(not is_compiled())'
+    cd "$checkout" || exit 1
+    [ "${LFS_PURE:-0}" = 0 ] || return 0
+    ! "$venv_bin/python" -c "$is_compiled" || return 0
+    echo "setup: compiling the core" >&2
+    find lfs -name '*.so' -delete
+    rm -f ./lfs__mypyc*.so
+    run_logged "compiling the core" "$venv_bin/python" setup.py -q build_ext --inplace
+)
 
 look_for_fuse() {
     [ -e /dev/fuse ] || as_root modprobe fuse >/dev/null 2>&1 || true

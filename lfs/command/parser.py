@@ -6,9 +6,22 @@ Held by ``tests/cli/test_main.py``.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from lfs.common.compiled import core_name
 from lfs.common.version import __version__
+
+
+class _ShowVersion(argparse.Action):
+    """Prints the version and ends."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str) -> None:  # noqa: A002
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        print(f"{parser.prog.split()[0]} {__version__} ({core_name()})")
+        parser.exit()
 
 
 class Parser(argparse.ArgumentParser):
@@ -21,9 +34,8 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         """Take what an ArgumentParser takes."""
         super().__init__(*arguments, **keywords)
-        version = f"{self.prog.split()[0]} {__version__}"
         self.add_argument(
-            "-V", "--version", action="version", version=version, help="print the version"
+            "-V", "--version", action=_ShowVersion, help="print the version, and which core runs"
         )
 
     def error(self, message: str) -> NoReturn:

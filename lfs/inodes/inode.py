@@ -20,8 +20,6 @@ from lfs.ondisk import (
     KIND_INODE,
     KIND_ORPHAN,
     SYSTEM_INO,
-    InodeFields,
-    inode_numbers,
     pack_key,
 )
 
@@ -39,31 +37,30 @@ _BLOCKS = INODE.attributes.index("blocks")
 _FLAGS = INODE.attributes.index("flags")
 
 
-class Inode(InodeFields):
+class Inode:
     """An inode in memory.
 
     ``blocks`` does not count what was cut off, and ``flags`` are what the item said that
     was read: ``fields`` tells them as they are to be stored.
     """
 
-    __slots__ = (
-        "access_list",
-        "cut_blocks",
-        "default_list",
-        "dirty",
-        "has_attributes",
-        "inline",
-        "ino",
-        "is_cut",
-        "open_count",
-        "pinned",
-        "read_window",
-        "windows",
-    )
-
     def __init__(self, ino: int, numbers: tuple[int, ...], inline: bytes) -> None:
         """Take the fields of inode ``ino`` as ``unpack_inode`` returns them."""
-        super().__init__(*numbers)
+        self.mode: int = numbers[0]
+        self.uid: int = numbers[1]
+        self.gid: int = numbers[2]
+        self.nlink: int = numbers[3]
+        self.size: int = numbers[4]
+        self.blocks: int = numbers[5]
+        self.atime_ns: int = numbers[6]
+        self.mtime_ns: int = numbers[7]
+        self.ctime_ns: int = numbers[8]
+        self.btime_ns: int = numbers[9]
+        self.rdev: int = numbers[10]
+        self.flags: int = numbers[11]
+        self.version: int = numbers[12]
+        self.generation: int = numbers[13]
+        self.parent_ino: int = numbers[14]
         flags = self.flags
         self.ino = ino
         self.inline: bytes | None = inline if flags & INODE_INLINE else None
@@ -92,7 +89,23 @@ class Inode(InodeFields):
         flags = 0 if inline is None else INODE_INLINE
         if self.is_cut:
             flags |= INODE_CUT
-        numbers = [*inode_numbers(self)]
+        numbers = [
+            self.mode,
+            self.uid,
+            self.gid,
+            self.nlink,
+            self.size,
+            self.blocks,
+            self.atime_ns,
+            self.mtime_ns,
+            self.ctime_ns,
+            self.btime_ns,
+            self.rdev,
+            self.flags,
+            self.version,
+            self.generation,
+            self.parent_ino,
+        ]
         numbers[_FLAGS] = flags
         numbers[_BLOCKS] += self.cut_blocks
         return numbers, inline or b""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -89,6 +90,7 @@ def test_spans_are_neither_copied_nor_cut_up() -> None:
     assert kept_bytes(blocks) == len(whole) + len(part)
 
 
+@pytest.mark.pure_core
 def test_spans_of_what_may_change_are_copied() -> None:
     blocks: DirtyBlocks = {}
     changing = bytearray(data(1, SPAN_BLOCKS_MIN * BLOCK))

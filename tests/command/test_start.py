@@ -13,6 +13,7 @@ import pytest
 
 from fsck.check import check_device
 from lfs import __version__
+from lfs.common.compiled import core_name
 from lfs.device.file import FileDevice
 from lfs.device.recording import Event, Flush, Mark
 from lfs.device.write_log import WriteLog
@@ -53,6 +54,7 @@ MOMENTS = (1, 30, 120, 240, 400)
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 NAME = b"\xc3\xa4 \xff.img"
 IMAGE_BYTES = 16 << 20
+VERSION = f"{{}} {__version__} ({core_name()})\n"
 
 
 def make(path: Path) -> Path:
@@ -164,7 +166,7 @@ def test_help_and_version_are_printed_everywhere(name: str, option: str) -> None
     ended = run(name, option)
     assert (ended.code, ended.errors) == (0, b"")
     if option in ("-V", "--version"):
-        assert ended.output.decode() == f"{name} {__version__}\n"
+        assert ended.output.decode() == VERSION.format(name)
     else:
         assert ended.output.startswith(b"usage: ")
 
@@ -176,7 +178,7 @@ def test_help_that_finds_no_room_fails(name: str, full: int) -> None:
 
 @pytest.mark.parametrize(("name", "command"), SUBCOMMANDS)
 def test_version_is_printed_by_subcommands(name: str, command: str) -> None:
-    assert run(name, command, "--version") == (0, f"{name} {__version__}\n".encode(), b"")
+    assert run(name, command, "--version") == (0, VERSION.format(name).encode(), b"")
 
 
 @pytest.mark.parametrize("variables", [ASCII, {"LC_ALL": "C.UTF-8"}], ids=["ASCII", "UTF-8"])

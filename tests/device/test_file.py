@@ -193,6 +193,7 @@ def test_file_device_becomes_writable(image: Path) -> None:
     assert image.with_name("moved").read_bytes()[:512] == b"a" * 512
 
 
+@pytest.mark.pure_core
 def test_file_device_that_is_write_protected_stays_read_only(
     image: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -72,6 +72,7 @@ def change(
     return {name, other}
 
 
+@pytest.mark.pure_core
 @given(STEPS)
 def test_directory_is_a_dictionary_without_gaps(steps: list[tuple[bytes, bytes]]) -> None:
     imap, directories = empty()
@@ -100,6 +101,7 @@ def check_rows(imap: Imap, model: dict[bytes, int]) -> None:
     assert sorted(entries) == sorted(map(lengths.count, set(lengths)))
 
 
+@pytest.mark.pure_core
 @given(st.lists(st.one_of(st.none(), st.tuples(names, names)), max_size=80))
 def test_listing_in_pieces_has_what_was_there_all_the_time_once(
     steps: list[tuple[bytes, bytes] | None],
@@ -126,6 +128,7 @@ def test_listing_in_pieces_has_what_was_there_all_the_time_once(
     check_end()
 
 
+@pytest.mark.pure_core
 def test_missing_name_is_known_after_one_look(monkeypatch: pytest.MonkeyPatch) -> None:
     imap, directories = empty()
     model: dict[bytes, int] = {}
@@ -157,6 +160,7 @@ def crowded(monkeypatch: pytest.MonkeyPatch) -> Iterator[Filesystem]:
     assert len(list(filesystem.readdir(ROOT_INO))) == filesystem.getattr(ROOT_INO).size
 
 
+@pytest.mark.pure_core
 def test_one_name_too_many_is_refused_and_changes_nothing(crowded: Filesystem) -> None:
     other = crowded.create(ROOT_INO, b"long name", REGULAR, 0, 0, 1).ino
     before = crowded.statfs()
@@ -184,6 +188,7 @@ def test_name_of_a_full_row_can_be_replaced_and_removed(crowded: Filesystem) -> 
     assert {entry.name for entry in crowded.readdir(ROOT_INO)} == remaining | {b"new"}
 
 
+@pytest.mark.pure_core
 def test_places_of_removed_names_are_used_again(crowded: Filesystem) -> None:
     for number in range(3 * HASH_COLLISIONS):
         name = b"%03d" % (number % HASH_COLLISIONS)
@@ -194,6 +199,7 @@ def test_places_of_removed_names_are_used_again(crowded: Filesystem) -> None:
     assert caught.value.errno == errno.ENOSPC
 
 
+@pytest.mark.pure_core
 def test_marks_are_right_on_disk_and_go_with_the_last_name(crowded: Filesystem) -> None:
     def problems() -> set[str]:
         crowded.sync(3)
@@ -244,6 +250,7 @@ def test_attributes_with_the_same_hash_are_a_dictionary(
                     filesystem.getxattr(ROOT_INO, known)
 
 
+@pytest.mark.pure_core
 def test_one_attribute_too_many_is_refused_and_a_missing_one_is_missing(
     attributes: Filesystem,
 ) -> None:

@@ -30,6 +30,7 @@ def attribute_items(filesystem: Filesystem) -> int:
     return sum(1 for key, _ in items if key[KEY_KIND] == KIND_XATTR)
 
 
+@pytest.mark.pure_core
 def test_inodes_that_must_stay_are_not_looked_at_for_each_new_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

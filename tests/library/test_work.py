@@ -16,6 +16,9 @@ import pytest
 
 from tests.support.disks import BLOCK_BYTES, Disk, data
 
+# Calls of compiled functions are not seen.
+pytestmark = pytest.mark.pure_core
+
 MIB = 1 << 20
 SMALL_MIB = 2
 LARGE_MIB = 64

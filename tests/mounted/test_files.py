@@ -242,6 +242,7 @@ def test_statfs_is_honest(shared_mount: MountedImage, directory: Path) -> None:
     assert 0 < before.f_bavail <= before.f_bfree <= before.f_blocks
     assert before.f_namemax == 255
     assert before.f_files > before.f_ffree > 0
-    (directory / "f").write_bytes(os.urandom(4 << 20))
+    (directory / "f").write_bytes(os.urandom(16 << 20))
     after = os.statvfs(directory)
-    assert before.f_bfree - after.f_bfree >= (4 << 20) // BLOCK_BYTES
+    # A checkpoint in between shows that what was pending before takes less than it might.
+    assert before.f_bfree - after.f_bfree >= (16 << 20) // BLOCK_BYTES * 9 // 10

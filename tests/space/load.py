@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from functools import cache, partial
 
 from fsck.check import check_device
+from lfs.common.compiled import is_compiled
 from lfs.common.errors import FilesystemError
 from lfs.device.memory import MemoryDevice
 from lfs.filesystem import Filesystem, Options
@@ -109,7 +110,8 @@ class Run:
         filesystem = Filesystem.mount(device, self.now(), self.options, self.lines.append)
         if filesystem.read_only:
             raise BrokenError(f"the mount is read-only: {self.lines[-3:]}")
-        _watch_nodes(filesystem)
+        if not is_compiled():
+            _watch_nodes(filesystem)
         return filesystem
 
     def remount(self) -> None:

@@ -20,6 +20,9 @@ from lfs.filesystem import Filesystem
 from lfs.ondisk import ROOT_INO
 from tests.support.disks import BLOCK_BYTES, Disk, data
 
+# Calls of compiled functions are not seen.
+pytestmark = pytest.mark.pure_core
+
 MIB = 1 << 20
 REGULAR = stat.S_IFREG | 0o644
 CORE = str(Path(lfs.__file__).parent)

@@ -21,6 +21,9 @@ from tests.support.disks import BLOCK_BYTES, Disk, data
 from tests.support.volumes import format_small, mount
 from tests.support.workload import workload
 
+# Compiled or not: what was recorded is the same.
+pytestmark = pytest.mark.both_cores
+
 MIB = 1 << 20
 
 

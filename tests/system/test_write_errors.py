@@ -166,6 +166,7 @@ def test_more_errors_in_a_row_end_writing_and_keep_what_was_synced(errors: str) 
     assert mounted_state(disk.medium) == state
 
 
+@pytest.mark.pure_core
 def test_log_write_without_room_ends_writing(monkeypatch: pytest.MonkeyPatch) -> None:
     disk = FaultyDisk()
     disk.make_file(b"kept", data(1, 5000))

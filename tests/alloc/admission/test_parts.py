@@ -12,6 +12,7 @@ from tests.alloc.admission.sparse import BLOCK_BYTES, FILE, fresh_device, sparse
 from tests.support.volumes import mount
 
 
+@pytest.mark.pure_core
 def test_extents_are_told_from_any_block_on_and_cost_what_is_told() -> None:
     filesystem = mount(fresh_device(), 1)
     ino = sparse_file(filesystem, 50)
@@ -42,6 +43,7 @@ def test_extents_are_told_from_any_block_on_and_cost_what_is_told() -> None:
     assert len(looked) == 1
 
 
+@pytest.mark.pure_core
 def test_moving_a_directory_looks_at_a_bounded_number_of_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -27,6 +27,7 @@ from tests.support.volumes import mount
 # ------------------------------------------------------------------------------ bounded
 
 
+@pytest.mark.pure_core
 @pytest.mark.parametrize("how", ["unlink", "truncate", "rename"])
 def test_no_request_and_no_turn_takes_more_than_a_step(how: str) -> None:
     """However large the file is, each call gives up no more windows than a step may.
@@ -211,6 +212,7 @@ def test_a_full_disk_takes_what_is_still_given_up() -> None:
 # ------------------------------------------------------------------------------- damage
 
 
+@pytest.mark.pure_core
 @pytest.mark.parametrize("how", ["orphan", "cut"])
 def test_what_cannot_be_read_holds_nothing_up(how: str) -> None:
     """It is reported once and left; the rest goes on, and so does everything else."""

@@ -85,6 +85,7 @@ counts = st.one_of(st.integers(0, 50), st.integers(0, 100_000))
 sizes = st.one_of(st.integers(0, 10_000), st.integers(0, 1 << 26))
 
 
+@pytest.mark.pure_core
 @given(
     block_bytes=st.sampled_from([1024, 4096]),
     changed=counts,
@@ -168,6 +169,7 @@ def _filesystems(block_bytes: int) -> Filesystem:
     return filesystem
 
 
+@pytest.mark.pure_core
 def test_allowance_is_spent_by_what_is_asked_in_one_request(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -239,6 +241,7 @@ def test_cleaner_has_room_for_several_runs_of_nodes(block_bytes: int) -> None:
     assert taken_blocks <= ledger._kept_blocks
 
 
+@pytest.mark.pure_core
 def test_what_is_needed_is_asked_again_once_room_was_made(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -13,6 +13,9 @@ import pytest
 from tests.crash.canaries.catalogue import CANARIES
 from tests.crash.explorer import Outcome, Task, explore_all
 
+# Each is made by putting something else into the place of a safeguard.
+pytestmark = pytest.mark.pure_core
+
 _ERROR = "seq1-457!error EIO partial on write nth 2"
 CAUGHT_BY = {
     "flush in sync": Task("seq2-84890"),

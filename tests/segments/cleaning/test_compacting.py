@@ -92,6 +92,7 @@ def test_compacting_of_a_compact_map_looks_at_it_once(monkeypatch: pytest.Monkey
     assert not compactor.compact(10**10)
 
 
+@pytest.mark.pure_core
 def test_compacting_passes_over_what_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
     filesystem = with_names(MemoryDevice(8 << 20))
     names = [name_of(number) for number in range(COUNT)]
@@ -139,6 +140,7 @@ def test_look_at_a_map_that_cannot_be_read_ends(monkeypatch: pytest.MonkeyPatch)
     assert counts[0] < 3
 
 
+@pytest.mark.pure_core
 def test_compacting_takes_no_more_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
     filesystem = with_names(MemoryDevice(8 << 20))
     rename_at_random(filesystem, [name_of(number) for number in range(COUNT)], COUNT)
@@ -252,6 +254,7 @@ def test_compacting_leaves_the_cleaner_its_room(seed: int) -> None:
     assert refused > 20
 
 
+@pytest.mark.pure_core
 def test_full_disk_of_names_is_renamed_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     device = MemoryDevice(4 << 20)
     format_small(device, 1024, 64)
@@ -297,6 +300,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return seen
 
 
+@pytest.mark.pure_core
 def test_one_look_goes_through_a_part_and_the_next_goes_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -315,6 +319,7 @@ def test_one_look_goes_through_a_part_and_the_next_goes_on(
     assert leaf_count // 100 < parts <= leaf_count // 20
 
 
+@pytest.mark.pure_core
 def test_request_for_new_room_reads_a_part_of_the_map(monkeypatch: pytest.MonkeyPatch) -> None:
     device = MemoryDevice(4 << 20)
     format_small(device, 1024, 64)
@@ -343,6 +348,7 @@ def test_request_for_new_room_reads_a_part_of_the_map(monkeypatch: pytest.Monkey
     assert sum(looked_at) > 200
 
 
+@pytest.mark.pure_core
 def test_request_for_new_room_compacts_once(monkeypatch: pytest.MonkeyPatch) -> None:
     # What is missing may be much, as for all but root once root has filled his share.
     filesystem = with_names(MemoryDevice(8 << 20), 200)

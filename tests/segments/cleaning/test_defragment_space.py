@@ -58,6 +58,7 @@ def test_no_space_is_used_that_is_not_to_spare() -> None:
     assert usage_of(disk).clean_blocks >= clean_blocks - 64
 
 
+@pytest.mark.pure_core
 @pytest.mark.parametrize("others", ["fill the disk", "fill the run", "need the run", "owe much"])
 def test_no_space_is_used_that_others_took_between_turns(
     others: str, monkeypatch: pytest.MonkeyPatch

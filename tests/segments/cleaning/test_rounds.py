@@ -33,6 +33,7 @@ def room_for(most: int) -> Callable[[Found, Found], bool]:
     return lambda found, more: found.block_count + more.block_count <= most
 
 
+@pytest.mark.pure_core
 def test_cleaner_leaves_out_victims_that_have_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
     disk, contents, victims = holey_disk()
     live = {run: disk.filesystem.core.rounds.surveyor.survey(run).block_count for run in victims}
@@ -48,6 +49,7 @@ def test_cleaner_leaves_out_victims_that_have_no_room(monkeypatch: pytest.Monkey
     check_contents(disk, contents)
 
 
+@pytest.mark.pure_core
 def test_victims_that_have_no_room_together_are_moved_one_after_the_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -71,6 +73,7 @@ def test_victims_that_have_no_room_together_are_moved_one_after_the_other(
     check_contents(disk, contents)
 
 
+@pytest.mark.pure_core
 def test_round_that_could_do_nothing_is_not_begun_again(monkeypatch: pytest.MonkeyPatch) -> None:
     disk, contents, runs = holey_disk()
     cleaner = cleaner_of(disk)
@@ -136,6 +139,7 @@ def test_cleaner_makes_progress_at_85_percent(policy: str) -> None:
     assert problems(disk.medium) == []
 
 
+@pytest.mark.pure_core
 def test_making_room_ends_when_what_one_round_gains_the_next_takes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -60,6 +60,7 @@ def test_cleaner_leaves_a_run_whose_summaries_are_damaged() -> None:
     check_contents(disk, contents)
 
 
+@pytest.mark.pure_core
 @pytest.mark.parametrize("has_live", [False, True])
 def test_owner_that_can_not_be_read_keeps_a_run_only_while_it_lives_there(
     has_live: bool, monkeypatch: pytest.MonkeyPatch
@@ -130,6 +131,7 @@ def read_at_most(disk: Disk, run: int) -> tuple[int, int]:
     return max(counts), sum(counts)
 
 
+@pytest.mark.pure_core
 def test_what_is_read_before_it_moves_is_read_in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(moving, "STEP_BLOCKS", 8)
     monkeypatch.setattr(rounds, "_SUSPICIOUS_ROUNDS", 2)
@@ -154,6 +156,7 @@ def test_what_is_read_before_it_moves_is_read_in_steps(monkeypatch: pytest.Monke
     check_contents(disk, contents)
 
 
+@pytest.mark.pure_core
 def test_what_has_no_room_is_not_read_before(monkeypatch: pytest.MonkeyPatch) -> None:
     disk, _, victims = holey_disk()
     one = disk.filesystem.core.rounds

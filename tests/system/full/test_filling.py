@@ -133,6 +133,7 @@ def test_files_of_one_block_with_much_metadata_are_deleted_from_a_full_disk() ->
     assert not check_device(device, data=True).problems
 
 
+@pytest.mark.pure_core
 def test_disk_where_cleaning_gains_nothing_refuses_and_does_not_fail(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -17,6 +17,7 @@ from tests.support.volumes import format_small, mount, without_newest_checkpoint
 from tests.system.full.disks import MIB, REGULAR, SEGMENT_BLOCKS
 
 
+@pytest.mark.pure_core
 def test_mount_after_a_crash_before_any_region_has_room_for_the_checkpoint(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -38,6 +39,7 @@ def test_mount_after_a_crash_before_any_region_has_room_for_the_checkpoint(
         assert not check_device(one).problems
 
 
+@pytest.mark.pure_core
 def test_mount_without_room_for_a_lost_checkpoint_is_read_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
