@@ -5,6 +5,11 @@ inode map; the usage pages; flush; the checkpoint region;
 flush.  A crash anywhere before the region is whole leaves the older checkpoint
 and the log after it, which lead to the same tree.
 
+Merging ahead.  Merging all that has changed takes as long as that is much.  So a checkpoint
+that nobody waits for merges parts of it first (``lfs.imap.part``), while requests are
+served; what came meanwhile and the rest, which is little, is merged at its end.  Parts are
+merged while there is room for what they take beside all that is promised.
+
 Errors.  Nodes and usage pages that can't be written in one place are written in
 another.  A region has its place: the same one is tried again, because the other
 holds the only checkpoint there is.  A checkpoint mends a broken log, and a second
@@ -19,13 +24,13 @@ from collections.abc import Generator, Iterator
 
 from lfs.alloc.delayed.ledger import Ledger
 from lfs.commit.commit import Committer
+from lfs.commit.merger import Merger
 from lfs.common.checksum import checksum
 from lfs.common.errors import DamageError, DeviceError, FilesystemError
 from lfs.common.turns import Flush, Turn
 from lfs.device.reading import ATTEMPTS
-from lfs.imap.rebuild import NewNode, Rebuild, Rebuilt
+from lfs.imap.part import PART_BLOCKS, next_part
 from lfs.ondisk import (
-    BLOCK_NODE,
     BLOCK_USAGE,
     CHECKPOINT_CLEAN,
     CHECKPOINT_REGION_COUNT,
@@ -38,15 +43,14 @@ from lfs.ondisk import (
     Entry,
     Pointer,
     UsagePage,
-    pack_node,
     pack_usage_page,
 )
 from lfs.segments.placement import Placement
 from lfs.volume.volume import Volume
 
-_NODES_AT_ONCE = 256
-_FIRST_KEY = bytes(KEY_BYTES)
+_LOWEST_KEY = bytes(KEY_BYTES)
 _REGION_ATTEMPTS = 3
+_PASSES_MAX = 4
 
 
 class Checkpointer:
@@ -57,10 +61,11 @@ class Checkpointer:
         self._volume = volume
         self._ledger = ledger
         self._committer = committer
+        self._merger = Merger(volume, ledger)
         self.elapsed_ns = 0
         """When the last one was made (``Volume.elapsed``)."""
         self._begun_count = 0
-        self._work: Iterator[Flush] | None = None
+        self._work: Iterator[Flush | None] | None = None
         self.last_clean = False
         self._unread_count = 0
         """How many times in a row a node could not be read."""
@@ -92,7 +97,7 @@ class Checkpointer:
         may succeed.  The third time the volume fails, as the log can't be bounded any
         more; and so it does with ENOSPC, when the nodes find no room.
         """
-        for flush in self.steps(now_ns, clean):
+        for flush in self._at_once(now_ns, clean):
             self._volume.await_flush(flush)
 
     def insist(self, now_ns: int, clean: bool = False) -> None:
@@ -111,7 +116,7 @@ class Checkpointer:
         return self._work is not None
 
     def step(self, now_ns: int) -> Turn:
-        """Make a checkpoint in turns that end with its flushes; raises as ``checkpoint``."""
+        """Make a checkpoint in bounded turns; raises as ``checkpoint``."""
         if self._work is None:
             self._work = self.steps(now_ns)
         try:
@@ -123,13 +128,49 @@ class Checkpointer:
             self._work = None
             raise
 
-    def steps(self, now_ns: int, clean: bool = False) -> Iterator[Flush]:
-        """Make a checkpoint; yields the flushes that it has to wait for.
+    def steps(self, now_ns: int) -> Iterator[Flush | None]:
+        """Make a checkpoint in bounded steps; yields the flushes that it has to wait for.
 
-        Requests may come meanwhile: the region says what was so before them, and what
-        they log follows it.  Should a checkpoint be needed at once, then that is made,
-        and this one ends: nothing but what that one writes anew leads to its blocks.
+        Requests may come between steps: the region says what was so before its flush, and
+        what they log afterwards follows it.  Should a checkpoint be needed at once, then
+        that is made, and this one ends: nothing but what that one writes anew leads to its
+        blocks.
         """
+        self._begun_count += 1
+        mine = self._begun_count
+        for _ in self._merged_ahead(now_ns):
+            yield None
+            if self._is_over(mine):
+                return
+        yield from self._at_once(now_ns, clean=False)
+
+    def _is_over(self, mine: int) -> bool:
+        """Tell whether the checkpoint that was begun as number ``mine`` is not to be finished."""
+        return mine != self._begun_count or self._volume.failed or self._volume.is_closed
+
+    def _merged_ahead(self, now_ns: int) -> Iterator[None]:
+        """Merge what has changed part by part, until what is left takes no longer than those."""
+        volume = self._volume
+        items_max = volume.options.merged_items_max
+        for _ in range(_PASSES_MAX):
+            start: bytes | None = _LOWEST_KEY
+            if len(volume.imap.changes) <= items_max:
+                return
+            self._committer.log(now_ns)
+            yield
+            while start is not None:
+                if volume.log.is_broken or self._ledger.shortage_blocks(PART_BLOCKS) > 0:
+                    return
+                try:
+                    keys, start = next_part(volume.imap, start, items_max, volume.block_bytes)
+                    self._merger.merge_part(keys, now_ns)
+                except DamageError:
+                    # What is said of it, and done, is for the end.
+                    return
+                yield
+
+    def _at_once(self, now_ns: int, clean: bool) -> Iterator[Flush]:
+        """Make a checkpoint of all that is in memory now; yields its flushes."""
         self._begun_count += 1
         while (yield from self._mends(now_ns, clean)):
             pass
@@ -141,12 +182,12 @@ class Checkpointer:
         mine = self._begun_count
         self._committer.log(now_ns)
         try:
-            rebuilt = self._rebuilt()
+            rebuilt = self._merger.rebuilt()
         except FilesystemError as error:
             self._note_unread(error)
             raise
         try:
-            self._write_nodes(rebuilt, now_ns)
+            self._merger.write(rebuilt, now_ns)
             self._write_usage(now_ns)
         except BaseException as error:
             volume.fail(error)
@@ -173,8 +214,6 @@ class Checkpointer:
         self.last_clean = clean
         return was_broken
 
-    # ---------------------------------------------------------------- inode map
-
     def _note_unread(self, error: FilesystemError) -> None:
         """Go on without a checkpoint for now, or end writing when that is hopeless."""
         volume = self._volume
@@ -185,57 +224,6 @@ class Checkpointer:
             volume.report(f"{error}: no checkpoint could be written, trying again later")
         else:
             volume.fail(error)
-
-    def _rebuilt(self) -> Rebuilt:
-        """Merge what changed; raises DamageError when a node of it can't be read."""
-        volume = self._volume
-        imap = volume.imap
-        if not imap.changes and not imap.touched_keys:
-            # The two checkpoints never share a root, so that one bad block can't take both.
-            imap.touched_keys.add(_FIRST_KEY)
-        return Rebuild(imap, volume.block_bytes, imap.touched_keys).run()
-
-    def _write_nodes(self, rebuilt: Rebuilt, now_ns: int) -> None:
-        volume = self._volume
-        imap = volume.imap
-        nodes = rebuilt.new_nodes
-        for start in range(0, len(nodes), _NODES_AT_ONCE):
-            self._place_nodes(nodes[start : start + _NODES_AT_ONCE], now_ns)
-        for address in rebuilt.freed_addresses:
-            volume.usage.drop_metadata(address, volume.state.checkpoint_number + 2)
-            imap.nodes.drop(address)
-        root = rebuilt.root.pointer if isinstance(rebuilt.root, NewNode) else rebuilt.root
-        node_count = max(0, imap.node_count + len(nodes) - len(rebuilt.freed_addresses))
-        imap.adopt(root, rebuilt.root_level, node_count, volume.state.next_ino)
-
-    def _place_nodes(self, nodes: list[NewNode], now_ns: int) -> None:
-        """Write nodes, children first, in as many log writes as it takes."""
-        volume = self._volume
-        while nodes:
-            placement = volume.reserve(
-                HEAD_METADATA, len(nodes), 0, 1, spare_blocks=self._ledger.log_spare_blocks
-            )
-            now = nodes[: placement.payload_blocks]
-            blocks: list[bytes] = []
-            checksums: list[int] = []
-            for address, new in enumerate(now, placement.payload_address):
-                raw = pack_node(
-                    new.finished(),
-                    volume.filesystem_id,
-                    address,
-                    placement.sequence,
-                    volume.block_bytes,
-                )
-                new.pointer = Pointer(address, checksum(raw))
-                blocks.append(raw)
-                checksums.append(new.pointer.checksum)
-            entry = Entry(BLOCK_NODE, 0, 0, 0, checksums)
-            if not volume.emit(placement, [entry], blocks, (), SUMMARY_CHECKPOINT, now_ns):
-                volume.usage.drop_live(placement.payload_address, len(now))
-                continue
-            for new, raw in zip(now, blocks, strict=True):
-                volume.imap.nodes.store(new.pointer.address, raw)
-            nodes = nodes[placement.payload_blocks :]
 
     # -------------------------------------------------------------- usage table
 

@@ -9,7 +9,7 @@ order is asked for: new keys are sorted among themselves and merged when they ar
 many, and inserted one by one when they are few.
 
 Invariant: of each kind, what is in ``_waiting`` and what is in ``_ordered`` are
-together the first ``_taken`` keys of the dictionary.
+together the first ``_taken`` keys of the dictionary; so keys may leave it only here first.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from lfs.ondisk import KEY_KIND
 
 
 class KeyOrder:
-    """The keys of a dictionary in order; keys may come to it, but not go."""
+    """The keys of a dictionary in order."""
 
     def __init__(self, keys: dict[bytes, Any]) -> None:
         """Order the keys of ``keys``, which its owner goes on to change."""
@@ -39,11 +39,7 @@ class KeyOrder:
         self._take_new()
         parts = []
         for kind in self._kinds(start, end):
-            ordered = self._ordered.setdefault(kind, SortedList())
-            if self._waiting[kind]:
-                ordered.update(self._waiting[kind])
-                self._waiting[kind] = []
-            parts.append(ordered.irange(start, end, (True, False)))
+            parts.append(self._in_order(kind).irange(start, end, (True, False)))
         return parts[0] if len(parts) == 1 else merge(*parts)
 
     def _kinds(self, start: bytes, end: bytes) -> list[int]:
@@ -55,12 +51,27 @@ class KeyOrder:
             last -= 1
         return [kind for kind in self._waiting if first <= kind <= last]
 
+    def remove(self, keys: list[bytes]) -> None:
+        """Forget ``keys``, which are about to leave the dictionary."""
+        self._take_new()
+        for key in keys:
+            self._in_order(key[KEY_KIND]).remove(key)
+        self._taken -= len(keys)
+
     def clear(self) -> None:
         """Forget all keys: the dictionary is empty."""
         assert not self._keys
         self._taken = 0
         self._waiting.clear()
         self._ordered.clear()
+
+    def _in_order(self, kind: int) -> SortedList[bytes]:
+        """Return the keys of one kind that have been taken, in order."""
+        ordered = self._ordered.setdefault(kind, SortedList())
+        if self._waiting[kind]:
+            ordered.update(self._waiting[kind])
+            self._waiting[kind] = []
+        return ordered
 
     def _take_new(self) -> None:
         """Note the keys that came since the last time, by kind."""

@@ -11,7 +11,7 @@ Nearly every question is for one key, so the changes are in no order until one i
 asked for (``lfs.imap.key_order``).
 
 Invariants: nodes are never changed once written; a change is in ``changes``
-until the checkpoint that merged it stands, and so is its key, deleted or not;
+until it is merged into the tree, and so is its key, deleted or not;
 ``unlogged`` names the keys changed since the last commit, in order of their first
 change; ``near`` has leaves of the present tree only.
 """
@@ -68,7 +68,7 @@ class Imap:
         self.root_level = root_level
         self.node_count = node_count
         self.changes: dict[bytes, bytes | Packable | None] = {}
-        """What changed since the checkpoint; keys come, but go only all together."""
+        """What changed since it was last merged into the tree."""
         self.touched_keys: set[bytes] = set()
         """Keys whose nodes the next checkpoint writes anew although they have not changed."""
         self._order = KeyOrder(self.changes)
@@ -237,6 +237,21 @@ class Imap:
         items = [(key, value) for key, value in sorted(merged.items()) if value is not None]
         return items, following
 
+    def changed_from(self, start: bytes) -> Iterator[bytes]:
+        """Yield the changed keys from ``start`` on, ascending; none may come meanwhile."""
+        return self._order.between(start, _PAST_ALL_KEYS)
+
+    def is_unlogged(self, key: bytes) -> bool:
+        """Tell whether the next commit will log ``key``."""
+        return key in self._unlogged
+
+    def changed_bytes_of(self, key: bytes) -> int:
+        """Return about how long the item of a key in ``changes`` is."""
+        value = self.changes[key]
+        if value is None or isinstance(value, bytes):
+            return RECORD_OVERHEAD_BYTES + len(value or b"")
+        return RECORD_OVERHEAD_BYTES + self._packable_bytes[key]
+
     def _leaf(self, key: bytes) -> tuple[bytes, bytes, PackedLeaf]:
         """Return the leaf that would hold ``key``, and its first key and the first past it.
 
@@ -263,6 +278,19 @@ class Imap:
             raise DamageError(f"no leaf {self.root_level} levels below node {self.root.address}")
         near = self._near[key[KEY_KIND]] = low, bound, node
         return near
+
+    def leaf_end(self, key: bytes) -> bytes:
+        """Return the first key past the leaf that would hold ``key``, which is not read."""
+        end, here, level = _PAST_ALL_KEYS, self.root, self.root_level
+        while level and key < self.fresh_key:
+            node = self.load(here, level)
+            assert isinstance(node, Branch)
+            index = max(0, bisect_right(node.keys, key) - 1)
+            if index + 1 < len(node.keys):
+                end = node.keys[index + 1]
+            here = node.children[index]
+            level -= 1
+        return end
 
     def load(self, pointer: Pointer, level: int) -> Branch | PackedLeaf:
         """Return the node at ``pointer``; raises DamageError when it is of another level."""
@@ -301,11 +329,7 @@ class Imap:
     def adopt(self, root: Pointer, root_level: int, node_count: int, next_ino: int) -> None:
         """Go over to a new tree that contains all changes, and no inode from ``next_ino`` on."""
         assert not self._unlogged
-        self.fresh_key = pack_key(next_ino, 0, 0)
-        self.root = root
-        self.root_level = root_level
-        self.node_count = node_count
-        self._near.clear()
+        self._turn_to(root, root_level, node_count, next_ino)
         for key, packed_bytes in self._packable_bytes.items():
             cast("Packable", self.changes[key]).stored_bytes = packed_bytes
         self._still.clear()
@@ -315,6 +339,27 @@ class Imap:
         self._order.clear()
         self._packable_bytes.clear()
         self.changed_bytes = 0
+
+    def adopt_part(
+        self, keys: list[bytes], root: Pointer, root_level: int, node_count: int, next_ino: int
+    ) -> None:
+        """Go over to a new tree that contains the changes of ``keys``, which have been logged."""
+        self._turn_to(root, root_level, node_count, next_ino)
+        self._order.remove(keys)
+        for key in keys:
+            assert key not in self._unlogged
+            self.changed_bytes -= self.changed_bytes_of(key)
+            self._still_bytes -= self._still.pop(key, 0)
+            value = self.changes.pop(key)
+            if value is not None and not isinstance(value, bytes):
+                value.stored_bytes = self._packable_bytes.pop(key)
+
+    def _turn_to(self, root: Pointer, root_level: int, node_count: int, next_ino: int) -> None:
+        self.fresh_key = pack_key(next_ino, 0, 0)
+        self.root = root
+        self.root_level = root_level
+        self.node_count = node_count
+        self._near.clear()
 
     def empty_root(self) -> bool:
         """Tell whether there is no tree on disk."""

@@ -20,6 +20,7 @@ than they were.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from math import inf
@@ -76,11 +77,11 @@ class Rebuilt:
 class Rebuild:
     """One merge; use ``run`` once."""
 
-    def __init__(self, imap: Imap, block_bytes: int, touched: set[bytes]) -> None:
-        """Merge ``imap.changes`` and rewrite the paths to ``touched`` keys."""
+    def __init__(self, imap: Imap, block_bytes: int, keys: Iterable[bytes]) -> None:
+        """Rewrite the paths to ``keys``, with those of ``imap.changes`` that are among them."""
         self._imap = imap
         self._capacity_bytes = block_bytes - NODE_HEADER_BYTES
-        self._keys: list[bytes] = sorted(touched.union(imap.changes))
+        self._keys: list[bytes] = sorted(keys)
         self._result = Rebuilt()
 
     def run(self) -> Rebuilt:

@@ -394,6 +394,9 @@ class Session:
         """Make everything durable, and the next mount short, as far as that can be had."""
         try:
             for flush in self._filesystem.checkpoint_steps(time_ns()):
-                await self._group_commit.flush(flush)
+                if flush is None:
+                    await trio.lowlevel.checkpoint()
+                else:
+                    await self._group_commit.flush(flush)
         except FilesystemError as error:
             log.warning("checkpoint: %s", error.strerror)

@@ -73,8 +73,8 @@ class DurabilityRequests:
         self.core.volume.check_writable()
         self.core.checkpointer.checkpoint(now_ns)
 
-    def checkpoint_steps(self, now_ns: int) -> Iterator[Flush]:
-        """Do what ``checkpoint`` does but for the flushes, which are yielded (``begin_tick``)."""
+    def checkpoint_steps(self, now_ns: int) -> Iterator[Flush | None]:
+        """Do what ``checkpoint`` does in bounded steps; flushes are yielded (``begin_tick``)."""
         check_time(now_ns)
         self.core.volume.check_writable()
         return self.core.checkpointer.steps(now_ns)

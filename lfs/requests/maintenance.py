@@ -21,7 +21,9 @@ from lfs.volume.volume import Volume
 
 _CHANGES_IDLE = 8192
 _CHANGES_SOFT = 32768
-_CHANGES_HARD = 131072
+_CHANGES_HARD = 98304
+_HELPING_SHARE = 0.75
+"""From this share of a bound on, requests help with the checkpoint that keeps it."""
 _DIRTY_INODES_MAX = 512
 _CHECKPOINT_LOG_BYTES = 256 << 20
 _UNLOGGED_BYTES_MAX = 4 << 20
@@ -96,6 +98,15 @@ class Maintenance:
         since_ns = volume.elapsed.ns - self._checkpointer.elapsed_ns
         return changed or long or since_ns >= volume.options.checkpoint_interval_ns
 
+    def _exceeds(self, share: float) -> bool:
+        """Tell whether there is more than this share of what may be to replay or in memory."""
+        volume = self._volume
+        return (
+            len(volume.imap.changes) > share * _CHANGES_HARD
+            or volume.imap.memory_bytes > share * self._changes_bytes_max
+            or volume.log.blocks_since_checkpoint > share * 2 * self._log_blocks_max
+        )
+
     @property
     def has_many_dirty_inodes(self) -> bool:
         """Tell whether so many inodes are dirty that they should be committed."""
@@ -104,16 +115,17 @@ class Maintenance:
     def keep_bounds(self, now_ns: int) -> None:
         """Checkpoint or commit when a request has left too much to replay or in memory.
 
-        A log that it has found broken is mended too: no commit counts before that.
+        Each request that finds too much does one step of a checkpoint, which is more than
+        it adds; all of it only where that is not so.  A log that is found broken is mended
+        too: no commit counts before that.
         """
         volume = self._volume
-        if (
-            volume.log.is_broken
-            or len(volume.imap.changes) > _CHANGES_HARD
-            or volume.imap.memory_bytes > self._changes_bytes_max
-            or volume.log.blocks_since_checkpoint > 2 * self._log_blocks_max
-        ):
+        if volume.log.is_broken or self._exceeds(1.0):
             self._checkpointer.checkpoint(now_ns)
+        elif self._exceeds(_HELPING_SHARE):
+            turn = self._checkpointer.step(now_ns)
+            if turn.flush is not None:
+                volume.await_flush(turn.flush)
         elif (
             volume.imap.unlogged_bytes + self._inodes.inline_bytes > _UNLOGGED_BYTES_MAX
             or self.has_many_dirty_inodes

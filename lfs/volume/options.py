@@ -28,6 +28,7 @@ _POSITIVE = (
     "checkpoint_interval_ns",
     "dirty_bytes_max",
     "extent_bytes_max",
+    "merged_items_max",
     "removal_items_max",
 )
 
@@ -59,6 +60,8 @@ class Options:
     """Clean inodes kept in memory, if that has room for so many."""
     removal_items_max: int = 128
     """So many windows and attributes are given up at once; more wait for later steps."""
+    merged_items_max: int = 1024
+    """So many changed items go into the tree of the inode map at once, ahead of a checkpoint."""
     cleaner_policy: str = "cost-benefit"
     roll_forward: bool = True
     """False shows the last checkpoint and is only possible read-only."""

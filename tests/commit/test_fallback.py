@@ -133,6 +133,7 @@ def test_commit_during_the_flush_of_a_checkpoint_is_found_from_the_one_before(
             disk.make_file(b"between", b"content")
             disk.sync()
         disk.device.flush()
+        assert flush is not None
         disk.filesystem.finish_flush(flush)
     expected = disk.state()
     newest = newest_checkpoint(disk)

@@ -23,6 +23,7 @@ _SEEDED = (
     ("crowd", 60),
     ("worn", 60),
     ("turn", 60),
+    ("merge", 300),
 )
 
 
@@ -35,6 +36,7 @@ def short_plan(seed: int) -> list[Task]:
     tasks.append(Task("clean-6", 150, seed))
     tasks += [Task(f"crowd-{choose.randrange(10**6)}", 30, seed) for _ in range(2)]
     tasks += [Task(f"scatter-{choose.randrange(10**6)}", 100, seed) for _ in range(2)]
+    tasks += [Task(f"merge-{choose.randrange(10**6)}", 150, seed) for _ in range(2)]
     tasks += [Task(f"{kind}-{choose.randrange(10**6)}", 200, seed) for kind, _ in _SEEDED[:4] * 2]
     for length, sample_count in ((3, 90), (2, 90)):
         numbers = choose.sample(range(ace.workload_count(length)), sample_count)

@@ -49,7 +49,7 @@ class Tree:
         """Merge what changed; returns the addresses that were freed, as blocks are."""
         imap = self.imap
         imap.take_unlogged()
-        rebuilt = Rebuild(imap, BLOCK_BYTES, set(touched)).run()
+        rebuilt = Rebuild(imap, BLOCK_BYTES, {*touched, *imap.changes}).run()
         for new in rebuilt.new_nodes:
             raw = pack_node(new.finished(), FILESYSTEM_ID, self.next_address, 1, BLOCK_BYTES)
             new.pointer = Pointer(self.next_address, checksum(raw))

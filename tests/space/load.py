@@ -27,6 +27,7 @@ from lfs.common.compiled import is_compiled
 from lfs.common.errors import FilesystemError
 from lfs.device.memory import MemoryDevice
 from lfs.filesystem import Filesystem, Options
+from lfs.imap.part import PART_BLOCKS
 from lfs.imap.rebuild import Rebuilt
 from lfs.make import format_device
 from lfs.ondisk import ROOT_INO
@@ -85,6 +86,9 @@ class Run:
         else:
             device_bytes, self.layout = chosen_layout(self.choose, self.scale)
             self.options = self.scale.options(self.choose)
+        # By a choice of its own, so that runs which were found by their names stay what they are.
+        items_max = random.Random(f"{run_id} merging").choice((3, 32, 512))
+        self.options = replace(self.options, merged_items_max=items_max)
         self.device = MemoryDevice(device_bytes)
         format_device(self.device, self.layout, 0)
         self.lines: list[str] = []
@@ -290,7 +294,8 @@ class Run:
 
 def _watch_nodes(filesystem: Filesystem) -> None:
     """Hold the nodes of each checkpoint against the bound there was before its commit."""
-    rebuilt = filesystem.core.checkpointer._rebuilt
+    merger = filesystem.core.checkpointer._merger
+    rebuilt, merge_part = merger.rebuilt, merger.merge_part
     committer = filesystem.core.checkpointer._committer
     log = committer.log
     bound = 0
@@ -306,9 +311,17 @@ def _watch_nodes(filesystem: Filesystem) -> None:
             raise BrokenError(f"a checkpoint writes {len(result.new_nodes)} nodes, not {bound}")
         return result
 
+    def merged(keys: list[bytes], now_ns: int) -> None:
+        volume = filesystem.core.volume
+        before_blocks = volume.log.blocks_since_checkpoint
+        merge_part(keys, now_ns)
+        written_blocks = volume.log.blocks_since_checkpoint - before_blocks
+        if written_blocks > PART_BLOCKS:
+            raise BrokenError(f"a part of a checkpoint takes {written_blocks} blocks")
+
     # Of this mount only: others may be there at the same time.
     committer.log = logged  # type: ignore[method-assign]
-    filesystem.core.checkpointer._rebuilt = watched  # type: ignore[method-assign]
+    merger.rebuilt = watched  # type: ignore[method-assign]
 
 
 def _difference(found: bytes, expected: bytearray) -> int:

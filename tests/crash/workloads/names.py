@@ -8,6 +8,7 @@ the same workload for ever.  ``find`` makes it.
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -128,6 +129,11 @@ def _turning(name: str, seed: int) -> Workload:
     return Workload(name, CLEANED, pressure.turning(seed, 6800 * _KIB), _EARLY)
 
 
+def _merging(name: str, seed: int) -> Workload:
+    few = replace(_EARLY, merged_items_max=1 + seed % 5)
+    return Workload(name, ROOMY, pressure.merging(seed), few)
+
+
 def _full(name: str, seed: int) -> Workload:
     return Workload(name, SMALLEST, pressure.full(seed), _EARLY)
 
@@ -154,6 +160,7 @@ _MAKERS = {
     "crowd": _crowded,
     "worn": _worn,
     "turn": _turning,
+    "merge": _merging,
     "reuse": _reusing,
     "scatter": _scattering,
     "random": _random,

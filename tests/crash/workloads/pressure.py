@@ -7,7 +7,8 @@ truncating, overwriting and writing again.  What is refused depends on the
 filesystem, so neither tries its requests first.
 
 ``worn`` leaves little in many segments, so that few are clean while much may still be
-promised, and then adds as much metadata as is promised.  ``turning`` overwrites what a
+promised, and then adds as much metadata as is promised.  ``merging`` changes names and files
+between the steps of a checkpoint.  ``turning`` overwrites what a
 round of the cleaner is to move, between the turns of that round.
 
 ``scattering`` overwrites files here and there and then leaves them alone, so that
@@ -73,6 +74,16 @@ def scattering(seed: int) -> list[Request]:
     now_ns = 0
     for call, *arguments in _scattering_calls(random.Random(f"scattering {seed}")):
         now_ns += 6_000_000_000 if call == "tick" else STEP_NS
+        requests.append(Request(str(call), tuple(arguments), now_ns))
+    return requests
+
+
+def merging(seed: int) -> list[Request]:
+    """Return requests that come between the steps of checkpoints, which are due all the time."""
+    requests: list[Request] = []
+    now_ns = 0
+    for call, *arguments in _merging_calls(random.Random(f"merging {seed}")):
+        now_ns += 61_000_000_000 if call == "tick" else STEP_NS
         requests.append(Request(str(call), tuple(arguments), now_ns))
     return requests
 
@@ -246,6 +257,38 @@ def _turning_calls(choose: random.Random, limit_bytes: int) -> Iterator[Call]:
             yield ("write", path, choose.randrange(size - 4 * KIB), _data(choose, 4 * KIB))
         yield ("sync",)
     yield ("tick", 30, True)
+    yield ("sync",)
+
+
+def _merging_calls(choose: random.Random) -> Iterator[Call]:
+    directories = [b"/a", b"/b"]
+    paths: list[bytes] = []
+    for path in directories:
+        yield ("mkdir", path, 0o755)
+    for number in range(150):
+        path = choose.choice(directories) + b"/%d" % number
+        match choose.randrange(8) if paths else 7:
+            case 0:
+                yield ("unlink", paths.pop(choose.randrange(len(paths))))
+            case 1:
+                yield ("rename", paths.pop(choose.randrange(len(paths))), path, 0)
+                paths.append(path)
+            case 2 | 3:
+                yield (
+                    "write",
+                    choose.choice(paths),
+                    choose.randrange(20 * KIB),
+                    _data(choose, 3 * KIB),
+                )
+            case 4:
+                yield ("setxattr", choose.choice(paths), b"user.name", _data(choose, 30, 300), 0)
+            case _:
+                yield ("create", path, REGULAR, 0)
+                paths.append(path)
+        if choose.random() < 0.5:
+            yield ("tick", choose.choice([1, 1, 2]), choose.random() < 0.5)
+        if choose.random() < 0.1:
+            yield choose.choice([("sync",), ("checkpoint",)])
     yield ("sync",)
 
 

@@ -59,7 +59,7 @@ def test_victims_that_have_no_room_together_are_moved_one_after_the_other(
     checkpoints: list[int] = []
     steps = Checkpointer.steps
 
-    def counted(self: Checkpointer, *given: Any) -> Iterator[Flush]:
+    def counted(self: Checkpointer, *given: Any) -> Iterator[Flush | None]:
         checkpoints.append(1)
         return steps(self, *given)
 
