@@ -3,8 +3,9 @@
 Theory.  A write into a hole makes the host's filesystem allocate blocks, and the
 next flush waits for its journal as well as for the data: measured on ext4, twice
 as long.  Commits follow each other without a gap; so once a flushed write has been
-continued by another small one, zeros go into the hole behind them, a MiB at a time,
-and the commits that come there need no allocation.  ``fallocate(2)`` does not serve:
+continued by another small one, zeros go into the hole behind them, and the commits that
+come there need no allocation.  Zeros wait for the next flush like any data, so they go in
+small pieces: who syncs must not wait for a MiB of them now and then.  ``fallocate(2)`` does not serve:
 what it allocates is marked as unwritten, and taking the mark off needs the journal
 in the same way.
 
@@ -22,10 +23,10 @@ from __future__ import annotations
 import contextlib
 import os
 
-_FILL_BYTES = 1 << 20
+_FILL_BYTES = 64 << 10
 _SMALL_BYTES = 64 << 10
 _HOST_ROOM_BYTES = 64 << 20
-_ZEROS = bytes(_FILL_BYTES)
+_ZEROS = bytes(1 << 20)
 
 
 class HoleFiller:
@@ -46,7 +47,7 @@ class HoleFiller:
         if (
             continues
             and end - start <= _SMALL_BYTES
-            and not (self._solid_start <= start and end < self._solid_end)
+            and not (self._solid_start <= start and 2 * end - start < self._solid_end)
         ):
             with contextlib.suppress(OSError):
                 self._look(descriptor, end)
@@ -60,19 +61,19 @@ class HoleFiller:
         self._solid_end = 0
 
     def _look(self, descriptor: int, position: int) -> None:
-        """Find out what lies at ``position``, and fill it if it is a hole; raises OSError."""
+        """Fill the hole at ``position``, or the one that follows soon; raises OSError."""
         if position >= self._size_bytes:
             return
         # What fails here is not tried again at every write.
         self._solid_start, self._solid_end = 0, self._size_bytes + 1
         # Where the host does not know holes, this is the end of the file.
         end = os.lseek(descriptor, position, os.SEEK_HOLE)
-        if end == position:
-            end = self._fill(descriptor, position)
+        if end < min(position + _FILL_BYTES, self._size_bytes):
+            end = self._fill(descriptor, end)
         self._solid_start, self._solid_end = position, end
 
     def _fill(self, descriptor: int, start: int) -> int:
-        """Write zeros from ``start`` to the end of the hole or for a while; return their end."""
+        """Write a piece of zeros from ``start``, at most to the hole's end; return their end."""
         host = os.fstatvfs(descriptor)
         if host.f_bavail * host.f_frsize < _HOST_ROOM_BYTES:
             return start
