@@ -5,9 +5,9 @@ next flush waits for its journal as well as for the data: measured on ext4, twic
 as long.  Commits follow each other without a gap; so once a flushed write has been
 continued by another small one, zeros go into the hole behind them, and the commits that
 come there need no allocation.  Zeros wait for the next flush like any data, so they go in
-small pieces: who syncs must not wait for a MiB of them now and then.  ``fallocate(2)`` does not serve:
-what it allocates is marked as unwritten, and taking the mark off needs the journal
-in the same way.
+small pieces: who syncs must not wait for a MiB of them now and then.  ``fallocate(2)``
+does not serve: what it allocates is marked as unwritten, and taking the mark off needs
+the journal in the same way.
 
 Zeros in a hole change nothing that can be read; what does not read as zeros stays,
 whatever the host calls it.  They are a favour: where they can't be written, or where

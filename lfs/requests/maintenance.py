@@ -21,9 +21,9 @@ from lfs.volume.volume import Volume
 
 _CHANGES_IDLE = 8192
 _CHANGES_SOFT = 32768
-_CHANGES_HARD = 98304
-_HELPING_SHARE = 0.75
-"""From this share of a bound on, requests help with the checkpoint that keeps it."""
+_CHANGES_HELPING = 73728
+"""From so many on, and from as large a part of the other bounds, requests help to keep them."""
+_CHANGES_MAX = 98304
 _DIRTY_INODES_MAX = 512
 _CHECKPOINT_LOG_BYTES = 256 << 20
 _UNLOGGED_BYTES_MAX = 4 << 20
@@ -53,12 +53,14 @@ class Maintenance:
         self._defragmenter = defragmenter
         self._removal = removal
         self._changes_bytes_max = volume.options.cache_bytes // 2
+        self._changes_bytes_helping = 3 * self._changes_bytes_max // 4
         self._commit_ns = 0
         superblock = volume.superblock
         log_blocks = superblock.segment_count * superblock.segment_blocks // 8
         self._log_blocks_max = min(
             _CHECKPOINT_LOG_BYTES // volume.block_bytes, max(256, log_blocks)
         )
+        self._log_blocks_helping = 2 * self._log_blocks_max
 
     def note_commit(self) -> None:
         """Begin the commit interval."""
@@ -98,14 +100,20 @@ class Maintenance:
         since_ns = volume.elapsed.ns - self._checkpointer.elapsed_ns
         return changed or long or since_ns >= volume.options.checkpoint_interval_ns
 
-    def _exceeds(self, share: float) -> bool:
-        """Tell whether there is more than this share of what may be to replay or in memory."""
+    def _shorten_log(self, now_ns: int) -> None:
+        """Do a step of a checkpoint, or all of it where a bound has been reached."""
         volume = self._volume
-        return (
-            len(volume.imap.changes) > share * _CHANGES_HARD
-            or volume.imap.memory_bytes > share * self._changes_bytes_max
-            or volume.log.blocks_since_checkpoint > share * 2 * self._log_blocks_max
-        )
+        if (
+            volume.log.is_broken
+            or len(volume.imap.changes) > _CHANGES_MAX
+            or volume.imap.memory_bytes > self._changes_bytes_max
+            or volume.log.blocks_since_checkpoint > 3 * self._log_blocks_max
+        ):
+            self._checkpointer.checkpoint(now_ns)
+            return
+        turn = self._checkpointer.step(now_ns)
+        if turn.flush is not None:
+            volume.await_flush(turn.flush)
 
     @property
     def has_many_dirty_inodes(self) -> bool:
@@ -120,12 +128,13 @@ class Maintenance:
         too: no commit counts before that.
         """
         volume = self._volume
-        if volume.log.is_broken or self._exceeds(1.0):
-            self._checkpointer.checkpoint(now_ns)
-        elif self._exceeds(_HELPING_SHARE):
-            turn = self._checkpointer.step(now_ns)
-            if turn.flush is not None:
-                volume.await_flush(turn.flush)
+        if (
+            volume.log.is_broken
+            or len(volume.imap.changes) > _CHANGES_HELPING
+            or volume.imap.memory_bytes > self._changes_bytes_helping
+            or volume.log.blocks_since_checkpoint > self._log_blocks_helping
+        ):
+            self._shorten_log(now_ns)
         elif (
             volume.imap.unlogged_bytes + self._inodes.inline_bytes > _UNLOGGED_BYTES_MAX
             or self.has_many_dirty_inodes

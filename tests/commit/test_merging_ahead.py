@@ -173,7 +173,8 @@ def test_leaf_that_cannot_be_read_is_for_the_end_of_the_checkpoint() -> None:
 @pytest.mark.pure_core
 def test_requests_help_with_a_checkpoint_that_is_overdue(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without any turn in the background no request has to merge everything."""
-    monkeypatch.setattr("lfs.requests.maintenance._CHANGES_HARD", 2000)
+    monkeypatch.setattr("lfs.requests.maintenance._CHANGES_HELPING", 1500)
+    monkeypatch.setattr("lfs.requests.maintenance._CHANGES_MAX", 2000)
     disk = Disk(128 << 20, options=Options(merged_items_max=64))
     longest = 0
     for number in range(3000):
@@ -186,9 +187,10 @@ def test_requests_help_with_a_checkpoint_that_is_overdue(monkeypatch: pytest.Mon
     assert longest <= PART_BLOCKS
     # The log gets no longer than it may either: they bring that to an end.
     number = disk.filesystem.core.volume.state.checkpoint_number
-    disk.filesystem.core.maintenance._log_blocks_max = 2000
-    for name in (b"%d" % number for number in range(3000, 3400)):
+    disk.filesystem.core.maintenance._log_blocks_helping = 1500
+    disk.filesystem.core.maintenance._log_blocks_max = 700
+    for name in (b"%d" % number for number in range(3000, 3500)):
         disk.make_file(name, data(1, 5 * BLOCK_BYTES))
         disk.sync()
-        assert disk.filesystem.core.volume.log.blocks_since_checkpoint < 4000
+        assert disk.filesystem.core.volume.log.blocks_since_checkpoint < 2000
     assert disk.filesystem.core.volume.state.checkpoint_number > number
