@@ -16,7 +16,12 @@ _BATCH = 100
 _BATCHES = int(os.environ.get("LFS_SPACE_RUNS", "2000")) // _BATCH
 
 
-@pytest.mark.parametrize("batch", range(_BATCHES))
+# The bound of what a checkpoint writes is watched from inside a core that is not compiled.
+_WATCHED = [pytest.param(batch, marks=pytest.mark.pure_core) for batch in range(0, _BATCHES, 3)]
+_OTHERS = [batch for batch in range(_BATCHES) if batch % 3]
+
+
+@pytest.mark.parametrize("batch", [*_WATCHED, *_OTHERS])
 def test_space_promises_hold(batch: int) -> None:
     refused = 0
     for number in range(batch * _BATCH, (batch + 1) * _BATCH):

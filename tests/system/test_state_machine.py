@@ -131,7 +131,7 @@ def _after_loss(events: list[Event], lost: int, choose: random.Random) -> list[E
 _long_examples = int(os.environ.get("LFS_TEST_LONG", "0"))
 TestFilesystemMachine = FilesystemMachine.TestCase
 TestFilesystemMachine.settings = settings(
-    max_examples=_long_examples or 400,
+    max_examples=_long_examples or 200,
     stateful_step_count=80,
     derandomize=not _long_examples,
 )
