@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, rule
 
 from fsck.check import check_device
+from lfs.common.compiled import is_compiled
 from lfs.device.memory import MemoryDevice
 from lfs.device.recording import Event, Flush, Write, replay
 from lfs.filesystem import Options
@@ -131,7 +132,8 @@ def _after_loss(events: list[Event], lost: int, choose: random.Random) -> list[E
 _long_examples = int(os.environ.get("LFS_TEST_LONG", "0"))
 TestFilesystemMachine = FilesystemMachine.TestCase
 TestFilesystemMachine.settings = settings(
-    max_examples=_long_examples or 200,
+    # Both cores do the same in the same examples: on one of them a part of these is enough.
+    max_examples=_long_examples or (150 if is_compiled() else 400),
     stateful_step_count=80,
     derandomize=not _long_examples,
 )
