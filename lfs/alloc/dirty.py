@@ -50,6 +50,23 @@ class DirtyFile:
         """Yield ``(start, count)`` of each extent, ascending; no changes meanwhile."""
         return iter(self._extents)
 
+    def extents_between(self, first: int, end: int) -> Iterator[tuple[int, int]]:
+        """Yield the same as far as it lies in blocks ``first`` to ``end``."""
+        return self._extents.between(first, end)
+
+    def part_end(self, first: int, count: int, window_blocks: int) -> int | None:
+        """Return where ``count`` dirty blocks from ``first`` on end, or a few more.
+
+        That is between two windows, and amid no extent; None past all that is dirty.
+        """
+        end = first
+        for start, blocks in self._extents.between(first, _PAST_ALL_BLOCKS):
+            if count <= 0 and start >= end:
+                return end
+            count -= blocks
+            end = -(-(start + blocks) // window_blocks) * window_blocks
+        return None
+
     def content(self, block: int) -> bytes | bytearray | None:
         """Return what ``block`` holds, which may end early where zeros follow; None if clean."""
         held = self._blocks.get(block)
@@ -176,6 +193,23 @@ class DirtyData(Generic[OwnerT]):
         ]
         self._block_count -= dirty._extents.count
         self._forget(owner)
+        return taken
+
+    def take_part(self, owner: OwnerT, first: int, end: int) -> list[tuple[int, int, list[Buffer]]]:
+        """Do what ``take`` does, with blocks ``first`` to ``end`` only."""
+        dirty = owner.dirty
+        if dirty is None:
+            return []
+        blocks = dirty._blocks
+        cut_around(blocks, first, end, self._block_bytes)
+        taken = []
+        for start, count in [*dirty._extents.between(first, end)]:
+            taken.append((start, count, buffers_of(blocks, start, count, self._block_bytes)))
+            for block in range(start, start + count):
+                del blocks[block]
+            self._block_count -= dirty._extents.remove(start, count)
+        if not blocks:
+            self._forget(owner)
         return taken
 
     def _blocks_of(self, owner: OwnerT) -> DirtyFile:

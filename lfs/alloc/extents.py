@@ -34,6 +34,12 @@ class DirtyExtents:
         for start, end in zip(self._starts, self._ends, strict=True):
             yield start, end - start
 
+    def between(self, first: int, end: int) -> Iterator[tuple[int, int]]:
+        """Yield ``(start, count)`` of what lies in blocks ``first`` to ``end`` of each extent."""
+        for index in range(bisect_right(self._ends, first), bisect_left(self._starts, end)):
+            start = max(first, self._starts[index])
+            yield start, min(end, self._ends[index]) - start
+
     def __len__(self) -> int:
         """Return how many extents there are."""
         return len(self._starts)

@@ -1,11 +1,12 @@
 """Group commit: what ``fsync`` waits for.
 
 Theory.  A commit has three parts: the core writes the log (``begin_commit``),
-the device is flushed, and the core is told (``finish_commit``).  Only the flush
-takes time.  Where it is quick it runs in place: the way to a worker thread and
-back would cost more, and while it runs nobody else could use the processor of a
-single-threaded filesystem anyway.  Where it is slow it runs in a thread while
-other requests go on in memory.  So does the first, which tells how the disk is.
+the device is flushed, and the core is told (``finish_commit``).  Where much is dirty,
+most of it is written before, in parts between which requests are served
+(``write_ahead``).  Then only the flush takes time.  Where it is quick it runs in place:
+the way to a worker thread and back would cost more, and while it runs nobody else could
+use the processor of a single-threaded filesystem anyway.  Where it is slow it runs in a
+thread while other requests go on in memory.  So does the first, which tells how the disk is.
 
 Invariants.  A caller returns only after a flush that followed a commit begun
 after its call.  There is one flush at a time; who arrives during it waits for
@@ -37,6 +38,9 @@ _AVERAGE_WEIGHT = 1 / 8
 
 class Committable(Protocol):
     """The calls of ``Filesystem`` that a commit needs."""
+
+    def write_ahead(self, now_ns: int) -> bool:
+        """Make what the next commit has to log less; tell whether to go on."""
 
     def begin_commit(self, now_ns: int) -> int:
         """Log everything; return a ticket, higher than the last if there was anything to log."""
@@ -156,6 +160,8 @@ class GroupCommit:
     async def _lead(self, mine: _Round) -> None:
         self._current = mine
         try:
+            while self._filesystem.write_ahead(self._now_ns()):
+                await trio.lowlevel.checkpoint()
             ticket = self._filesystem.begin_commit(self._now_ns())
             if ticket > self._flushed_ticket:
                 await self._flush()

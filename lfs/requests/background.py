@@ -23,9 +23,9 @@ class BackgroundRequests(DurabilityRequests):
     def tick(self, now_ns: int, idle: bool, monotonic_ns: int | None = None) -> bool:
         """Do a bounded piece of background work; returns whether more should follow at once.
 
-        Commits and flushes when the interval has passed; checkpoints when the log
-        or the time since the last one is long; cleans when ``idle`` or when clean
-        segments are scarce; puts scattered files together when there is nothing else to
+        Commits and flushes when the interval has passed, once little is dirty; checkpoints
+        when the log or the time since the last one is long; cleans when ``idle`` or when
+        clean segments are scarce; puts scattered files together when there is nothing else to
         do and ``idle``.  Intervals go by ``monotonic_ns``, or without it by how far
         ``now_ns`` goes on from call to call.  Raises DeviceError.
         """
@@ -45,6 +45,8 @@ class BackgroundRequests(DurabilityRequests):
             return Turn(more=False)
         self.core.now_ns = max(self.core.now_ns, now_ns)
         if self.commit_due(now_ns, monotonic_ns):
+            if self.core.maintenance.write_ahead(now_ns):
+                return Turn(more=True)
             return Turn(True, Flush(self.begin_commit(now_ns)))
         try:
             return self.core.maintenance.step(now_ns, idle)

@@ -88,9 +88,14 @@ class ContentRequests:
         volume = self.core.volume
         dirty_bytes = self.core.inodes.dirty_data.block_count * volume.block_bytes
         pinned_bytes = self.core.inodes.pinned_bytes
-        options = volume.options
-        if dirty_bytes >= options.dirty_bytes_max or pinned_bytes >= options.cache_bytes // 4:
-            self.core.data.write_out([*self.core.inodes.dirty_data.owners.values()], now_ns)
+        maintenance = self.core.maintenance
+        while dirty_bytes and (
+            dirty_bytes >= maintenance.dirty_bytes_max
+            or pinned_bytes >= maintenance.pinned_bytes_max
+        ):
+            self.core.write_out.place_part(now_ns)
+            dirty_bytes = self.core.inodes.dirty_data.block_count * volume.block_bytes
+            pinned_bytes = self.core.inodes.pinned_bytes
         self.core.end()
         return written
 

@@ -70,6 +70,7 @@ class Core:
             self.cleaner,
             self.defragmenter,
             removal,
+            write_out,
         )
         self.data = FileData(volume, inodes, admission, write_out, removal)
         self.directories = Directories(volume.imap, name_hash)

@@ -34,6 +34,17 @@ class DurabilityRequests:
         """Tell whether there is anything that no commit has logged."""
         return self.core.checkpointer.dirty and not self.core.read_only
 
+    def write_ahead(self, now_ns: int) -> bool:
+        """Write a bounded part of much dirty data out, ahead of ``begin_commit``.
+
+        Returns whether there was more than that, and this should be called again: a commit
+        takes as long as what it finds is much.  Nothing is durable by it.  Raises
+        DeviceError.
+        """
+        check_time(now_ns)
+        core = self.core
+        return not core.read_only and core.maintenance.write_ahead(now_ns)
+
     def begin_commit(self, now_ns: int) -> int:
         """Log everything up to now; returns a ticket for ``finish_commit``.
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from lfs.alloc.admission.admission import Admission
 from lfs.alloc.admission.removal import Removal
 from lfs.alloc.delayed.ledger import Ledger
+from lfs.alloc.delayed.write_out import WriteOut
 from lfs.commit.checkpoint import Checkpointer
 from lfs.common.turns import Turn
 from lfs.inodes.table import InodeTable
@@ -42,9 +43,19 @@ class Maintenance:
         cleaner: Cleaner,
         defragmenter: Defragmenter,
         removal: Removal,
+        write_out: WriteOut,
     ) -> None:
         """Look after one volume."""
         self._volume = volume
+        self._write_out = write_out
+        self._part_bytes = write_out.part_blocks * volume.block_bytes
+        self.dirty_bytes_max = volume.options.dirty_bytes_max
+        """From so much dirty data on, whoever writes more writes a part of it out.
+
+        Little while a commit is due, which so finds little itself.
+        """
+        self.pinned_bytes_max = volume.options.cache_bytes // 4
+        """So much of the windows of dirty data likewise."""
         self._inodes = inodes
         self._ledger = ledger
         self._admission = admission
@@ -65,6 +76,19 @@ class Maintenance:
     def note_commit(self) -> None:
         """Begin the commit interval."""
         self._commit_ns = self._volume.elapsed.ns
+        self.dirty_bytes_max = self._volume.options.dirty_bytes_max
+
+    def write_ahead(self, now_ns: int) -> bool:
+        """Write a part of the dirty data out, if there is more than that; tell whether there was.
+
+        Until the commit that follows, requests do so too: who writes all the time does not
+        keep it waiting.
+        """
+        if self._ledger.dirty_blocks <= self._write_out.part_blocks:
+            return False
+        self.dirty_bytes_max = min(self.dirty_bytes_max, self._part_bytes)
+        self._write_out.place_part(now_ns)
+        return True
 
     def commit_due(self) -> bool:
         """Tell whether the commit interval has passed with something to commit."""
@@ -138,5 +162,6 @@ class Maintenance:
         elif (
             volume.imap.unlogged_bytes + self._inodes.inline_bytes > _UNLOGGED_BYTES_MAX
             or self.has_many_dirty_inodes
-        ):
+        ) and not self.write_ahead(now_ns):
             self._checkpointer.commit(now_ns)
+            self.dirty_bytes_max = volume.options.dirty_bytes_max

@@ -32,6 +32,9 @@ class FakeFilesystem:
         self.change_count += 1
         return self.change_count
 
+    def write_ahead(self, now_ns: int) -> bool:
+        return False
+
     def begin_commit(self, now_ns: int) -> int:
         if self.failed:
             raise FilesystemError(errno.EIO, "failed before")

@@ -44,6 +44,7 @@ _NO_CLOCK = {"now_ns": NO_TIME, "monotonic_ns": [time for time in NO_TIME if tim
 CALLS: dict[str, Call] = {
     "accessed": ({"ino": FILE, "now_ns": 5}, {"ino": NO_INODE, "now_ns": NO_TIME}),
     "begin_commit": _TIME,
+    "write_ahead": _TIME,
     "begin_tick": ({"now_ns": 5, "idle": False}, _NO_CLOCK),
     "checkpoint": _TIME,
     "checkpoint_steps": _TIME,

@@ -5,11 +5,17 @@ numbers and bytes in memory.  ``WriteOut`` takes them in file order, asks the lo
 for a place, writes them with their owners and checksums, and points the file's
 windows there.  Roll-forward derives the same windows from the owners in the log
 write; after a crash the data is there if a commit followed it.
+
+Where there is too much dirty data, or there soon has to be a commit of it, it goes a
+part after the other, so that nobody waits for all of it: each part is what follows the
+last one in the order of files and their blocks, as a lift goes through a house.  So parts
+have what belongs together, however it came.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from lfs.alloc.delayed.ledger import Ledger
@@ -23,6 +29,12 @@ from lfs.segments.placement import BULK_BLOCKS, Placement
 from lfs.volume.volume import Volume
 
 _NEIGHBOUR_FRAGMENTS_MIN = 4
+_PAST_ALL_BLOCKS = 1 << 62
+_PART_BYTES = 1 << 20
+_PARTS_MIN = 4
+"""Into so many parts goes what may be dirty, at least."""
+_PART_BLOCKS_MIN = 32
+"""Each part has a summary: that must come to little."""
 
 
 @dataclass(slots=True)
@@ -44,6 +56,11 @@ class WriteOut:
         self._inodes = inodes
         self._ledger = ledger
         self._spare_blocks: int | None = None
+        part_bytes = min(_PART_BYTES, volume.options.dirty_bytes_max // _PARTS_MIN)
+        self.part_blocks = max(_PART_BLOCKS_MIN, part_bytes // volume.block_bytes)
+        """A part of the dirty data has so many blocks, or what more it takes to end well."""
+        self._position = 0, 0
+        """Inode number and file block where the next part begins."""
         self.scattered = ScatteredFiles()
 
     # --------------------------------------------------------------- collecting
@@ -56,22 +73,56 @@ class WriteOut:
         """
         self._spare_blocks = None
         for inode in inodes:
-            self._take_neighbours(inode)
+            self._take_neighbours(inode, inode.dirty.extents() if inode.dirty else ())
             self.scattered.wrote(inode.ino, self._volume.elapsed.ns)
-        return [extent for inode in inodes for extent in self._take(inode)]
+        take = self._inodes.dirty_data.take
+        return [extent for inode in inodes for extent in self._taken(inode, take(inode))]
 
-    def _take(self, inode: Inode) -> list[UnplacedExtent]:
-        if inode.dirty:
-            self._ledger.take_in_hand(inode.dirty.count)
-        extents = [
-            UnplacedExtent(inode, first, count, buffers)
-            for first, count, buffers in self._inodes.dirty_data.take(inode)
-        ]
-        inode.read_window = -1
-        self._inodes.mark_dirty(inode)
+    def take_part(self) -> list[UnplacedExtent]:
+        """Return the next part of all dirty data, as ``take_dirty`` does; none if there is none."""
+        self._spare_blocks = None
+        owners = self._inodes.dirty_data.owners
+        position = self._position
+        inos = sorted(owners)
+        start = bisect_left(inos, position[0])
+        begins = [(ino, 0) for ino in [*inos[start:], *inos[:start]]]
+        if begins and begins[0][0] == position[0]:
+            begins = [position, *begins[1:], begins[0]]
+        extents: list[UnplacedExtent] = []
+        left_blocks = self.part_blocks
+        for ino, first in begins:
+            dirty = owners[ino].dirty if ino in owners else None
+            if dirty is None:
+                continue
+            end = dirty.part_end(first, left_blocks, self._volume.window_blocks)
+            taken = self._take_between(owners[ino], first, end)
+            extents += taken
+            left_blocks -= sum(extent.count for extent in taken)
+            self._position = (ino + 1, 0) if end is None else (ino, end)
+            if left_blocks <= 0:
+                break
         return extents
 
-    def _take_neighbours(self, inode: Inode) -> None:
+    def _take_between(self, inode: Inode, first: int, end: int | None) -> list[UnplacedExtent]:
+        """Return what is dirty of ``inode`` from block ``first`` to ``end``, of whole windows."""
+        dirty = inode.dirty
+        if dirty is None or (end is None and not first):
+            return self.take_dirty([inode])
+        end = _PAST_ALL_BLOCKS if end is None else end
+        self._take_neighbours(inode, dirty.extents_between(first, end))
+        self.scattered.wrote(inode.ino, self._volume.elapsed.ns)
+        return self._taken(inode, self._inodes.dirty_data.take_part(inode, first, end))
+
+    def _taken(
+        self, inode: Inode, taken: list[tuple[int, int, list[Buffer]]]
+    ) -> list[UnplacedExtent]:
+        """Return what was taken from the dirty data of ``inode``, which is in hand now."""
+        self._ledger.take_in_hand(sum([count for _, count, _ in taken]))
+        inode.read_window = -1
+        self._inodes.mark_dirty(inode)
+        return [UnplacedExtent(inode, first, count, buffers) for first, count, buffers in taken]
+
+    def _take_neighbours(self, inode: Inode, dirty_extents: Iterable[tuple[int, int]]) -> None:
         """Make the unchanged blocks of fragmented windows dirty when that is cheap.
 
         A window that will lie in several fragments is written whole if its unchanged
@@ -82,7 +133,7 @@ class WriteOut:
         size = self._volume.window_blocks
         by_window: dict[int, int] = {}
         extents: dict[int, int] = {}
-        for first, count in inode.dirty.extents() if inode.dirty else ():
+        for first, count in dirty_extents:
             for index, start, stop in shares(first, first + count, size):
                 by_window[index] = by_window.get(index, 0) + stop - start
                 extents[index] = extents.get(index, 0) + 1
@@ -128,6 +179,10 @@ class WriteOut:
         return True
 
     # ----------------------------------------------------------------- placing
+
+    def place_part(self, time_ns: int) -> None:
+        """Give the next part of all dirty data its place."""
+        self.place_all(self.take_part(), time_ns)
 
     def place_all(self, extents: Sequence[UnplacedExtent], time_ns: int, flags: int = 0) -> None:
         """Write extents without records: large ones to the bulk head, the others to main."""
