@@ -8,7 +8,8 @@ and the log after it, which lead to the same tree.
 Merging ahead.  Merging all that has changed takes as long as that is much.  So a checkpoint
 that nobody waits for merges parts of it first (``lfs.imap.part``), while requests are
 served; what came meanwhile and the rest, which is little, is merged at its end.  Parts are
-merged while there is room for what they take beside all that is promised.
+merged while there is room for what they take beside all that is promised, and for all of
+it once more: a mount after a crash begins where the last checkpoint was.
 
 Errors.  Nodes and usage pages that can't be written in one place are written in
 another.  A region has its place: the same one is tried again, because the other
@@ -152,6 +153,8 @@ class Checkpointer:
         """Merge what has changed part by part, until what is left takes no longer than those."""
         volume = self._volume
         items_max = volume.options.merged_items_max
+        # After a crash all of it has to be merged once more, beside what the parts take.
+        again_blocks = self._ledger.pending_blocks()
         for _ in range(_PASSES_MAX):
             start: bytes | None = _LOWEST_KEY
             if len(volume.imap.changes) <= items_max:
@@ -159,7 +162,9 @@ class Checkpointer:
             self._committer.log(now_ns)
             yield
             while start is not None:
-                if volume.log.is_broken or self._ledger.shortage_blocks(PART_BLOCKS) > 0:
+                if volume.log.is_broken or (
+                    self._ledger.shortage_blocks(again_blocks + PART_BLOCKS) > 0
+                ):
                     return
                 try:
                     keys, start = next_part(volume.imap, start, items_max, volume.block_bytes)
