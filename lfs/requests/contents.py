@@ -89,13 +89,11 @@ class ContentRequests:
         dirty_bytes = self.core.inodes.dirty_data.block_count * volume.block_bytes
         pinned_bytes = self.core.inodes.pinned_bytes
         maintenance = self.core.maintenance
-        while dirty_bytes and (
+        if (
             dirty_bytes >= maintenance.dirty_bytes_max
             or pinned_bytes >= maintenance.pinned_bytes_max
         ):
-            self.core.write_out.place_part(now_ns)
-            dirty_bytes = self.core.inodes.dirty_data.block_count * volume.block_bytes
-            pinned_bytes = self.core.inodes.pinned_bytes
+            maintenance.keep_dirty_bounds(now_ns)
         self.core.end()
         return written
 

@@ -124,6 +124,15 @@ class Maintenance:
         since_ns = volume.elapsed.ns - self._checkpointer.elapsed_ns
         return changed or long or since_ns >= volume.options.checkpoint_interval_ns
 
+    def keep_dirty_bounds(self, now_ns: int) -> None:
+        """Write a part of the dirty data out, or as many as it takes to keep the limits."""
+        dirty_bytes_max = self._volume.options.dirty_bytes_max
+        while self._ledger.dirty_blocks:
+            self._write_out.place_part(now_ns)
+            dirty_bytes = self._ledger.dirty_blocks * self._volume.block_bytes
+            if dirty_bytes < dirty_bytes_max and self._inodes.pinned_bytes < self.pinned_bytes_max:
+                return
+
     def _shorten_log(self, now_ns: int) -> None:
         """Do a step of a checkpoint, or all of it where a bound has been reached.
 

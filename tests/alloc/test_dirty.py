@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import count, takewhile
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lfs.alloc.dirty import DirtyData, DirtyFile
+from lfs.device.base import Buffer
 
 BLOCK = 16
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["write", "write", "write", "put", "drop", "take"]),
+        st.sampled_from(["write", "write", "write", "put", "drop", "take", "part"]),
         st.integers(0, 2),
         st.integers(0, 600),
         st.integers(1, 200),
@@ -100,13 +102,51 @@ def test_dirty_data_is_what_was_written_last(steps: list[tuple[str, int, int, in
         elif step == "drop":
             dirty.drop(file, offset // BLOCK)
             model[ino] = {n: held for n, held in blocks.items() if n < offset // BLOCK}
+        elif step == "part":
+            first, end = offset // BLOCK, (offset + length) // BLOCK
+            taken = {n: held for n, held in blocks.items() if first <= n < end}
+            assert contents_of(dirty.take_part(file, first, end)) == taken
+            model[ino] = {n: held for n, held in blocks.items() if n not in taken}
         else:
-            found: dict[int, bytes] = {}
-            for start, count, buffers in dirty.take(file):
-                raw = b"".join(buffers)
-                assert len(raw) == count * BLOCK
-                for block in range(count):
-                    found[start + block] = raw[block * BLOCK : (block + 1) * BLOCK]
-            assert found == blocks
+            assert contents_of(dirty.take(file)) == blocks
             model[ino] = {}
         check(dirty, files, model)
+
+
+def contents_of(taken: list[tuple[int, int, list[Buffer]]]) -> dict[int, bytes]:
+    """Return the blocks that were taken."""
+    found: dict[int, bytes] = {}
+    for start, blocks, buffers in taken:
+        raw = b"".join(buffers)
+        assert len(raw) == blocks * BLOCK
+        for block in range(blocks):
+            found[start + block] = raw[block * BLOCK : (block + 1) * BLOCK]
+    return found
+
+
+@given(st.sets(st.integers(0, 300)), st.integers(0, 300), st.integers(1, 100), st.integers(1, 40))
+def test_part_ends_between_windows_and_amid_no_extent(
+    dirty_blocks: set[int], first: int, wanted: int, window: int
+) -> None:
+    dirty: DirtyData[File] = DirtyData(BLOCK)
+    file = File(1)
+    for block in dirty_blocks:
+        dirty.put(file, block, b"x")
+    if file.dirty is None:
+        return
+    end = file.dirty.part_end(first, wanted, window)
+    if end is None:
+        return
+    assert end % window == 0
+    assert not {end - 1, end} <= dirty_blocks
+    assert any(block >= end for block in dirty_blocks)
+    taken = {block for block in dirty_blocks if first <= block < end}
+    assert len(taken) >= wanted
+    # Without its last window, and what runs into that, it would be too little.
+    shorter = {block for block in taken if block < end - window - longest(dirty_blocks)}
+    assert len(shorter) < wanted + window
+
+
+def longest(blocks: set[int]) -> int:
+    """Return how many blocks the longest extent has."""
+    return max(sum(1 for _ in takewhile(blocks.__contains__, count(one))) for one in blocks)

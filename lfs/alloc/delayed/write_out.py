@@ -33,6 +33,8 @@ _PAST_ALL_BLOCKS = 1 << 62
 _PART_BYTES = 1 << 20
 _PARTS_MIN = 4
 """Into so many parts goes what may be dirty, at least."""
+_STEPS = 4
+"""In so many steps a part is taken, at least."""
 _PART_BLOCKS_MIN = 32
 """Each part has a summary: that must come to little."""
 
@@ -90,28 +92,41 @@ class WriteOut:
             begins = [position, *begins[1:], begins[0]]
         extents: list[UnplacedExtent] = []
         left_blocks = self.part_blocks
-        for ino, first in begins:
-            dirty = owners[ino].dirty if ino in owners else None
-            if dirty is None:
-                continue
-            end = dirty.part_end(first, left_blocks, self._volume.window_blocks)
-            taken = self._take_between(owners[ino], first, end)
-            extents += taken
-            left_blocks -= sum(extent.count for extent in taken)
-            self._position = (ino + 1, 0) if end is None else (ino, end)
+        for ino, begin in begins:
+            first: int | None = begin
+            while first is not None and left_blocks > 0 and ino in owners:
+                # Neighbours that go along may be several times as many as the dirty blocks.
+                step_blocks = min(left_blocks, self.part_blocks // _STEPS)
+                taken, first = self._take_some(owners[ino], first, step_blocks)
+                extents += taken
+                left_blocks -= sum([extent.count for extent in taken])
+                self._position = (ino + 1, 0) if first is None else (ino, first)
             if left_blocks <= 0:
                 break
         return extents
 
-    def _take_between(self, inode: Inode, first: int, end: int | None) -> list[UnplacedExtent]:
-        """Return what is dirty of ``inode`` from block ``first`` to ``end``, of whole windows."""
+    def _take_some(
+        self, inode: Inode, first: int, blocks: int
+    ) -> tuple[list[UnplacedExtent], int | None]:
+        """Return about ``blocks`` dirty blocks from block ``first`` on, and where they end.
+
+        That is between two windows; None at the end of the file.
+        """
         dirty = inode.dirty
-        if dirty is None or (end is None and not first):
-            return self.take_dirty([inode])
-        end = _PAST_ALL_BLOCKS if end is None else end
-        self._take_neighbours(inode, dirty.extents_between(first, end))
+        assert dirty is not None
+        end = dirty.part_end(first, blocks, self._volume.window_blocks)
+        if end is None and not first:
+            return self._take_whole(inode), None
+        stop = _PAST_ALL_BLOCKS if end is None else end
+        self._take_neighbours(inode, dirty.extents_between(first, stop))
         self.scattered.wrote(inode.ino, self._volume.elapsed.ns)
-        return self._taken(inode, self._inodes.dirty_data.take_part(inode, first, end))
+        return self._taken(inode, self._inodes.dirty_data.take_part(inode, first, stop)), end
+
+    def _take_whole(self, inode: Inode) -> list[UnplacedExtent]:
+        """Return all dirty data of ``inode``."""
+        self._take_neighbours(inode, inode.dirty.extents() if inode.dirty else ())
+        self.scattered.wrote(inode.ino, self._volume.elapsed.ns)
+        return self._taken(inode, self._inodes.dirty_data.take(inode))
 
     def _taken(
         self, inode: Inode, taken: list[tuple[int, int, list[Buffer]]]

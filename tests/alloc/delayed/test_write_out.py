@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Iterator
+from itertools import pairwise
+
 import pytest
 
 from lfs.imap.map import Imap
@@ -86,6 +90,92 @@ def test_write_out_comes_early_when_dirty_data_is_too_much() -> None:
     # Nothing refers to it yet.
     disk.mount()
     assert disk.state().keys() == {b"/"}
+
+
+def longest_request(disk: Disk, requests: Iterator[None]) -> int:
+    """Return the most bytes that one request wrote."""
+    longest = before = 0
+    for _ in requests:
+        longest = max(longest, disk.device.written_bytes - before)
+        before = disk.device.written_bytes
+    return longest
+
+
+def overwrites(disk: Disk, inos: list[int], count: int) -> Iterator[None]:
+    """Overwrite a block here and there, so often."""
+    choose = random.Random(1)
+    for number in range(count):
+        disk.write(choose.choice(inos), choose.randrange(4096) * BLOCK_BYTES, data(1, BLOCK_BYTES))
+        disk.filesystem.begin_tick(number * 10**6, False)
+        yield
+
+
+def test_no_request_writes_all_that_is_dirty() -> None:
+    """Neither at the limit nor when the commit is due: each does a part of it."""
+    disk = roomy_disk(Options(dirty_bytes_max=16 * MIB, commit_interval_ns=5 * 10**9))
+    inos = [disk.make_file(b"%d" % number, data(number, 16 * MIB)) for number in range(2)]
+    disk.checkpoint()
+    disk.device.reset_counters()
+    longest = longest_request(disk, overwrites(disk, inos, 9000))
+    assert disk.device.written_bytes > 20 * MIB
+    # Those of a turn and of the request after it, and what neighbours go along.
+    assert longest <= 5 * MIB
+    assert disk.filesystem.core.volume.log.written_sequence > 0
+
+
+def test_sync_beside_much_dirty_data_comes_in_parts() -> None:
+    disk = roomy_disk(Options(dirty_bytes_max=32 * MIB, extent_bytes_max=32 * MIB))
+    for number in range(12):
+        disk.make_file(b"%d" % number, data(number, 2 * MIB))
+    disk.device.reset_counters()
+    assert disk.filesystem.write_ahead(disk.now_ns)
+    assert 2 * MIB <= disk.device.written_bytes < 5 * MIB // 2
+    # Who writes now does not wait until the limit is reached.
+    disk.make_file(b"another", bytes(BLOCK_BYTES))
+    assert disk.device.written_bytes >= 4 * MIB
+    parts = 2
+    while disk.filesystem.write_ahead(disk.now_ns):
+        parts += 1
+    assert parts == 12
+    before = disk.device.written_bytes
+    disk.sync()
+    assert disk.device.written_bytes - before < MIB
+    # From then on it does again.
+    disk.make_file(b"one more", data(1, 2 * MIB))
+    disk.make_file(b"and another", bytes(BLOCK_BYTES))
+    assert disk.filesystem.core.ledger.dirty_blocks == 2 * MIB // BLOCK_BYTES + 1
+    disk.unmount()
+    assert problems(disk.medium) == []
+
+
+def test_small_files_beyond_the_limit_go_out_together() -> None:
+    """Device bytes at most 1.15 times the data, and a log write for at least 100 files."""
+    count = 20_000
+    disk = Disk(256 * MIB, 2 * WINDOW_BLOCKS)
+    disk.device.reset_counters()
+    for number in range(count):
+        disk.make_file(b"%d" % number, data(number % 5, BLOCK_BYTES))
+    disk.sync()
+    assert disk.device.written_bytes <= 1.15 * count * BLOCK_BYTES
+    owners = [len({entry.owner for entry in one.entries}) for one in disk.log() if one.entries]
+    assert sum(owners) / len(owners) >= 100
+    disk.unmount()
+    assert problems(disk.medium) == []
+
+
+def test_parts_are_in_the_order_of_files() -> None:
+    """However blocks were written, those of a part lie side by side, and go on where it ends."""
+    disk = roomy_disk(Options(dirty_bytes_max=4 * MIB, extent_bytes_max=32 * MIB))
+    ino = disk.make_file(b"large", data(1, 24 * MIB))
+    disk.checkpoint()
+    numbers = [*range(0, 24 * MIB // BLOCK_BYTES, 2)]
+    random.Random(2).shuffle(numbers)
+    for number in numbers:
+        block(disk, ino, number, 1)
+    keys = [entry.key for one in disk.log() for entry in one.entries]
+    assert len(keys) > 1000
+    # Only where one way through the file ends and the next begins.
+    assert sum(1 for one, other in pairwise(keys) if one > other) <= 6
 
 
 def test_write_out_of_a_file_written_in_order_has_few_extents() -> None:
