@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Generator, Iterator
+from itertools import chain
 
 from lfs.alloc.delayed.ledger import Ledger
 from lfs.commit.commit import Committer
@@ -139,11 +140,15 @@ class Checkpointer:
         """
         self._begun_count += 1
         mine = self._begun_count
-        for _ in self._merged_ahead(now_ns):
+        for _ in chain(self.write_ahead(now_ns), self._merged_ahead(now_ns)):
             yield None
             if self._is_over(mine):
                 return
         yield from self._at_once(now_ns, clean=False)
+
+    def write_ahead(self, now_ns: int) -> Iterator[None]:
+        """Write most of the dirty data in parts, ahead of a commit; yields after each."""
+        return self._committer.write_ahead(now_ns)
 
     def _is_over(self, mine: int) -> bool:
         """Tell whether the checkpoint that was begun as number ``mine`` is not to be finished."""

@@ -16,6 +16,8 @@ is told that it lasts.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from lfs.alloc.delayed.ledger import Ledger
 from lfs.alloc.delayed.write_out import UnplacedExtent, WriteOut
 from lfs.inodes.table import InodeTable
@@ -47,6 +49,13 @@ class Committer:
         """Tell whether memory holds anything that no commit has logged."""
         inodes = self._inodes
         return bool(inodes.dirty or inodes.dirty_data.owners or self._volume.imap.unlogged_count)
+
+    def write_ahead(self, now_ns: int) -> Iterator[None]:
+        """Write in parts what is dirty now, ahead of ``log``; yields after each."""
+        for _ in range(self._ledger.dirty_blocks // self._write_out.part_blocks):
+            if not self._write_out.place_ahead(now_ns):
+                return
+            yield
 
     def log(self, now_ns: int, flags: int = 0) -> None:
         """Write a commit.

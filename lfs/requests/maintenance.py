@@ -84,10 +84,9 @@ class Maintenance:
         Until the commit that follows, requests do so too: who writes all the time does not
         keep it waiting.
         """
-        if self._ledger.dirty_blocks <= self._write_out.part_blocks:
+        if not self._write_out.place_ahead(now_ns):
             return False
         self.dirty_bytes_max = min(self.dirty_bytes_max, self._part_bytes)
-        self._write_out.place_part(now_ns)
         return True
 
     def commit_due(self) -> bool:

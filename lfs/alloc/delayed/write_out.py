@@ -199,6 +199,13 @@ class WriteOut:
         """Give the next part of all dirty data its place."""
         self.place_all(self.take_part(), time_ns)
 
+    def place_ahead(self, time_ns: int) -> bool:
+        """Give a part its place if more than that is dirty; tell whether it was."""
+        if self._inodes.dirty_data.block_count <= self.part_blocks:
+            return False
+        self.place_part(time_ns)
+        return True
+
     def place_all(self, extents: Sequence[UnplacedExtent], time_ns: int, flags: int = 0) -> None:
         """Write extents without records: large ones to the bulk head, the others to main."""
         large = [extent for extent in extents if extent.count >= BULK_BLOCKS]

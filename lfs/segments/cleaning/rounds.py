@@ -167,6 +167,7 @@ class Rounds:
             if not complete:
                 break
             self._move(pieces, now_ns)
+        yield from self._checkpointer.write_ahead(now_ns)
         flush = Flush(self._checkpointer.commit(now_ns))
         yield flush
         self._volume.await_flush(flush)

@@ -117,7 +117,7 @@ def test_no_request_writes_all_that_is_dirty() -> None:
     disk.checkpoint()
     disk.device.reset_counters()
     longest = longest_request(disk, overwrites(disk, inos, 9000))
-    assert disk.device.written_bytes > 20 * MIB
+    assert disk.device.written_bytes > 12 * MIB
     # Those of a turn and of the request after it, and what neighbours go along.
     assert longest <= 5 * MIB
     assert disk.filesystem.core.volume.log.written_sequence > 0
