@@ -21,7 +21,7 @@ from __future__ import annotations
 import errno
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import trio
@@ -156,6 +156,14 @@ class GroupCommit:
         finally:
             self._current = None
             mine.over.set()
+
+    async def follow(self, steps: Iterable[Flush | None]) -> None:
+        """Take steps of the core, each of which ends with a flush or not; serve between them."""
+        for wanted in steps:
+            if wanted is None:
+                await trio.lowlevel.checkpoint()
+            else:
+                await self.flush(wanted)
 
     async def _lead(self, mine: _Round) -> None:
         self._current = mine

@@ -8,6 +8,8 @@ its keys lie in, which is what bounds it.
 
 Only what has been logged can go: the others' records are still to be taken from the
 changes.
+
+Held by ``tests/commit/test_merging_ahead.py``.
 """
 
 from __future__ import annotations

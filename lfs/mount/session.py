@@ -393,10 +393,6 @@ class Session:
     async def _make_clean(self) -> None:
         """Make everything durable, and the next mount short, as far as that can be had."""
         try:
-            for flush in self._filesystem.checkpoint_steps(time_ns()):
-                if flush is None:
-                    await trio.lowlevel.checkpoint()
-                else:
-                    await self._group_commit.flush(flush)
+            await self._group_commit.follow(self._filesystem.checkpoint_steps(time_ns()))
         except FilesystemError as error:
             log.warning("checkpoint: %s", error.strerror)
