@@ -10,7 +10,6 @@ write; after a crash the data is there if a commit followed it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from lfs.alloc.delayed.ledger import Ledger
 from lfs.alloc.scattered import ScatteredFiles
@@ -25,14 +24,17 @@ from lfs.volume.volume import Volume
 _NEIGHBOUR_FRAGMENTS_MIN = 4
 
 
-@dataclass(slots=True)
 class UnplacedExtent:
     """``count`` adjacent blocks of one file that go to one place, in buffers of whole blocks."""
 
-    inode: Inode
-    first: int
-    count: int
-    buffers: list[Buffer]
+    __slots__ = ("buffers", "count", "first", "inode")
+
+    def __init__(self, inode: Inode, first: int, count: int, buffers: list[Buffer]) -> None:
+        """Take blocks ``first`` and after it."""
+        self.inode = inode
+        self.first = first
+        self.count = count
+        self.buffers = buffers
 
 
 class WriteOut:
