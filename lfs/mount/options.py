@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from lfs.common.sizes import format_size, parse_size
-from lfs.filesystem import Options
+from lfs.volume.options import Options
 
 COMMIT_SECONDS_DEFAULT = 5.0
 COMMIT_SECONDS_MIN = 0.01
