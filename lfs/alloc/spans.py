@@ -13,21 +13,22 @@ longer than its blocks are dirty, and what is kept is hardly more than what is d
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from lfs.device.base import Buffer
 
 SPAN_BLOCKS_MIN = 4
 
 
-@dataclass(frozen=True, slots=True)
 class Span:
     """``count`` whole blocks from file block ``first`` on, in ``data`` from ``start`` on."""
 
-    first: int
-    count: int
-    data: bytes
-    start: int
+    __slots__ = ("count", "data", "first", "start")
+
+    def __init__(self, first: int, count: int, data: bytes, start: int) -> None:
+        """Keep ``data``; nothing of it changes any more."""
+        self.first = first
+        self.count = count
+        self.data = data
+        self.start = start
 
     def buffer(self, block_bytes: int) -> Buffer:
         """Return the bytes of all blocks, without a copy."""

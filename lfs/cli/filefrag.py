@@ -16,9 +16,10 @@ from lfs.control.door import FILESYSTEM_TYPE, asking
 from lfs.control.extents import Extent, read_extents
 from lfs.control.questions import mounted_target
 from lfs.device.exclusion.mount_table import read_table
-from lfs.device.file import FileDevice
-from lfs.filesystem import Filesystem, Options
-from lfs.ondisk import ROOT_INO
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from lfs.filesystem import Filesystem
 
 _LOCK_WAIT_SECONDS = 2.0
 
@@ -98,6 +99,10 @@ def image_file_maps(image: str, paths: Sequence[str]) -> list[FileMap]:
     mount_point = _mount_point(image)
     if mount_point is not None:
         return [_file_map_inside(mount_point, path) for path in paths]
+    # A mounted file is asked for its map: only an image that is not mounted needs all this.
+    from lfs.device.file import FileDevice
+    from lfs.filesystem import Filesystem, Options
+
     opened = FileDevice(image, True, wait_seconds=_LOCK_WAIT_SECONDS, on_wait=noting("lfs"))
     with contextlib.closing(opened) as device:
         try:
@@ -137,6 +142,8 @@ def _file_map_inside(mount_point: str, path: str) -> FileMap:
 
 
 def _image_file_map(filesystem: Filesystem, path: str) -> FileMap:
+    from lfs.ondisk import ROOT_INO
+
     inode = filesystem.getattr(ROOT_INO)
     try:
         for name in os.fsencode(path).split(b"/"):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-import subprocess
 from collections import Counter
 from collections.abc import Sequence
 from types import FrameType
@@ -61,6 +60,8 @@ def _run_command(command: Sequence[str]) -> int:
     Whether Ctrl-C ends it is its own choice: a terminal tells it as well.  Without a
     terminal SIGINT comes here alone, and is passed on.
     """
+    import subprocess
+
     started: list[subprocess.Popen[bytes]] = []
 
     def pass_on(number: int, frame: FrameType | None) -> None:

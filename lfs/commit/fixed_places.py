@@ -14,7 +14,6 @@ whatever a crash leaves has one that holds, and the next mount goes on.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import NamedTuple
 
 from lfs.common.errors import DamageError, DeviceError, FilesystemError, FormatError
@@ -191,8 +190,7 @@ def _at_the_end(device: BlockDevice, superblock: Superblock) -> Superblock:
     # Somebody may have appended something to an image: only what is free is taken.
     if raw.strip(b"\0") and not raw.startswith(SUPERBLOCK_MAGIC):
         return superblock
-    return replace(
-        superblock,
+    return superblock.replaced(
         copy_offset_bytes=offset_bytes,
         device_blocks=device.size_bytes // superblock.block_bytes,
         generation=superblock.generation + 1,

@@ -12,7 +12,6 @@ another thread if he likes, while requests are served.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 
@@ -38,12 +37,15 @@ class Elapsed:
         self._last_ns = time_ns
 
 
-@dataclass(slots=True)
 class Flush:
     """A flush that makes the log durable up to ``sequence``; must begin after it was asked for."""
 
-    sequence: int
-    done: bool = False
+    __slots__ = ("done", "sequence")
+
+    def __init__(self, sequence: int) -> None:
+        """Ask for it."""
+        self.sequence = sequence
+        self.done = False
 
 
 class Turn(NamedTuple):

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from itertools import pairwise
 from math import inf
 from typing import cast
@@ -41,14 +40,17 @@ from lfs.ondisk import (
 )
 
 
-@dataclass(slots=True, eq=False)
 class NewNode:
     """A node of the new tree; ``pointer`` is set when its block has been built."""
 
-    level: int
-    keys: list[bytes]
-    contents: list[Content]
-    pointer: Pointer = NO_BLOCK
+    __slots__ = ("contents", "keys", "level", "pointer")
+
+    def __init__(self, level: int, keys: list[bytes], contents: list[Content]) -> None:
+        """Take what its slots hold."""
+        self.level = level
+        self.keys = keys
+        self.contents = contents
+        self.pointer = NO_BLOCK
 
     def finished(self) -> Node:
         """Return the node with its children's pointers; they must be set."""
@@ -64,14 +66,15 @@ Content = bytes | Child
 Slots = list[tuple[bytes, Content]]
 
 
-@dataclass(slots=True)
 class Rebuilt:
     """The outcome: new nodes (children first), blocks no longer used, the new root."""
 
-    new_nodes: list[NewNode] = field(default_factory=list)
-    freed_addresses: list[int] = field(default_factory=list)
-    root: Child = NO_BLOCK
-    root_level: int = 0
+    def __init__(self) -> None:
+        """Begin without a tree."""
+        self.new_nodes: list[NewNode] = []
+        self.freed_addresses: list[int] = []
+        self.root: Child = NO_BLOCK
+        self.root_level = 0
 
 
 class Rebuild:

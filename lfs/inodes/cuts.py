@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 from lfs.common.errors import DamageError, FilesystemError
 from lfs.device.reading import read_again
@@ -32,15 +31,18 @@ from lfs.ondisk import (
 )
 
 
-@dataclass(slots=True, eq=False)
 class Cut:
     """Windows ``first`` to ``end`` of inode ``ino``, under the number of their item."""
 
-    number: int
-    ino: int
-    first: int
-    end: int
-    is_stuck: bool = False
+    __slots__ = ("end", "first", "ino", "is_stuck", "number")
+
+    def __init__(self, number: int, ino: int, first: int, end: int) -> None:
+        """Begin as one that can be given up."""
+        self.number = number
+        self.ino = ino
+        self.first = first
+        self.end = end
+        self.is_stuck = False
 
 
 class Cuts:

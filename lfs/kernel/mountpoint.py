@@ -13,10 +13,8 @@ import errno
 import os
 import pwd
 import re
-import shutil
 import signal
 import stat
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -241,6 +239,10 @@ def unmount(path: str, lazily: bool = False) -> None:
     if os.geteuid() == 0:
         _unmount_as_root(path, lazily)
         return
+    # Imported here: whoever serves has them, and root has no use for them.
+    import shutil
+    import subprocess
+
     command = shutil.which("fusermount3")
     if command is None:
         raise MountError("fusermount3 is missing: install the package fuse3", 2)

@@ -16,7 +16,6 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 BURST = 10
 WINDOW_SECONDS = 30.0
@@ -25,15 +24,15 @@ _TEXT_MAX = 1000
 _VARIABLE = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|0x[0-9a-f]+|\d+""")
 
 
-@dataclass(slots=True)
 class _Window:
     """What there was of one kind since its first line."""
 
-    start_seconds: float
-    logged_count: int = 0
-    left_out_count: int = 0
-    text: str = ""
-    """The last that was left out."""
+    def __init__(self, start_seconds: float) -> None:
+        self.start_seconds = start_seconds
+        self.logged_count = 0
+        self.left_out_count = 0
+        self.text = ""
+        """The last that was left out."""
 
     def summary(self) -> str:
         return f"{self.left_out_count} more like it were not logged: {self.text}"

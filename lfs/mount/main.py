@@ -21,6 +21,7 @@ from typing import NoReturn
 
 from lfs.command import entries
 from lfs.command.parser import Parser
+from lfs.command.start import Importing
 from lfs.common.errors import UsageError
 from lfs.device.file import is_write_protected
 from lfs.kernel.daemon import run_in_background
@@ -32,7 +33,6 @@ from lfs.kernel.logs import (
 )
 from lfs.kernel.mountpoint import MountError, prepare_mount_point
 from lfs.mount.options import FaultOptions, MountOptions, OptionError, parse_options
-from lfs.mount.remount import remount
 
 _FUSE_DEVICE = "/dev/fuse"
 _OPTIONS_HELP = """\
@@ -117,6 +117,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _mount(arguments: argparse.Namespace) -> None:
     options = _options(arguments)
     if options.remount:
+        from lfs.mount.remount import remount
+
         remount(arguments.directory, options)
         return
     _check_fuse()
@@ -133,7 +135,8 @@ def _mount(arguments: argparse.Namespace) -> None:
         configure_logging(arguments.foreground, options.debug, about=f"{target} on {mount_point}")
         # Imported here, in the process that serves: the libraries below start
         # threads, which do not survive a fork, and cost the parent time.
-        from lfs.mount.session import MountRequest, serve
+        with Importing():
+            from lfs.mount.session import MountRequest, serve
 
         ended_by = serve(MountRequest(target, mount_point, options), ready)
         if arguments.foreground and ended_by == signal.SIGINT:

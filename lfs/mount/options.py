@@ -13,9 +13,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from lfs.common.sizes import format_size, parse_size
-from lfs.filesystem import Options
+from lfs.volume.options import Options
 
 COMMIT_SECONDS_DEFAULT = 5.0
 COMMIT_SECONDS_MIN = 0.01
@@ -79,8 +80,7 @@ class FaultOptions:
     control: str = ""
 
 
-@dataclass(frozen=True)
-class Change:
+class Change(NamedTuple):
     """What a remount asks of the daemon; None leaves a choice alone."""
 
     read_only: bool | None = None

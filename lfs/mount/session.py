@@ -25,8 +25,8 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from time import time_ns
+from typing import NamedTuple
 
 import pyfuse3
 import trio
@@ -69,8 +69,7 @@ _SECOND_NS = 1_000_000_000
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class MountRequest:
+class MountRequest(NamedTuple):
     """What to mount, where and how; both paths are absolute."""
 
     target: str

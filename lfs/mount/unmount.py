@@ -37,7 +37,6 @@ from lfs.device.base import BlockDevice
 from lfs.device.exclusion.holders import Copy, copies, describe_copy
 from lfs.device.exclusion.lock import InUseError
 from lfs.device.file import FileDevice
-from lfs.kernel.logs import where_to_look
 from lfs.kernel.mountpoint import Mount, MountError, find_lfs, mounts, unmount
 from lfs.segments.reader import LogReader
 
@@ -120,7 +119,7 @@ def _unmount_and_wait(directory: str, wait_seconds: float) -> None:
     if failure:
         raise MountError(
             f"{directory} is unmounted, but what came last may be lost: {failure}:"
-            f" the next mount recovers the rest; {where_to_look()}",
+            f" the next mount recovers the rest; {_where_to_look()}",
             2,
         )
     copy = _lasting_copy(mount, min(wait_seconds, COPY_SECONDS))
@@ -146,7 +145,7 @@ def _unmount_and_wait(directory: str, wait_seconds: float) -> None:
     if not clean:
         raise MountError(
             f"{directory} is unmounted, but the last checkpoint of {target} is missing:"
-            f" the next mount recovers; {where_to_look()}",
+            f" the next mount recovers; {_where_to_look()}",
             2,
         )
 
@@ -213,6 +212,13 @@ def _sync_failure(path: str) -> str:
             return ""
         return error.strerror or str(error)
     return ""
+
+
+def _where_to_look() -> str:
+    # Imported here, because hardly ever has this to be said.
+    from lfs.kernel.logs import where_to_look
+
+    return where_to_look()
 
 
 def is_clean(device: BlockDevice) -> bool:

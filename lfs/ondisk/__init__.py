@@ -69,7 +69,6 @@ from lfs.ondisk.items import (
     XATTR_VALUE_BYTES_MAX,
     EntryItem,
     Extent,
-    InodeFields,
     InodeItem,
     WindowItem,
     XattrItem,

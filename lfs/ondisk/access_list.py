@@ -6,8 +6,6 @@ the entries in the order of their tags; those of a tag may be in any order.
 Held by ``tests/ondisk/test_format.py``.
 """
 
-from __future__ import annotations
-
 from typing import ClassVar, NamedTuple
 
 from lfs.ondisk.layout import U16, U32, Layout

@@ -7,8 +7,6 @@ pointers, and says which filesystem and address it belongs to.
 Held by ``tests/ondisk/test_structures.py``.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from lfs.ondisk.layout import U32, U64, Bytes4, Bytes8, Layout

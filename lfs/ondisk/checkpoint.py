@@ -3,13 +3,10 @@
 Held by ``tests/ondisk/test_structures.py``.
 """
 
-from __future__ import annotations
-
-from dataclasses import dataclass
 from typing import ClassVar
 
 from lfs.ondisk.block import Pointer
-from lfs.ondisk.layout import I64, U32, U64, Bytes8, Layout
+from lfs.ondisk.layout import I64, U32, U64, Bytes8, Layout, Structure
 from lfs.ondisk.seal import expect, seal_holds, sealed
 from lfs.ondisk.superblock import CHECKPOINT_REGION_BYTES
 
@@ -17,8 +14,7 @@ CHECKPOINT_MAGIC = b"lfs-ckpt"
 CHECKPOINT_CLEAN = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Checkpoint:
+class Checkpoint(Structure):
     """A point from which the whole filesystem can be found (FORMAT.md, "Checkpoint region")."""
 
     magic: ClassVar[Bytes8] = CHECKPOINT_MAGIC
@@ -61,7 +57,7 @@ class Checkpoint:
         return sealed(raw, _CHECKSUM_OFFSET)
 
     @classmethod
-    def unpack(cls, raw: bytes, filesystem_id: bytes, offset_bytes: int) -> Checkpoint:
+    def unpack(cls, raw: bytes, filesystem_id: bytes, offset_bytes: int) -> "Checkpoint":
         """Read a checkpoint from its region; raises DamageError when it does not hold."""
         what, at = "checkpoint", offset_bytes
         expect(len(raw) >= CHECKPOINT.size, f"{what} length", at, "a header", len(raw))

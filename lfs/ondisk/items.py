@@ -6,15 +6,12 @@ name address 0.
 Held by ``tests/ondisk/test_structures.py``.
 """
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Annotated, NamedTuple
+from typing import Annotated, NamedTuple, Self
 
-from lfs.ondisk.layout import I64, U8, U16, U32, U64, AfterZeros, Layout
+from lfs.ondisk.layout import I64, U8, U16, U32, U64, AfterZeros, Layout, Structure
 from lfs.ondisk.seal import damage, expect
 
 NAME_BYTES_MAX = 255
@@ -31,9 +28,8 @@ VERSION_MAX = (1 << 64) - 1
 GENERATION_MAX = (1 << 32) - 1
 
 
-@dataclass(slots=True, eq=False)
-class InodeFields:
-    """The fixed part of an inode (FORMAT.md, "Inode"), as it is kept in memory too."""
+class InodeItem(Structure):
+    """An inode with its inline data, as its item has it (FORMAT.md, "Inode")."""
 
     mode: U32
     uid: U32
@@ -50,13 +46,24 @@ class InodeFields:
     version: U64 = 0
     generation: U32 = 0
     parent_ino: Annotated[U64, AfterZeros(4)] = 0
+    inline: bytes = b""
+
+    def pack(self) -> bytes:
+        """Return the item's value."""
+        return pack_inode(inode_numbers(self), self.inline)
+
+    @classmethod
+    def unpack(cls, raw: bytes) -> "InodeItem":
+        """Read an inode item; raises DamageError when it is too short."""
+        numbers, inline = unpack_inode(raw)
+        return INODE.build(dict(zip(INODE.attributes, numbers, strict=True)), inline=inline)
 
 
-INODE = Layout(InodeFields, 96)
+INODE = Layout(InodeItem, 96)
 INODE_BYTES = INODE.size
 
-inode_numbers: Callable[[InodeFields], tuple[int, ...]] = attrgetter(*INODE.attributes)
-"""Return the fields of an inode without their names: so they cost half as much."""
+inode_numbers: Callable[[InodeItem], tuple[int, ...]] = attrgetter(*INODE.attributes)
+"""Return the stored fields of an inode without their names: so they cost half as much."""
 
 
 def pack_inode(numbers: Iterable[int], inline: bytes) -> bytes:
@@ -69,23 +76,6 @@ def unpack_inode(raw: bytes) -> tuple[tuple[int, ...], bytes]:
     if len(raw) < INODE_BYTES:
         raise damage("inode item", 0, INODE_BYTES, len(raw))
     return INODE.struct.unpack_from(raw), raw[INODE_BYTES:]
-
-
-@dataclass(slots=True)
-class InodeItem(InodeFields):
-    """An inode with its inline data, as its item has it."""
-
-    inline: bytes = field(default=b"", kw_only=True)
-
-    def pack(self) -> bytes:
-        """Return the item's value."""
-        return pack_inode(inode_numbers(self), self.inline)
-
-    @classmethod
-    def unpack(cls, raw: bytes) -> InodeItem:
-        """Read an inode item; raises DamageError when it is too short."""
-        numbers, inline = unpack_inode(raw)
-        return cls(*numbers, inline=inline)
 
 
 ADDRESS_BITS = 48
@@ -142,7 +132,7 @@ class WindowItem(NamedTuple):
         )
 
     @classmethod
-    def unpack(cls, raw: bytes, window_blocks: int) -> WindowItem:
+    def unpack(cls, raw: bytes, window_blocks: int) -> Self:
         """Read a window item; raises DamageError unless its extents fit and do not overlap."""
         expect(len(raw) >= WINDOW_HEADER_BYTES, "window item", 0, "an extent count", len(raw))
         count = WINDOW.struct.unpack_from(raw)[0]
@@ -205,7 +195,7 @@ class EntryItem(NamedTuple):
         return pack_entry(*self)
 
     @classmethod
-    def unpack(cls, raw: bytes) -> EntryItem:
+    def unpack(cls, raw: bytes) -> Self:
         """Read a directory entry; raises DamageError when its name is empty or too long."""
         return cls._make(unpack_entry(raw))
 
@@ -256,7 +246,7 @@ class XattrItem(NamedTuple):
         return XATTR.struct.pack(len(self.name), self.value_bytes) + self.name + self.chunk
 
     @classmethod
-    def unpack(cls, raw: bytes) -> XattrItem:
+    def unpack(cls, raw: bytes) -> Self:
         """Read a first chunk; raises DamageError when its lengths do not fit."""
         expect(len(raw) >= XATTR.size, "extended attribute", 0, "a header", raw)
         name_bytes, value_bytes = XATTR.struct.unpack_from(raw)

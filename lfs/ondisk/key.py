@@ -5,8 +5,6 @@ Keys are compared as byte strings, so their integers are big-endian.
 Held by ``tests/ondisk/test_structures.py``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from lfs.ondisk.layout import U8, U64, Layout

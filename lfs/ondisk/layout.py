@@ -4,7 +4,7 @@ A structure is declared once, by the annotations of a class: name and type of ea
 the order in which they lie there.  ``Layout`` takes them from the class; size, offsets,
 packing and unpacking follow, and tests hold the same rows against the tables in FORMAT.md::
 
-    class Example:
+    class Example(Structure):
         magic: ClassVar[Bytes4] = b"LEXA"
         filesystem_id: ClassVar[Bytes8]
         root: Pointer
@@ -17,6 +17,8 @@ packing and unpacking follow, and tests hold the same rows against the tables in
   is given to ``pack`` by whoever knows it.
 - A named tuple of such fields lies there field by field, and so does a tuple of some length.
 - Any other attribute is not part of the layout: it says what follows, or how many.
+- Annotations are the types themselves: a module that declares a structure does without
+  ``from __future__ import annotations``, because evaluating texts takes each command time.
 - Bytes that belong to no field are written as zero and ignored when read: those that come
   before a field by ``AfterZeros``, and the rest up to the size.
 
@@ -24,38 +26,34 @@ Checking what was read is up to whoever unpacks.  What is packed or unpacked oft
 ``struct`` itself, with the values in their order; tests hold it against ``pack`` and ``unpack``.
 """
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import (
     Annotated,
     Any,
     ClassVar,
     Generic,
     NamedTuple,
+    Self,
     TypeVar,
+    dataclass_transform,
     get_args,
     get_origin,
-    get_type_hints,
 )
 
-Structure = TypeVar("Structure")
+Declared = TypeVar("Declared")
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(NamedTuple):
     """A field is stored as ``struct`` does it for this code."""
 
     code: str
 
 
-@dataclass(frozen=True, slots=True)
-class AfterZeros:
+class AfterZeros(NamedTuple):
     """So many bytes of zero come before the field."""
 
-    count: int
+    zero_count: int
 
 
 U8 = Annotated[int, Stored("B")]
@@ -93,10 +91,45 @@ class _Nested(NamedTuple):
     make: Callable[[Iterable[Any]], object]
 
 
-class Layout(Generic[Structure]):
+@dataclass_transform(kw_only_default=True, frozen_default=True)
+class Structure:
+    """A value whose fields are given by their names, and that nobody changes.
+
+    It is what a dataclass would be, but no code is made for it, which takes a
+    millisecond for each class: whoever checks types knows its fields.
+    """
+
+    UNCOMPARED: ClassVar[str] = ""
+    """A field in which equal values may differ."""
+
+    def __init__(self, **fields: Any) -> None:
+        """Take every field that has no default, and any other."""
+        self.__dict__.update(fields)
+
+    def replaced(self, **fields: Any) -> Self:
+        """Return the same with some other ``fields``."""
+        return type(self)(**vars(self) | fields)
+
+    def fields(self) -> dict[str, Any]:
+        """Return every field."""
+        hints = type(self).__annotations__.items()
+        return {name: getattr(self, name) for name, hint in hints if not _is_constant(hint)}
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, type(self)):
+            return NotImplemented
+        unlike = {self.UNCOMPARED: None}
+        return self.fields() | unlike == other.fields() | unlike
+
+    def __repr__(self) -> str:
+        texts = (f"{name}={value!r}" for name, value in self.fields().items())
+        return f"{type(self).__name__}({', '.join(texts)})"
+
+
+class Layout(Generic[Declared]):
     """The layout that a class declares."""
 
-    def __init__(self, structure: type[Structure], size: int, order: str = "<") -> None:
+    def __init__(self, structure: type[Declared], size: int, order: str = "<") -> None:
         """Take the annotations of ``structure``, which has ``size`` bytes on disk.
 
         ``order`` is that of the bytes in numbers, as ``struct`` writes it.
@@ -108,9 +141,10 @@ class Layout(Generic[Structure]):
         self.rows: list[Row] = []
         self.attributes: list[str] = []
         """Names of the fields that are attributes too."""
-        for name, hint in get_type_hints(structure, include_extras=True).items():
-            is_attribute = get_origin(hint) is not ClassVar
-            stored = hint if is_attribute else get_args(hint)[0]
+        for name, hint in structure.__annotations__.items():
+            assert not isinstance(hint, str), (structure, name, hint)
+            is_attribute = not _is_constant(hint)
+            stored: Any = hint if is_attribute else get_args(hint)[0]
             parts = _parts(name, stored)
             if not parts:
                 continue
@@ -145,7 +179,7 @@ class Layout(Generic[Structure]):
         """Return where in the structure the row called ``name`` is."""
         return next(row.offset for row in self.rows if row.name == name)
 
-    def pack(self, structure: Structure | None = None, **given: object) -> bytes:
+    def pack(self, structure: Declared | None = None, **given: object) -> bytes:
         """Return the bytes of a structure; ``given`` are fields that no attribute tells."""
         values: list[Any] = []
         known: dict[str, Any] = self._constants | given
@@ -162,20 +196,25 @@ class Layout(Generic[Structure]):
             fields[name] = make([fields.pop(row) for row in rows])
         return fields
 
-    def build(self, fields: Mapping[str, Any], **rest: object) -> Structure:
+    def build(self, fields: Mapping[str, Any], **rest: object) -> Declared:
         """Return the structure of unpacked ``fields``, and of the ``rest`` of its attributes."""
         return self._structure(**{name: fields[name] for name in self.attributes}, **rest)
+
+
+def _is_constant(hint: Any) -> bool:
+    """Tell whether a field with this annotation is no attribute."""
+    return get_origin(hint) is ClassVar
 
 
 def _parts(name: str, hint: Any) -> list[tuple[str, int, str]]:
     """Return name, zeros before it and code of each row of a field; none if it isn't stored."""
     if get_origin(hint) is Annotated:
         marks = get_args(hint)[1:]
-        zeros = sum(mark.count for mark in marks if isinstance(mark, AfterZeros))
+        zeros = sum(mark.zero_count for mark in marks if isinstance(mark, AfterZeros))
         return [(name, zeros, mark.code) for mark in marks if isinstance(mark, Stored)]
     inner: Mapping[str, Any] = {}
     if get_origin(hint) is tuple and ... not in get_args(hint):
         inner = {str(index): each for index, each in enumerate(get_args(hint))}
     elif isinstance(hint, type) and issubclass(hint, tuple):
-        inner = get_type_hints(hint, include_extras=True)
+        inner = hint.__annotations__
     return [part for key, each in inner.items() for part in _parts(f"{name}_{key}", each)]

@@ -3,8 +3,6 @@
 Held by ``tests/ondisk/test_structures.py``.
 """
 
-from __future__ import annotations
-
 import struct
 from array import array
 from bisect import bisect_left
@@ -87,7 +85,7 @@ class PackedLeaf:
 
     level = 0
 
-    def __init__(self, raw: bytes, offsets: array[int]) -> None:
+    def __init__(self, raw: bytes, offsets: "array[int]") -> None:
         """Take a block and where each value begins in it, and where the last one ends."""
         self._raw = raw
         self._offsets = offsets

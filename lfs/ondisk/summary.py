@@ -7,11 +7,8 @@ and small files, and no block may begin as a user likes.
 Held by ``tests/ondisk/test_structures.py``.
 """
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, NamedTuple
 
 from lfs.ondisk.layout import (
@@ -25,6 +22,7 @@ from lfs.ondisk.layout import (
     Bytes8,
     Bytes17,
     Layout,
+    Structure,
 )
 from lfs.ondisk.seal import CHECKSUM_FIELD, expect, seal_holds, sealed
 
@@ -110,15 +108,12 @@ class Continuation:
 CONTINUATION = Layout(Continuation, 8)
 
 
-@dataclass(slots=True)
-class Summary:
-    """The head of a log write (FORMAT.md, "Log write").
+class Summary(Structure):
+    """The head of a log write (FORMAT.md, "Log write")."""
 
-    Nobody changes one; it is not frozen because each commit would pay for that.
-    """
-
+    UNCOMPARED = "checksum"
     magic: ClassVar[Bytes4] = SUMMARY_MAGIC
-    checksum: U32 = field(default=0, compare=False, kw_only=True)
+    checksum: U32 = 0
     filesystem_id: ClassVar[Bytes8]
     sequence: U64
     address: U64
@@ -202,7 +197,7 @@ class Summary:
         return length
 
     @classmethod
-    def unpack(cls, raw: bytes, filesystem_id: bytes, address: int) -> Summary:
+    def unpack(cls, raw: bytes, filesystem_id: bytes, address: int) -> "Summary":
         """Read a whole summary; ``raw`` has exactly the bytes ``peek_bytes`` told."""
         expect(
             len(raw) >= SUMMARY_HEADER_BYTES,

@@ -6,12 +6,9 @@ copy at the end of the device.
 Held by ``tests/ondisk/test_structures.py``.
 """
 
-from __future__ import annotations
+from typing import ClassVar, Self
 
-from dataclasses import dataclass, replace
-from typing import ClassVar
-
-from lfs.ondisk.layout import I64, U32, U64, Bytes8, Bytes16, Bytes64, Layout
+from lfs.ondisk.layout import I64, U32, U64, Bytes8, Bytes16, Bytes64, Layout, Structure
 from lfs.ondisk.seal import expect, seal_holds, sealed
 
 FORMAT_VERSION = 2
@@ -39,8 +36,7 @@ INCOMPATIBLE_KNOWN = 0
 SUPERBLOCK_MAGIC = b"lfs-disk"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Superblock:
+class Superblock(Structure):
     """Identity and geometry of a filesystem (FORMAT.md, "Superblock")."""
 
     magic: ClassVar[Bytes8] = SUPERBLOCK_MAGIC
@@ -74,16 +70,16 @@ class Superblock:
         """Return the address one past the last segment."""
         return self.first_segment_block + self.segment_count * self.segment_blocks
 
-    def at(self, offset_bytes: int) -> Superblock:
+    def at(self, offset_bytes: int) -> Self:
         """Return the copy that belongs at ``offset_bytes``."""
-        return replace(self, offset_bytes=offset_bytes)
+        return self.replaced(offset_bytes=offset_bytes)
 
     def pack(self) -> bytes:
         """Return the 512 bytes of this superblock."""
         return sealed(SUPERBLOCK.pack(self), _CHECKSUM_OFFSET)
 
     @classmethod
-    def unpack(cls, raw: bytes, offset_bytes: int) -> Superblock:
+    def unpack(cls, raw: bytes, offset_bytes: int) -> "Superblock":
         """Read a superblock found at ``offset_bytes``.
 
         Raises DamageError when magic, checksum, place or geometry are wrong.

@@ -3,8 +3,6 @@
 Held by ``tests/ondisk/test_structures.py``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import starmap
 from typing import NamedTuple

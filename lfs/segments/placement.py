@@ -9,7 +9,6 @@ Held by ``tests/segments/test_writer.py``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from lfs.common.checksum import CHECKSUM_BYTES
@@ -21,19 +20,29 @@ BULK_BLOCKS = 256
 _FRONT_BLOCKS_PER_SUMMARY_BLOCK = 192
 
 
-@dataclass(slots=True)
 class Head:
     """An open run and how far it has been filled.  ``payload_next`` 0 means interleaved."""
 
-    number: int
-    run_address: int
-    run_blocks: int
-    run_sequence: int
-    summary_next: int
-    summary_end: int
-    payload_next: int = 0
-    written_sequence: int = 0
-    """The last log write that the device took into this run; 0 if there is none."""
+    def __init__(
+        self,
+        number: int,
+        run_address: int,
+        run_blocks: int,
+        run_sequence: int,
+        summary_next: int,
+        summary_end: int,
+        payload_next: int = 0,
+    ) -> None:
+        """Go on in a run where it has been filled to."""
+        self.number = number
+        self.run_address = run_address
+        self.run_blocks = run_blocks
+        self.run_sequence = run_sequence
+        self.summary_next = summary_next
+        self.summary_end = summary_end
+        self.payload_next = payload_next
+        self.written_sequence = 0
+        """The last log write that the device took into this run; 0 if there is none."""
 
     @property
     def run_end(self) -> int:

@@ -310,25 +310,24 @@ class LogWriter:
     ) -> None:
         head = placement.head
         block_bytes = self._superblock.block_bytes
-        # By position, which is faster: in the order of FORMAT.md.
         summary = Summary(
-            placement.sequence,
-            placement.address,
-            next_address,
-            head.run_address,
-            head.run_sequence,
-            head.summary_next,
-            placement.payload_address,
-            payload_blocks,
-            placement.summary_blocks,
-            self.previous_checksum,
-            self.flushed_sequence,
-            head.run_blocks,
-            head.number,
-            flags,
-            time_ns,
-            entries,
-            records,
+            sequence=placement.sequence,
+            address=placement.address,
+            next_address=next_address,
+            run_address=head.run_address,
+            run_sequence=head.run_sequence,
+            run_next_address=head.summary_next,
+            payload_address=placement.payload_address,
+            payload_blocks=payload_blocks,
+            summary_blocks=placement.summary_blocks,
+            previous_checksum=self.previous_checksum,
+            flushed_sequence=self.flushed_sequence,
+            run_blocks=head.run_blocks,
+            head=head.number,
+            flags=flags,
+            time_ns=time_ns,
+            entries=entries,
+            records=records,
         )
         raw = summary.pack(self._superblock.filesystem_id)
         padded = summary_to_blocks(raw, placement.summary_blocks, block_bytes)

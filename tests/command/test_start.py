@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 from fsck.check import check_device
 from lfs import __version__
+from lfs.command.start import Importing
 from lfs.common.compiled import core_name
 from lfs.device.file import FileDevice
 from lfs.device.recording import Event, Flush, Mark
@@ -144,6 +146,16 @@ def test_interrupted_mkfs_leaves_no_filesystem_or_a_whole_one(
         found = find_signature(device)
         assert found is None or check_device(device).is_clean
     assert marker.exists() or found
+
+
+def test_garbage_is_not_searched_for_while_modules_are_imported() -> None:
+    try:
+        with Importing():
+            assert not gc.isenabled()
+        assert gc.isenabled()
+        assert gc.get_freeze_count() > 0
+    finally:
+        gc.unfreeze()
 
 
 @pytest.mark.parametrize("key", PRINTING)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import tracemalloc
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import pytest
 
@@ -93,7 +92,7 @@ def test_lost_superblock_is_told_and_comes_back(
 
 @each_place
 def test_superblock_of_a_lower_generation_is_written_anew(disk: MemoryDevice, place: int) -> None:
-    newer = replace(_at(disk, place), label=b"newer", generation=7)
+    newer = _at(disk, place).replaced(label=b"newer", generation=7)
     disk.write(place, [newer.pack()])
     _, lines = _names(disk)
     assert len(lines) == 1
@@ -205,7 +204,7 @@ def _damaged(device: MemoryDevice, place: int) -> None:
 
 
 def _impossible(device: MemoryDevice, place: int) -> None:
-    layout = replace(_at(device, place), segment_blocks=1)
+    layout = _at(device, place).replaced(segment_blocks=1)
     device.write(place, [layout.pack().ljust(4096, b"\0")])
 
 
@@ -236,9 +235,9 @@ def test_count_of_segments_is_held_against_the_device_before_it_is_allocated_for
     disk: MemoryDevice,
 ) -> None:
     layout = _at(disk, SUPERBLOCK_OFFSET_BYTES)
-    layout = replace(layout, segment_count=SEGMENT_COUNT_MAX)
+    layout = layout.replaced(segment_count=SEGMENT_COUNT_MAX)
     end_block = layout.end_block
-    layout = replace(layout, device_blocks=end_block + 1, copy_offset_bytes=end_block * 4096)
+    layout = layout.replaced(device_blocks=end_block + 1, copy_offset_bytes=end_block * 4096)
     disk.write(SUPERBLOCK_OFFSET_BYTES, [layout.pack().ljust(4096, b"\0")])
     tracemalloc.start()
     try:

@@ -28,7 +28,7 @@ MIB = 1 << 20
 
 def change_superblock(medium: MemoryDevice, **changes: int) -> None:
     """Rewrite both copies."""
-    superblock = replace(read_superblock(medium), **changes)  # type: ignore[arg-type]  # integers
+    superblock = read_superblock(medium).replaced(**changes)
     for offset in (SUPERBLOCK_OFFSET_BYTES, backup_superblock_offset_bytes(medium.size_bytes)):
         medium.write(offset, [superblock.at(offset).pack()])
 
@@ -55,7 +55,7 @@ def test_recovery_uses_the_superblock_of_the_higher_generation() -> None:
     disk = Disk()
     superblock = read_superblock(disk.medium)
     backup = backup_superblock_offset_bytes(disk.medium.size_bytes)
-    newer = replace(superblock, generation=2, label=b"newer").at(backup)
+    newer = superblock.replaced(generation=2, label=b"newer").at(backup)
     disk.medium.write(backup, [newer.pack()])
     assert read_superblock(disk.medium) == newer
 

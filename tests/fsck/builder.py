@@ -14,7 +14,6 @@ state as it is.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from lfs.device.memory import MemoryDevice
@@ -256,14 +255,14 @@ class ImageBuilder(ImageTree):
             filesystem_id=FILESYSTEM_ID,
             copy_offset_bytes=BACKUP_OFFSET_BYTES,
         )
-        return replace(value, **self.superblock_changes)
+        return value.replaced(**self.superblock_changes)
 
     def build(self) -> MemoryDevice:
         """Return a device with the image."""
         device = MemoryDevice(DEVICE_BLOCKS * BLOCK_BYTES)
         assert self.checkpoint_value is not None
-        value = replace(self.checkpoint_value, previous_checksum=self._write_log(device))
-        value = replace(value, **self.checkpoint_changes)
+        value = self.checkpoint_value.replaced(previous_checksum=self._write_log(device))
+        value = value.replaced(**self.checkpoint_changes)
         write_checkpoint(device, value)
         superblock = self.superblock()
         for offset in (SUPERBLOCK_OFFSET_BYTES, backup_superblock_offset_bytes(device.size_bytes)):
@@ -276,13 +275,12 @@ class ImageBuilder(ImageTree):
         following = [write.summary.address for write in self.writes[1:]]
         following.append(self.current.next_summary)
         for index, write in enumerate(self.writes):
-            summary = replace(
-                write.summary,
+            summary = write.summary.replaced(
                 next_address=following[index],
                 previous_checksum=previous,
                 entries=tuple(entries_of(write.payload)),
             )
-            raw = replace(summary, **write.changes).pack(FILESYSTEM_ID)
+            raw = summary.replaced(**write.changes).pack(FILESYSTEM_ID)
             device.write(summary.address * BLOCK_BYTES, [raw.ljust(BLOCK_BYTES, b"\0")])
             for each in write.payload:
                 device.write(each.address * BLOCK_BYTES, [each.content])

@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import random
-from dataclasses import fields
 
 import pytest
 
 from fsck.check import check_device, check_marks
 from lfs.common.errors import DeviceError, FormatError
 from lfs.device.memory import MemoryDevice
-from lfs.ondisk import Checkpoint, Summary, Usage
+from lfs.ondisk import Usage
 from tests.fsck.builder import ImageBuilder
 from tests.fsck.plans import BLOCK_BYTES, DEVICE_BLOCKS, SEGMENT_COUNT
 from tests.fsck.samples import flip_block, sample
@@ -99,7 +98,7 @@ def test_check_wrong_summaries_with_right_checksums_never_crash_it(seed: int) ->
     choose = random.Random(seed)
     builder = sample()
     for write in choose.sample(builder.writes, choose.choice((1, 2, 4))):
-        names = [name for name, value in vars_of(write.summary).items() if type(value) is int]
+        names = [name for name, value in write.summary.fields().items() if type(value) is int]
         for name in choose.sample(names, choose.choice((1, 3))):
             write.changes[name] = wild_number(choose, name)
     check_device(builder.build())
@@ -111,7 +110,7 @@ def test_check_wrong_checkpoint_with_right_checksum_never_crashes_it(seed: int) 
     builder = sample()
     assert builder.checkpoint_value is not None
     names = [
-        name for name, value in vars_of(builder.checkpoint_value).items() if type(value) is int
+        name for name, value in builder.checkpoint_value.fields().items() if type(value) is int
     ]
     for name in choose.sample(names, choose.choice((1, 3))):
         builder.checkpoint_changes[name] = wild_number(choose, name)
@@ -125,10 +124,6 @@ def test_check_wrong_checkpoint_with_right_checksum_never_crashes_it(seed: int) 
         choose.randrange(99),
     )
     check_device(builder.build())
-
-
-def vars_of(value: Summary | Checkpoint) -> dict[str, object]:
-    return {each.name: getattr(value, each.name) for each in fields(value)}
 
 
 def wild_number(choose: random.Random, name: str) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from fsck.check import check_device
@@ -34,7 +32,7 @@ def test_check_lost_superblock_is_what_a_mount_makes_good(offset: int) -> None:
 def test_check_superblocks_that_differ_are_found() -> None:
     builder = sample()
     device = builder.build()
-    other = replace(builder.superblock(), label=b"other")
+    other = builder.superblock().replaced(label=b"other")
     device.write(BACKUP_OFFSET_BYTES, [other.at(BACKUP_OFFSET_BYTES).pack()])
     assert codes(device) == ["superblock-differ"]
 
@@ -42,7 +40,7 @@ def test_check_superblocks_that_differ_are_found() -> None:
 def test_check_superblock_of_another_generation_is_noted() -> None:
     builder = sample()
     device = builder.build()
-    other = replace(builder.superblock(), generation=2)
+    other = builder.superblock().replaced(generation=2)
     device.write(BACKUP_OFFSET_BYTES, [other.at(BACKUP_OFFSET_BYTES).pack()])
     report = check_device(device)
     assert report.is_clean
@@ -56,7 +54,7 @@ def test_check_segments_over_the_copy_are_found() -> None:
     assert builder.checkpoint_value is not None
     shift = 1
     assert FIRST_BLOCK + shift + SEGMENT_COUNT * SEGMENT_BLOCKS == DEVICE_BLOCKS
-    superblock = replace(builder.superblock(), first_segment_block=FIRST_BLOCK + shift)
+    superblock = builder.superblock().replaced(first_segment_block=FIRST_BLOCK + shift)
     for offset in (SUPERBLOCK_OFFSET_BYTES, BACKUP_OFFSET_BYTES):
         device.write(offset, [superblock.at(offset).pack()])
     with pytest.raises(FormatError, match="superblock geometry"):
@@ -138,7 +136,7 @@ def test_check_checkpoint_in_the_wrong_region_is_found() -> None:
     builder = sample()
     device = builder.build()
     assert builder.checkpoint_value is not None
-    value = replace(builder.checkpoint_value, number=2)
+    value = builder.checkpoint_value.replaced(number=2)
     device.write(131072, [value.pack(bytes(range(8)), 131072).ljust(1024, b"\0")])
     assert "checkpoint-region" in codes(device)
 

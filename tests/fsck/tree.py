@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from lfs.ondisk import (
@@ -71,7 +70,7 @@ class ImageTree:
         )
 
     def change(self, ino: int, **fields: Any) -> None:
-        self.inodes[ino] = replace(self.inodes[ino], **fields)
+        self.inodes[ino] = self.inodes[ino].replaced(**fields)
 
     def link(self, parent: int, name: bytes, ino: int, index: int = 0) -> None:
         """Add an entry and count it in the size of ``parent``."""

@@ -166,7 +166,7 @@ def test_remount_writable_is_refused_on_a_read_only_device() -> None:
 
 def test_remount_writable_is_refused_with_features_that_allow_reading_only() -> None:
     disk = Disk(options=READ_ONLY)
-    disk.filesystem.core.volume.superblock = replace(disk.superblock, read_only_compatible=1 << 60)
+    disk.filesystem.core.volume.superblock = disk.superblock.replaced(read_only_compatible=1 << 60)
     with pytest.raises(FormatError, match="only a read-only mount"):
         disk.filesystem.remount(disk.now_ns, read_only=False)
     assert disk.filesystem.read_only

@@ -9,7 +9,6 @@ import contextlib
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -164,7 +163,7 @@ def _change_superblocks(image: Path, **changes: int) -> None:
             file.seek(offset)
             superblock = Superblock.unpack(file.read(4096), offset)
             file.seek(offset)
-            file.write(replace(superblock, **changes).pack())  # type: ignore[arg-type]  # integers
+            file.write(superblock.replaced(**changes).pack())
 
 
 def _wipe_checkpoints(image: Path) -> None:
@@ -214,7 +213,7 @@ def test_mount_of_a_checkpoint_that_does_not_fit_is_refused_with_32(
 ) -> None:
     def longer(device: BlockDevice, superblock: Superblock) -> list[Checkpoint]:
         found = read_checkpoints(device, superblock)
-        return [replace(one, usage_pages=one.usage_pages * 2) for one in found]
+        return [one.replaced(usage_pages=one.usage_pages * 2) for one in found]
 
     monkeypatch.setattr(mounted, "read_checkpoints", longer)
     text = f"{image}: no checkpoint can be used: the checkpoint does not fit the superblock"

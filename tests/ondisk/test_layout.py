@@ -1,14 +1,12 @@
 """Layouts: what follows from the annotations of a class."""
 
-from __future__ import annotations
-
 from typing import Annotated, ClassVar, NamedTuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lfs.ondisk.layout import I64, U8, U16, U32, U64, AfterZeros, Bytes4, Layout
+from lfs.ondisk.layout import I64, U8, U16, U32, U64, AfterZeros, Bytes4, Layout, Structure
 
 
 class Place(NamedTuple):
@@ -91,8 +89,35 @@ def test_size_below_that_of_the_fields_is_refused(size: int) -> None:
         Layout(Example, size)
 
 
+def test_annotation_that_is_only_a_text_is_refused() -> None:
+    class Text:
+        number: "U32"
+
+    with pytest.raises(AssertionError, match="number"):
+        Layout(Text, 4)
+
+
 def test_big_endian_numbers() -> None:
     assert Layout(Place, 12, order=">").pack(Place(1, 2)) == bytes([*[0] * 7, 1, 0, 0, 0, 2])
+
+
+class Named(Structure):
+    UNCOMPARED = "note"
+    magic: ClassVar[Bytes4] = b"NAME"
+    ino: U64
+    size: U32 = 7
+    note: str = ""
+
+
+def test_structure_is_what_its_fields_are() -> None:
+    named = Named(ino=1)
+    assert named.fields() == {"ino": 1, "size": 7, "note": ""}
+    assert named == Named(ino=1, size=7) == Named(ino=1, note="another")
+    assert named != Named(ino=1, size=8)
+    assert named != (1, 7, "")
+    other = named.replaced(ino=2)
+    assert (named.ino, other.ino, other.size) == (1, 2, 7)
+    assert repr(other) == "Named(ino=2, size=7, note='')"
 
 
 @given(

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 
@@ -45,11 +44,11 @@ def make_foreign(log: Log, summary: Summary) -> None:
 
 
 def raise_sequence(log: Log, summary: Summary) -> None:
-    log.overwrite(replace(summary, sequence=summary.sequence + 1))
+    log.overwrite(summary.replaced(sequence=summary.sequence + 1))
 
 
 def lower_sequence(log: Log, summary: Summary) -> None:
-    log.overwrite(replace(summary, sequence=summary.sequence - 1))
+    log.overwrite(summary.replaced(sequence=summary.sequence - 1))
 
 
 def erase(log: Log, summary: Summary) -> None:
@@ -57,7 +56,7 @@ def erase(log: Log, summary: Summary) -> None:
 
 
 def belong_elsewhere(log: Log, summary: Summary) -> None:
-    moved = replace(summary, address=summary.address + 1).pack(log.superblock.filesystem_id)
+    moved = summary.replaced(address=summary.address + 1).pack(log.superblock.filesystem_id)
     log.device.write(summary.address * BLOCK_BYTES, [moved.ljust(BLOCK_BYTES, b"\0")])
 
 
@@ -85,7 +84,7 @@ def test_follow_ends_where_the_checksum_before_differs() -> None:
     log = some_log()
     third = log.chain()[2]
     # A whole log write with the right number, but of another chain.
-    log.overwrite(replace(third, previous_checksum=third.previous_checksum ^ 1))
+    log.overwrite(third.replaced(previous_checksum=third.previous_checksum ^ 1))
     assert sequences(log.chain()) == [1, 2]
 
 
@@ -131,7 +130,7 @@ def test_walk_run_does_not_take_what_an_earlier_life_left() -> None:
     log = some_log()
     first, second = log.chain()[:2]
     # The run is used again, for one log write so far; the second is of its first life.
-    reused = replace(first, sequence=9, run_sequence=9)
+    reused = first.replaced(sequence=9, run_sequence=9)
     log.overwrite(reused)
     assert second.address == reused.run_next_address
     assert walk(log, log.first_address, 9) == [9]
@@ -141,21 +140,21 @@ def test_walk_run_does_not_take_what_an_earlier_life_left() -> None:
 def test_walk_run_does_not_take_a_log_write_of_another_life() -> None:
     log = some_log()
     third = log.chain()[2]
-    log.overwrite(replace(third, run_sequence=2))
+    log.overwrite(third.replaced(run_sequence=2))
     assert walk(log, log.first_address, 5) == [1, 2, -1]
 
 
 def test_walk_run_does_not_take_a_log_write_that_is_too_young() -> None:
     log = some_log()
     third = log.chain()[2]
-    log.overwrite(replace(third, sequence=8))
+    log.overwrite(third.replaced(sequence=8))
     assert walk(log, log.first_address, 5) == [1, 2, -1]
 
 
 def test_walk_run_does_not_take_a_log_write_of_another_run() -> None:
     log = some_log()
     third = log.chain()[2]
-    log.overwrite(replace(third, run_address=third.run_address + 1))
+    log.overwrite(third.replaced(run_address=third.run_address + 1))
     assert walk(log, log.first_address, 5) == [1, 2, -1]
 
 
@@ -176,7 +175,7 @@ def test_walk_run_does_not_take_a_log_write_of_another_run() -> None:
 def test_read_summary_outside_its_run_is_damage(change: dict[str, int]) -> None:
     log = some_log()
     second = log.chain()[1]
-    changed = replace(second, **change)  # type: ignore[arg-type]  # all are integers
+    changed = second.replaced(**change)
     raw = changed.pack(log.superblock.filesystem_id).ljust(BLOCK_BYTES, b"\0")
     log.device.write(second.address * BLOCK_BYTES, [raw])
     with pytest.raises(DamageError):

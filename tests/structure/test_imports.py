@@ -7,10 +7,11 @@ long as no import leads back to where it began.
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -202,16 +203,56 @@ def test_imports_allowed_import_passes(module: str, imported: str) -> None:
     assert not list(complaints(module, imported))
 
 
+def loaded_by(code: str) -> set[str]:
+    """Return the modules that a new Python has after ``code``, as pure Python."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\nimport sys\nprint(*sys.modules)"],
+        cwd=ROOT,
+        env=os.environ | {"LFS_PURE": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return {*done.stdout.split("\n")[-2].split()}
+
+
+MOUNT = "import lfs.command.entries, lfs.mount.main, lfs.mount.session"
+LIBRARIES = "import pyfuse3, trio"
+MOUNT_MODULES_MAX = 155
+"""Of the project.  Each takes a fifth of a millisecond, and those of the core are compiled."""
+MOUNT_OTHERS_MAX = 25
+"""Of Python and its packages, beyond those that pyfuse3 and trio bring along."""
+NOT_FOR_A_MOUNT = (
+    *("asyncio", "multiprocessing", "numpy", "unittest", "uuid"),
+    *("faultdisk", "fsck", "mkfs"),
+    *("lfs.cli", "lfs.device.fault", "lfs.geometry", "lfs.make", "lfs.mount.faults"),
+    *("lfs.device.recording", "lfs.device.write_log", "lfs.mount.remount", "lfs.mount.unmount"),
+)
+NOT_FOR_OTHERS = ("dataclasses", "inspect", "logging", "subprocess", "lfs.filesystem", "trio")
+"""What takes long to import, and neither asking a mount nor unmounting it needs."""
+
+
+def needless(loaded: set[str], names: Iterable[str]) -> list[str]:
+    """Return what has been loaded of ``names`` and of what is in these packages."""
+    return [one for one in sorted(loaded) for name in names if f"{one}.".startswith(f"{name}.")]
+
+
 def test_imports_of_a_mount_are_few() -> None:
     """What starts with every mount is paid for by every mount."""
-    code = "import sys, lfs.mount.session; print(*sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    imported = {name.partition(".")[0] for name in done.stdout.split()}
-    assert "trio" in imported
-    assert imported.isdisjoint({"numpy", "faultdisk", "fsck", "mkfs"})
-    assert "lfs.cli.main" not in done.stdout.split()
+    loaded = loaded_by(MOUNT)
+    assert {"trio", "lfs.filesystem"} <= loaded
+    assert not needless(loaded, NOT_FOR_A_MOUNT)
+    more = loaded - loaded_by(LIBRARIES)
+    own = {name for name in more if name.partition(".")[0] in PACKAGES}
+    assert len(own) <= MOUNT_MODULES_MAX
+    assert len(more - own) <= MOUNT_OTHERS_MAX, sorted(more - own)
+
+
+@pytest.mark.parametrize("module", ["lfs.cli.main", "lfs.mount.unmount"])
+def test_imports_of_a_short_command_are_few(module: str) -> None:
+    more = loaded_by(f"import lfs.command.entries, {module}") - loaded_by("pass")
+    assert module in more
+    assert not needless(more, NOT_FOR_OTHERS)
 
 
 MODULES_MAX = 13

@@ -42,12 +42,12 @@ CALLS = {
     "read_large": 25.95,
     "append": 33.20,
     "overwrite": 33.40,
-    "write_large": 78.07,
-    "write_and_sync": 139.50,
+    "write_large": 80.41,
+    "write_and_sync": 141.56,
     "rename": 73.47,
     "unlink": 104.47,
     "readdir": 16.72,
-    "checkpoint": 40.15,
+    "checkpoint": 40.43,
 }
 """What an operation of ``Bench`` calls."""
 

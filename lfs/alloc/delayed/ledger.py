@@ -21,7 +21,6 @@ there is one of those, as much more is kept clean.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from lfs.alloc.margins import (
@@ -58,8 +57,7 @@ _MAPPED_BYTES = RECORD_OVERHEAD_BYTES + WINDOW_HEADER_BYTES + 2 * EXTENT_BYTES +
 """What a dirty block adds to the map at most: to a window of its own, or amid an extent."""
 
 
-@dataclass(frozen=True, slots=True)
-class Space:
+class Space(NamedTuple):
     """The numbers of ``statfs``, in blocks of ``block_bytes``."""
 
     block_bytes: int

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from lfs.alloc.delayed.ledger import Ledger
 from lfs.alloc.scattered import ScatteredFiles
@@ -39,14 +38,17 @@ _PART_BLOCKS_MIN = 32
 """Each part has a summary: that must come to little."""
 
 
-@dataclass(slots=True)
 class UnplacedExtent:
     """``count`` adjacent blocks of one file that go to one place, in buffers of whole blocks."""
 
-    inode: Inode
-    first: int
-    count: int
-    buffers: list[Buffer]
+    __slots__ = ("buffers", "count", "first", "inode")
+
+    def __init__(self, inode: Inode, first: int, count: int, buffers: list[Buffer]) -> None:
+        """Take blocks ``first`` and after it."""
+        self.inode = inode
+        self.first = first
+        self.count = count
+        self.buffers = buffers
 
 
 class WriteOut:

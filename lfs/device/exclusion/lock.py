@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import logging
 import os
 import stat
 import struct
@@ -62,8 +61,6 @@ _POLL_SECONDS = 0.05
 _FLOCK = struct.Struct("@hhqqi4x")
 _UNSUPPORTED = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 _OPEN_FLAGS = os.O_NONBLOCK | os.O_CLOEXEC
-
-log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
@@ -181,8 +178,11 @@ class ImageLock:
             _set_lock(descriptor, place, fcntl.F_WRLCK if exclusive else fcntl.F_RDLCK)
         except OSError as error:
             if error.errno in _UNSUPPORTED:
+                # Imported here: whoever serves has it, and most commands have no use for it.
+                import logging
+
                 text = "%s can't be locked (%s): nothing keeps others from using it"
-                log.warning(text, place.path or self._path, error.strerror)
+                logging.getLogger(__name__).warning(text, place.path or self._path, error.strerror)
             elif error.errno in (errno.EAGAIN, errno.EACCES):
                 locked = LockedRange(inode_as_listed(descriptor), place.start, place.end)
                 raise InUseError(self._path, self._places, locked) from None

@@ -6,7 +6,6 @@ Held by ``tests/segments/cleaning/test_cleaner.py``.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 from lfs.common.errors import DamageError, FilesystemError
 from lfs.inodes.table import InodeTable
@@ -16,25 +15,26 @@ from lfs.segments.cleaning.moving import Piece
 from lfs.volume.volume import Volume
 
 
-@dataclass(slots=True)
 class Found:
     """What lives in some runs, and has to go elsewhere before they are clean."""
 
-    runs: dict[int, int] = field(default_factory=dict)
-    """The last log write in each: a run that is used again is another one."""
-    pieces: list[Piece] = field(default_factory=list)
-    windows: set[tuple[int, int]] = field(default_factory=set)
-    """Inode number and index of those that change when the pieces are moved."""
-    divisible: set[tuple[int, int]] = field(default_factory=set)
-    """Those of them that may have more extents then, because one is cut in two."""
-    keys: set[bytes] = field(default_factory=set)
-    """Keys that lead to the nodes."""
-    node_count: int = 0
-    """How many nodes those are: one key may lead to some of several levels."""
-    pages: set[int] = field(default_factory=set)
-    """Usage pages."""
-    failures: list[Exception] = field(default_factory=list)
-    """Why some owners can't be read."""
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self.runs: dict[int, int] = {}
+        """The last log write in each: a run that is used again is another one."""
+        self.pieces: list[Piece] = []
+        self.windows: set[tuple[int, int]] = set()
+        """Inode number and index of those that change when the pieces are moved."""
+        self.divisible: set[tuple[int, int]] = set()
+        """Those of them that may have more extents then, because one is cut in two."""
+        self.keys: set[bytes] = set()
+        """Keys that lead to the nodes."""
+        self.node_count = 0
+        """How many nodes those are: one key may lead to some of several levels."""
+        self.pages: set[int] = set()
+        """Usage pages."""
+        self.failures: list[Exception] = []
+        """Why some owners can't be read."""
 
     @property
     def live_count(self) -> int:
@@ -72,7 +72,8 @@ class Surveyor:
         """
         usage = self._volume.usage
         address, sequence = usage.address_of(run), usage.last_sequence(run)
-        found = Found({run: sequence})
+        found = Found()
+        found.runs[run] = sequence
         for summary in self._volume.reader.walk_run(address, sequence):
             self._survey_summary(summary, found)
         return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 from lfs.commit.log_end import LogEnd
 from lfs.commit.roll_forward import RollForward
@@ -99,7 +98,7 @@ def _commit_flag(patch: Patch) -> None:
     whole = LogEnd.whole_log_writes
 
     def log_writes(self: LogEnd) -> list[Summary]:
-        return [replace(one, flags=one.flags | SUMMARY_COMMIT) for one in whole(self)]
+        return [one.replaced(flags=one.flags | SUMMARY_COMMIT) for one in whole(self)]
 
     patch(LogEnd, "whole_log_writes", log_writes)
 
@@ -112,7 +111,7 @@ def _records_first(patch: Patch) -> None:
         parts = [
             part
             for one in committed
-            for part in (replace(one, records=()), replace(one, entries=()))
+            for part in (one.replaced(records=()), one.replaced(entries=()))
         ]
         whole(self, parts, needed)
 

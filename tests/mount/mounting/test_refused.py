@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -75,7 +74,7 @@ def _set_incompatible(image: Path, flags: int) -> None:
         size_bytes = image.stat().st_size
         for offset in (SUPERBLOCK_OFFSET_BYTES, backup_superblock_offset_bytes(size_bytes)):
             file.seek(offset)
-            block = replace(Superblock.unpack(file.read(4096), offset), incompatible=flags)
+            block = Superblock.unpack(file.read(4096), offset).replaced(incompatible=flags)
             file.seek(offset)
             file.write(block.pack())
 

@@ -15,7 +15,6 @@ import signal
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from types import FrameType
 
 import pytest
@@ -147,7 +146,7 @@ def test_branch_that_is_its_own_child_ends(hostile: dict[str, Sample]) -> None:
     raw = pack_node(branch, layout.filesystem_id, address, 1, size)
     device.write(address * size, [_forged_to(raw, itself.checksum)])
     for level in (1, 2, 255):
-        changed = replace(newest, imap_root=itself, imap_root_level=level)
+        changed = newest.replaced(imap_root=itself, imap_root_level=level)
         at = layout.checkpoint_offset_bytes[newest.number % 2]
         packed = changed.pack(layout.filesystem_id, at)
         device.write(at, [packed.ljust(-(-len(packed) // 512) * 512, b"\0")])
@@ -185,7 +184,7 @@ def test_tree_whose_branches_lead_twice_to_the_next_is_listed_soon(
         )
         device.write(free[level] * size, [raw])
         below = Pointer(free[level], checksum(raw))
-    changed = replace(newest, imap_root=below, imap_root_level=32)
+    changed = newest.replaced(imap_root=below, imap_root_level=32)
     at = layout.checkpoint_offset_bytes[newest.number % 2]
     packed = changed.pack(layout.filesystem_id, at)
     device.write(at, [packed.ljust(-(-len(packed) // 512) * 512, b"\0")])
