@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
 
     def add_names(command: argparse.ArgumentParser) -> None:
         command.add_argument("names", nargs="*", metavar="WORKLOAD", help="what to run (all)")
-        command.add_argument("-o", "--options", default="", help="mount options of lfs")
+        command.add_argument("-o", "--options", default="", help="more mount options of lfs")
 
     compare = add("compare", "times of all systems, in rounds, and the budgets", _compare)
     add_names(compare)
@@ -322,7 +322,7 @@ def main(words: Sequence[str]) -> int:
     if not words or words[0] not in (*COMMANDS, "-h", "--help"):
         words = [COMMANDS[0], *words]
     arguments = parser.parse_args(words)
-    Lfs.mount_options = getattr(arguments, "options", "")
+    Lfs.options_given = getattr(arguments, "options", "")
     try:
         with Unwinding():
             result: int = arguments.run(parser, arguments)

@@ -24,6 +24,8 @@ class System(ABC):
     has_image = True
     keeps_content = True
     """Whether files are there again after an unmount and a mount."""
+    relocates = False
+    """Whether what is overwritten goes to another place, so that reading in order may find gaps."""
     module = ""
     """The Python module that its daemon imports, where it is one of Python."""
 
