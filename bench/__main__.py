@@ -264,8 +264,7 @@ def _profile(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> 
     if missing:
         parser.error(missing)
     chosen, _ = _chosen(parser, arguments.names)
-    if not arguments.names:
-        chosen = [workload for workload in chosen if workload.group != "metadata x4"]
+    chosen = [workload for workload in chosen if workload.group not in profile.LEFT_OUT]
     with _work_folder(arguments.directory) as work:
         found, problems = profile.profile_all(
             chosen,
