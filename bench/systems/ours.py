@@ -71,7 +71,7 @@ class Ceiling(FuseSystem):
 
     name = "ceiling"
     kind = "ceiling"
-    module = "bench.ceiling"
+    module = "bench.ceilings.ceiling"
     programs = ("fusermount3",)
     mount_options = ASLEEP
 
@@ -91,4 +91,4 @@ class LeanCeiling(Ceiling):
     """A filesystem that does still less: nothing but what Python, pyfuse3 and the kernel do."""
 
     name = "lean-ceiling"
-    module = "bench.lean_ceiling"
+    module = "bench.ceilings.lean"

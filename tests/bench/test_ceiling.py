@@ -17,8 +17,8 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import lean_ceiling
-from bench.ceiling import SLOT_BYTES, Content
+from bench.ceilings import lean
+from bench.ceilings.ceiling import SLOT_BYTES, Content
 from bench.systems.base import System
 from bench.systems.ours import Ceiling, LeanCeiling, Lfs
 
@@ -159,7 +159,7 @@ def test_ceiling_has_no_attributes_and_keeps_modes_if_it_is_not_lean(ceiling: Sy
 
 @pytest.mark.fuse
 def test_lean_ceiling_makes_its_attributes_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    operations = lean_ceiling.LeanCeiling()
+    operations = lean.LeanCeiling()
     monkeypatch.setattr(pyfuse3, "EntryAttributes", None)
     monkeypatch.setattr(pyfuse3, "FileInfo", None)
     context = cast("pyfuse3.RequestContext", None)

@@ -35,6 +35,18 @@ def test_condition_holds_at_its_limit_and_not_beyond(place: int) -> None:
         assert finding.cells[3] == ("holds" if finding.holds else "**missed**")
 
 
+def test_conditions_say_their_limits() -> None:
+    assert [condition.limit for condition in CONDITIONS] == [
+        *(1.0, 0.6, 1.0, 0.7),
+        *(1.0, 3.0),
+        *(20.0, 0.8, 0.7),
+        *(1.0, 1.0),
+    ]
+    for condition in CONDITIONS:
+        assert f"{condition.limit:g} {'ms' if condition.unit else 'x'}" in condition.target
+        assert ("at most" in condition.target) is condition.at_most
+
+
 def test_nothing_holds_that_was_not_measured() -> None:
     head, *rows = condition_table(Results())
     assert head == ["work", "target", "measured", ""]

@@ -6,7 +6,7 @@ lfs is (``attach``), answers with the same times for which the kernel may keep
 names and attributes, and says of extended attributes that there are none, where
 ``ENOSYS`` would let the kernel never ask again.
 
-``python -m bench.ceiling DIRECTORY [OPTIONS]`` serves until it is unmounted.
+``python -m bench.ceilings.ceiling DIRECTORY [OPTIONS]`` serves until it is unmounted.
 """
 
 from __future__ import annotations

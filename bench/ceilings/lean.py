@@ -1,6 +1,6 @@
 """A filesystem that does nothing, with nothing in its way: the least that any in Python can take.
 
-Beside ``bench.ceiling``, which keeps a node and attributes for each file, this one
+Beside ``bench.ceilings.ceiling``, which keeps a node and attributes for each file, this one
 
 - makes its attributes once, one object for each kind of file: only number and size
   change from reply to reply, and pyfuse3 has copied them before the next one;
@@ -11,7 +11,7 @@ Beside ``bench.ceiling``, which keeps a node and attributes for each file, this 
 So modes, owners and times are the same everywhere and are not kept.  It is asked what
 lfs is asked, which a test holds.
 
-``python -m bench.lean_ceiling DIRECTORY [OPTIONS]`` serves until it is unmounted.
+``python -m bench.ceilings.lean DIRECTORY [OPTIONS]`` serves until it is unmounted.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from collections.abc import Sequence
 
 import pyfuse3
 
-from bench.ceiling import Content, main
+from bench.ceilings.ceiling import Content, main
 from lfs.fuse.replies import VALID_SECONDS, missing_entry
 
 # The kind of a file is its number modulo four, which makes the root a directory.
