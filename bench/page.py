@@ -134,8 +134,8 @@ def _conditions(documents: dict[str, Document], results: Results) -> list[str]:
     holding = sum(finding.holds for finding in found)
     text = (
         f"## Done when\n\n{holding} of {len(found)} conditions hold, with `cpu_latency=any`. Of "
-        "several workloads the worst stands in\nbrackets. Waits are the median of "
-        f"{documents['comparison']['rounds']} runs, less what the device itself took.\n\n"
+        "several workloads the worst stands in\nbrackets. Waits are the median over "
+        f"{documents['comparison']['rounds']} rounds, less what the device itself took.\n\n"
         f"{markdown_table(condition_table(results), texts=4)}"
     )
     return [text]

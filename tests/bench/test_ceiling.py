@@ -127,14 +127,15 @@ def test_ceiling_keeps_names_and_contents(ceiling: System) -> None:
     folder.mkdir()
     content = os.urandom(3 * SLOT_BYTES + 5)
     file.write_bytes(content)
-    with file.open("r+b") as changed:
+    with file.open("r+b", buffering=0) as changed:
+        changed.write(b"new")
         changed.seek(7)
         changed.write(b"other")
     file.rename(folder / "renamed")
     with pytest.raises(OSError, match="not empty"):
         folder.rmdir()
     ceiling.remount()
-    assert (folder / "renamed").read_bytes() == content[:7] + b"other" + content[12:]
+    assert (folder / "renamed").read_bytes() == b"new" + content[3:7] + b"other" + content[12:]
     assert [*folder.iterdir()] == [folder / "renamed"]
     (folder / "renamed").unlink()
     folder.rmdir()
