@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench import core, counters, library, page, profile
+from bench.conditions import findings
 from bench.documents import (
     DocumentError,
     comparison_content,
@@ -21,7 +22,7 @@ from bench.documents import (
     write_document,
 )
 from bench.library import MEASUREMENTS, Figure, LibraryScale, Measurement
-from bench.report import aligned, counter_table, legend, table, verdicts
+from bench.report import aligned, counter_table, legend, table, verdicts, waits_table
 from bench.runner import Results, run_rounds, show_on_terminal
 from bench.size import measure
 from bench.size.series import AGAINST, figures_of, size_table
@@ -68,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
 
     def add_names(command: argparse.ArgumentParser) -> None:
         command.add_argument("names", nargs="*", metavar="WORKLOAD", help="what to run (all)")
-        command.add_argument("-o", "--options", default="", help="mount options of lfs")
+        command.add_argument("-o", "--options", default="", help="more mount options of lfs")
 
     compare = add("compare", "times of all systems, in rounds, and the budgets", _compare)
     add_names(compare)
@@ -198,6 +199,12 @@ def _compare(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> 
     if results.samples:
         print(f"medians of {rounds} rounds; ratios above 1 mean that lfs is better\n")
         print(aligned(table(results, chosen)), "\n\n" + legend(chosen), sep="")
+    if results.waits:
+        print("\nwaits: median / 99th percentile / longest, in ms\n")
+        print(aligned(waits_table(results, chosen), texts=1))
+    conditions = [one for one in findings(results) if one.figure is not None]
+    if conditions:
+        print("\nconditions:\n" + aligned([one.cells for one in conditions], texts=3))
     found = verdicts(results, figures)
     if found:
         print("\nbudgets:", *found, sep="\n")
@@ -264,8 +271,7 @@ def _profile(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> 
     if missing:
         parser.error(missing)
     chosen, _ = _chosen(parser, arguments.names)
-    if not arguments.names:
-        chosen = [workload for workload in chosen if workload.group != "metadata x4"]
+    chosen = [workload for workload in chosen if workload.group not in profile.LEFT_OUT]
     with _work_folder(arguments.directory) as work:
         found, problems = profile.profile_all(
             chosen,
@@ -322,7 +328,7 @@ def main(words: Sequence[str]) -> int:
     if not words or words[0] not in (*COMMANDS, "-h", "--help"):
         words = [COMMANDS[0], *words]
     arguments = parser.parse_args(words)
-    Lfs.mount_options = getattr(arguments, "options", "")
+    Lfs.options_given = getattr(arguments, "options", "")
     try:
         with Unwinding():
             result: int = arguments.run(parser, arguments)

@@ -17,6 +17,7 @@ from typing import Any
 
 from bench.library import Figure
 from bench.runner import Results
+from bench.waits import Waits
 from bench.workloads.workloads import WORKLOADS
 
 Document = dict[str, Any]
@@ -98,7 +99,7 @@ def _storage(work: Path) -> str:
 def comparison_content(
     results: Results, figures: Iterable[Figure], rounds: int
 ) -> dict[str, object]:
-    """Return what a document of the comparison holds: every sample."""
+    """Return what a document of the comparison holds: every sample and its waits."""
     return {
         "rounds": rounds,
         "workloads": {
@@ -106,6 +107,10 @@ def comparison_content(
                 "unit": workload.unit,
                 "meaning": workload.meaning,
                 "samples": results.samples[workload.name],
+                "waits": {
+                    system: [waits.as_json() for waits in runs]
+                    for system, runs in results.waits.get(workload.name, {}).items()
+                },
             }
             for workload in WORKLOADS
             if workload.name in results.samples
@@ -122,6 +127,13 @@ def results_of(document: Document | None) -> Results:
         results.problems = document["problems"]
         results.samples = {
             name: workload["samples"] for name, workload in document["workloads"].items()
+        }
+        results.waits = {
+            name: {
+                system: [Waits.from_json(waits) for waits in runs]
+                for system, runs in workload.get("waits", {}).items()
+            }
+            for name, workload in document["workloads"].items()
         }
     return results
 

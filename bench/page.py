@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench.conditions import condition_table, findings
 from bench.documents import Document, figures_of, results_of
 from bench.plots import PlotError, plot_comparison, plot_sizes
 from bench.profile import OTHER, RECEIVING, SCHEDULING, WAITING, Profile
@@ -25,10 +26,11 @@ from bench.report import (
     spread,
     table,
     verdicts,
+    waits_table,
 )
 from bench.runner import Results
 from bench.size.series import AGAINST, series_from_json, size_table
-from bench.systems.ours import LfsWriteback
+from bench.systems.ours import LfsAwake, LfsWriteback
 from bench.workloads.workloads import WORKLOADS
 
 LIMITS = Path(__file__).with_name("limits.md")
@@ -36,9 +38,9 @@ _TOP_COUNT = 6
 _HEAD = """# Results
 
 Made by `python -m bench report` from the files in `bench/results`; what limits a row comes from
-`bench/limits.md`. [README.md](README.md) says how to measure again and what the words mean, and
-under "In a virtual machine" how much of the lead in small requests comes from processors that lfs
-keeps awake."""
+`bench/limits.md`. [README.md](README.md) says how to measure again and what the words mean. Nobody
+keeps processors awake (`cpu_latency=any`), except `lfs-awake`, which is lfs as it is mounted by
+default: README.md, "In a virtual machine"."""
 _MISSING = "Nothing is written about this row in `bench/limits.md`."
 
 
@@ -85,6 +87,7 @@ def page_text(documents: dict[str, Document], limits: dict[str, str], plots: dic
     sections = [
         _HEAD,
         _machine(documents),
+        *_conditions(documents, results),
         _budgets(found),
         _limits(found, limits),
     ]
@@ -121,7 +124,21 @@ def _machine(documents: dict[str, Document]) -> str:
     return f"Machine: {described}.\n\n{markdown_table(rows, texts=2)}"
 
 
-# ------------------------------------------------------------------------------ the budgets
+# --------------------------------------------------------------- the conditions, the budgets
+
+
+def _conditions(documents: dict[str, Document], results: Results) -> list[str]:
+    if "comparison" not in documents:
+        return []
+    found = findings(results)
+    holding = sum(finding.holds for finding in found)
+    text = (
+        f"## Done when\n\n{holding} of {len(found)} conditions hold, with `cpu_latency=any`. Of "
+        "several workloads the worst stands in\nbrackets. Waits are the median over "
+        f"{documents['comparison']['rounds']} rounds, less what the device itself took.\n\n"
+        f"{markdown_table(condition_table(results), texts=4)}"
+    )
+    return [text]
 
 
 def _budgets(found: Sequence[Verdict]) -> str:
@@ -157,11 +174,14 @@ def _comparison(document: Document, results: Results, plot: str) -> list[str]:
     shown = [workload for workload in WORKLOADS if workload.name in results.samples]
     medians = table(results, shown)
     medians[0][:2] = ["workload", "unit"]
-    ratios = [["workload", *(f"/ {name}" for name in OTHERS), "writeback_cache"]]
+    ratios = [["workload", *(f"/ {name}" for name in OTHERS), "awake", "writeback_cache"]]
     for workload in shown:
         cells = [number(ratio_to_best(results, workload, (name,))) for name in OTHERS]
-        effect = ratio_to_best(results, workload, (LFS,), LfsWriteback.name)
-        ratios.append([workload.name, *cells, number(effect)])
+        effects = [
+            number(ratio_to_best(results, workload, (LFS,), variant.name))
+            for variant in (LfsAwake, LfsWriteback)
+        ]
+        ratios.append([workload.name, *cells, *effects])
     meanings = "\n".join(
         f"- {workload.name}: {workload.meaning}" for workload in shown if "x4" not in workload.name
     )
@@ -174,11 +194,27 @@ def _comparison(document: Document, results: Results, plot: str) -> list[str]:
         "at once, each in its own directory"
     )
     compared = (
-        "## Ratios\n\nHow many times as fast lfs is as each system; in the last column, how many "
-        "times as fast it is with\n`-o writeback_cache` as without.\n\n"
+        "## Ratios\n\nHow many times as fast lfs is as each system; in the last columns, how many "
+        "times as fast it is where it may\nkeep processors awake (`-o cpu_latency=auto`), and with "
+        "`-o writeback_cache`.\n\n"
         f"{markdown_table(ratios)}\n\n{plot}"
     )
-    return [everything, compared]
+    return [everything, *_waits(results), compared]
+
+
+def _waits(results: Results) -> list[str]:
+    shown = [workload for workload in WORKLOADS if workload.name in results.waits]
+    if not shown:
+        return []
+    rows = waits_table(results, shown)
+    rows[0][0] = "workload"
+    text = (
+        "## Waits\n\nOf single operations, in milliseconds: median / 99th percentile / longest, "
+        "each as the median of the rounds.\n*Device* is a write of 8 KiB with a flush straight on "
+        "a file of the same storage, in between, in the turns of\nlfs; nothing is taken off the "
+        f"other columns.\n\n{markdown_table(rows)}"
+    )
+    return [text]
 
 
 def _counters(document: Document, counters: dict[str, dict[str, dict[str, float | None]]]) -> str:

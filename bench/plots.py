@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.report import CEILING, FUSE_PEERS, KERNEL_PEERS, ratio_to_best
+from bench.report import CEILING, LEAN, OTHERS, ratio_to_best
 from bench.runner import Results
 from bench.size.series import CLEAN, CRASHED, FIRST, GIB, MOUNT_READS, STATES, Series
 from bench.workloads.workload import Workload
@@ -25,11 +25,16 @@ _COLOURS = {
     "xfs": "#fd8d3c",
     "btrfs": "#d94701",
     CEILING: "#737373",
+    LEAN: "#bdbdbd",
 }
 _PANELS = [
     ("Metadata and small files", ("metadata",)),
     ("The same from four processes at once", ("metadata x4",)),
-    ("fsync, streams, random writes, latency", ("fsync", "write", "read", "random", "latency")),
+    ("Many files, listing, cold metadata, removal of trees", ("trees",)),
+    (
+        "fsync, streams, random writes, aged disks, latency",
+        ("fsync", "write", "read", "random", "aged", "latency"),
+    ),
     ("Start and stop", ("start",)),
 ]
 
@@ -75,7 +80,7 @@ def plot_comparison(results: Results, path: Path) -> None:
 def _draw_ratios(axis: Any, results: Results, workloads: Sequence[Workload]) -> None:
     peers = [
         peer
-        for peer in (*FUSE_PEERS, *KERNEL_PEERS, CEILING)
+        for peer in OTHERS
         if any(ratio_to_best(results, workload, (peer,)) for workload in workloads)
     ]
     width = 0.84 / max(1, len(peers))

@@ -21,19 +21,21 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from bench.systems.host import SetupError
 from bench.systems.ours import Ceiling, Lfs
-from bench.workloads.workload import MIB, Scale, Workload, measure
+from bench.workloads.workload import FULL, MIB, QUICK, Scale, Workload, measure
 
 SAMPLES_PER_SECOND = 250
 ROUNDS = 3
 TOP_COUNT = 12
 # So much that a fast workload takes seconds; few samples tell nothing.
-SCALE = Scale(files=10_000, syncs=2000, stream_bytes=512 * MIB, overwrites=20_000)
-SCALE_QUICK = Scale(files=2000, syncs=300, stream_bytes=128 * MIB, overwrites=4000)
+SCALE = replace(FULL, files=10_000, syncs=2000, stream_bytes=512 * MIB, overwrites=20_000)
+SCALE_QUICK = replace(QUICK, files=2000, syncs=300, stream_bytes=128 * MIB, overwrites=4000)
+LEFT_OUT = ("metadata x4", "aged", "aged reading")
+"""Groups of which the main part is another's: programs that wait for one another, other disks."""
 
 WAITING = "kernel and program (waiting)"
 RECEIVING = "pyfuse3: receive and reply"
@@ -191,7 +193,7 @@ def profile(workload: Workload, lfs: Lfs, ceiling: Ceiling, scale: Scale, sample
     rates: dict[str, list[float]] = {}
     for _ in range(ROUNDS):
         for system in (lfs, ceiling):
-            rates.setdefault(system.name, []).append(measure(workload, system, scale))
+            rates.setdefault(system.name, []).append(measure(workload, system, scale).value)
 
     def watch(count: float) -> AbstractContextManager[None]:
         assert lfs.daemon is not None

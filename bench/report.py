@@ -14,17 +14,19 @@ from dataclasses import dataclass, field
 from bench.counters import CounterTable
 from bench.library import Figure
 from bench.runner import Results
-from bench.systems.ours import Ceiling, Lfs, LfsWriteback
+from bench.systems.ours import Ceiling, LeanCeiling, Lfs, LfsWriteback
 from bench.systems.peers import Ext4, Fuse2fs
 from bench.systems.systems import SYSTEMS
+from bench.waits import Waits
 from bench.workloads.workload import Workload
 from bench.workloads.workloads import WORKLOADS
 
 LFS = Lfs.name
 CEILING = Ceiling.name
+LEAN = LeanCeiling.name
 FUSE_PEERS = tuple(system.name for system in SYSTEMS if system.kind == "fuse")
 KERNEL_PEERS = tuple(system.name for system in SYSTEMS if system.kind == "kernel")
-OTHERS = (*FUSE_PEERS, *KERNEL_PEERS, CEILING)
+OTHERS = (*FUSE_PEERS, *KERNEL_PEERS, CEILING, LEAN)
 STAT_P99_MS_MAX = 2.0
 
 
@@ -49,17 +51,20 @@ def ratios_to_each(results: Results, group: str, own: str = LFS) -> dict[str, fl
     """Return how ``own`` compares with each other system in a group, as a geometric mean."""
     found = {}
     for peer in OTHERS:
-        ratios = _ratios(results, group, (peer,), own)
+        ratios = ratios_by_workload(results, (group,), (peer,), own)
         if ratios:
             found[peer] = geometric_mean(list(ratios.values()))
     return found
 
 
-def _ratios(results: Results, group: str, peers: Sequence[str], own: str) -> dict[str, float]:
+def ratios_by_workload(
+    results: Results, groups: Sequence[str], peers: Sequence[str], own: str = LFS
+) -> dict[str, float]:
+    """Return how ``own`` compares with the best of ``peers`` in each workload of ``groups``."""
     return {
         workload.name: ratio
         for workload in WORKLOADS
-        if workload.group == group
+        if workload.group in groups
         and (ratio := ratio_to_best(results, workload, peers, own)) is not None
     }
 
@@ -182,7 +187,7 @@ def verdicts(
 
 
 def _verdict(budget: Budget, results: Results) -> Verdict | None:
-    ratios = _ratios(results, budget.group, budget.peers, budget.own)
+    ratios = ratios_by_workload(results, (budget.group,), budget.peers, budget.own)
     if not ratios:
         return None
     reached = budget.summary(list(ratios.values()))
@@ -239,17 +244,45 @@ def table(results: Results, workloads: Sequence[Workload]) -> list[list[str]]:
     """Return the medians of every system and the ratios to the best peers, as rows of text."""
     measured = {system for by_system in results.samples.values() for system in by_system}
     systems = [system.name for system in SYSTEMS if system.name in measured]
-    rows = [["", "", *systems, "/C FUSE", "/kernel", "/ceiling"]]
+    rows = [["", "", *systems, "/C FUSE", "/kernel", "/ceiling", "/lean"]]
     for workload in workloads:
         medians = results.medians(workload.name)
         if medians:
             ratios = [
                 ratio_to_best(results, workload, peers)
-                for peers in (FUSE_PEERS, KERNEL_PEERS, [CEILING])
+                for peers in (FUSE_PEERS, KERNEL_PEERS, [CEILING], [LEAN])
             ]
             figures = [medians.get(system) for system in systems]
             rows.append([workload.name, workload.unit, *map(number, [*figures, *ratios])])
     return rows
+
+
+def waits_table(results: Results, workloads: Sequence[Workload]) -> list[list[str]]:
+    """Return the waits of every system and those of the device, as rows of text.
+
+    A cell has the median, the 99th percentile and the longest in milliseconds, each as the
+    median of the runs; the device is as it was in the turns of lfs.
+    """
+    systems = [s.name for s in SYSTEMS if any(s.name in runs for runs in results.waits.values())]
+    rows = [["", *systems, "device"]]
+    for workload in workloads:
+        by_system = results.waits.get(workload.name, {})
+        if by_system:
+            device = [waits.device for waits in by_system.get(LFS, []) if waits.device]
+            runs = [*(by_system.get(name, []) for name in systems), device]
+            rows.append([workload.name, *map(_waits_cell, runs)])
+    return rows
+
+
+def _waits_cell(runs: Sequence[Waits]) -> str:
+    if not runs:
+        return "-"
+    columns = zip(*((one.p50_ms, one.p99_ms, one.longest_ms) for one in runs), strict=True)
+    return " / ".join(_milliseconds(statistics.median(column)) for column in columns)
+
+
+def _milliseconds(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.2g}" if value < 10 else f"{value:.1f}"
 
 
 def aligned(rows: Sequence[Sequence[str]], texts: int = 2) -> str:

@@ -21,6 +21,7 @@ from pathlib import Path
 from bench.systems.base import System
 from bench.systems.host import SetupError
 from bench.systems.ours import Lfs
+from bench.waits import Measured, Probe, Waits
 from bench.workloads.workload import Scale, Workload, measure
 
 Progress = Callable[[str], None]
@@ -29,9 +30,10 @@ _REST_SECONDS = 0.15
 
 @dataclass
 class Results:
-    """Every sample of every workload on every system, and what went wrong."""
+    """Every sample of every workload on every system, their waits, and what went wrong."""
 
     samples: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    waits: dict[str, dict[str, list[Waits]]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     lfs_failed: bool = False
 
@@ -41,9 +43,11 @@ class Results:
         if problem not in self.problems:
             self.problems.append(problem)
 
-    def add(self, workload: str, system: str, value: float) -> None:
+    def add(self, workload: str, system: str, found: Measured) -> None:
         """Keep one sample."""
-        self.samples.setdefault(workload, {}).setdefault(system, []).append(value)
+        self.samples.setdefault(workload, {}).setdefault(system, []).append(found.value)
+        if found.waits is not None:
+            self.waits.setdefault(workload, {}).setdefault(system, []).append(found.waits)
 
     def medians(self, workload: str) -> dict[str, float]:
         """Return the median by system."""
@@ -71,13 +75,15 @@ def run_rounds(
     """Measure; everything is unmounted when this returns or raises."""
     results = Results()
     with ExitStack() as cleaning:
+        probe = Probe(work)
+        cleaning.callback(probe.close)
         ready = start_all(systems, work, image_bytes, results, cleaning, filled=True)
         for number in range(rounds):
             for workload in workloads:
                 turn = number % max(1, len(ready))
                 for system in filter(workload.applies_to, ready[turn:] + ready[:turn]):
                     progress(f"round {number + 1} of {rounds}: {workload.name} on {system.name}")
-                    _take(results, workload, system, scale)
+                    _take(results, workload, system, scale, probe)
                     time.sleep(_REST_SECONDS)
     progress("")
     return results
@@ -110,11 +116,11 @@ def start_all(
     return ready
 
 
-def _take(results: Results, workload: Workload, system: System, scale: Scale) -> None:
+def _take(results: Results, workload: Workload, system: System, scale: Scale, probe: Probe) -> None:
     try:
         if not os.path.ismount(system.place):
             # What is there now is the host's.
             raise SetupError("it is not mounted any more")
-        results.add(workload.name, system.name, measure(workload, system, scale))
+        results.add(workload.name, system.name, measure(workload, system, scale, probe=probe))
     except (OSError, SetupError, AssertionError) as error:
         results.note(f"{workload.name} fails on {system.name}: {error}", system.name)

@@ -7,6 +7,8 @@ import shutil
 import subprocess
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from bench.systems.host import Command, SetupError, drop_cached, fill, is_mount, persist, run, sync
@@ -24,6 +26,8 @@ class System(ABC):
     has_image = True
     keeps_content = True
     """Whether files are there again after an unmount and a mount."""
+    relocates = False
+    """Whether what is overwritten goes to another place, so that reading in order may find gaps."""
     module = ""
     """The Python module that its daemon imports, where it is one of Python."""
 
@@ -55,6 +59,19 @@ class System(ABC):
         self.place.mkdir()
         self.make()
         self.mount()
+
+    @contextmanager
+    def another(self, image_bytes: int) -> Iterator[System]:
+        """Yield one more of its kind, on a disk of its own, and remove it afterwards."""
+        folder = self.image.with_suffix(".another")
+        folder.mkdir()
+        other = type(self)(folder, image_bytes, self.on_loop, self.filled)
+        try:
+            other.start()
+            yield other
+        finally:
+            other.stop()
+            shutil.rmtree(folder, ignore_errors=True)
 
     @property
     def medium(self) -> Path:

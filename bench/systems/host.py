@@ -89,7 +89,6 @@ def drop_cached(path: Path) -> None:
 
 
 def drop_kernel_caches() -> None:
-    """Let the kernel forget pages, names and inodes, where that is allowed."""
+    """Let the kernel forget pages that are written, names and inodes, where that is allowed."""
     with contextlib.suppress(OSError):
-        os.sync()
         Path("/proc/sys/vm/drop_caches").write_text("3")

@@ -1,4 +1,8 @@
-"""lfs itself, and the ceiling that is served by the same loop."""
+"""lfs itself, and the ceilings that are served by the same loop.
+
+All are mounted so that nobody keeps processors awake, as peers in C are; ``lfs-awake`` is lfs
+as it is mounted by default.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,8 @@ import sys
 
 from bench.systems.base import FuseSystem
 from bench.systems.host import drop_kernel_caches, our_tool, run
+
+ASLEEP = "cpu_latency=any"
 
 
 class Lfs(FuseSystem):
@@ -15,7 +21,10 @@ class Lfs(FuseSystem):
     kind = "lfs"
     module = "lfs.mount.session"
     programs = ("fusermount3",)
-    mount_options = ""
+    relocates = True
+    mount_options = ASLEEP
+    options_given = ""
+    """What the command was told to add, to every variant."""
 
     def make(self) -> None:
         """Run mkfs.lfs."""
@@ -24,9 +33,9 @@ class Lfs(FuseSystem):
 
     def mount(self) -> None:
         """Run mount.lfs in the foreground, so that its process is known."""
-        options = ["-o", self.mount_options] if self.mount_options else []
+        options = ",".join(filter(None, (self.mount_options, self.options_given)))
         self.run_daemon(
-            our_tool("lfs.mount.main", "-f", self.medium, self.place, *options), ": mounted\n"
+            our_tool("lfs.mount.main", "-f", self.medium, self.place, "-o", options), ": mounted\n"
         )
 
     def crash(self) -> None:
@@ -38,12 +47,20 @@ class Lfs(FuseSystem):
         run(["fusermount3", "-u", "-z", self.place])
 
 
+class LfsAwake(Lfs):
+    """This filesystem as it is mounted by default, which may keep processors awake."""
+
+    name = "lfs-awake"
+    kind = "variant"
+    mount_options = "cpu_latency=auto"
+
+
 class LfsWriteback(Lfs):
     """This filesystem, where the kernel collects writes before it passes them on."""
 
     name = "lfs-writeback"
     kind = "variant"
-    mount_options = "writeback_cache"
+    mount_options = f"{ASLEEP},writeback_cache"
 
 
 class Ceiling(FuseSystem):
@@ -54,16 +71,24 @@ class Ceiling(FuseSystem):
 
     name = "ceiling"
     kind = "ceiling"
-    module = "bench.ceiling"
+    module = "bench.ceilings.ceiling"
     programs = ("fusermount3",)
+    mount_options = ASLEEP
 
     def make(self) -> None:
         """Need no image."""
 
     def mount(self) -> None:
         """Start it."""
-        self.run_daemon([sys.executable, "-m", "bench.ceiling", self.place])
+        self.run_daemon([sys.executable, "-m", self.module, self.place, self.mount_options])
 
     def remount(self) -> None:
         """Let the kernel forget what it can; the contents live as long as the process."""
         drop_kernel_caches()
+
+
+class LeanCeiling(Ceiling):
+    """A filesystem that does still less: nothing but what Python, pyfuse3 and the kernel do."""
+
+    name = "lean-ceiling"
+    module = "bench.ceilings.lean"

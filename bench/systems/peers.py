@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench.systems.base import FuseSystem, System
-from bench.systems.host import drop_cached, run
+from bench.systems.host import drop_kernel_caches, run
 
 
 class Fuse2fs(FuseSystem):
@@ -68,10 +68,10 @@ class Bindfs(FuseSystem):
         run(["sync", "-f", self.image])
 
     def drop_caches(self) -> None:
-        """Let the host forget the contents of the directory."""
-        for path in self.image.rglob("*"):
-            if path.is_file() and not path.is_symlink():
-                drop_cached(path)
+        """Let the host forget the directory and all that is in it."""
+        self.settle_medium()
+        # Its names and attributes are the host's, which are forgotten only with all others.
+        drop_kernel_caches()
 
 
 class LoopSystem(System):
@@ -121,6 +121,7 @@ class Btrfs(LoopSystem):
     """Btrfs."""
 
     name = "btrfs"
+    relocates = True
     programs = ("mkfs.btrfs",)
     make_command = ("mkfs.btrfs", "-q", "-f", "-K")
     # It would give freed space back to the host by itself.

@@ -8,7 +8,8 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from bench.workloads.workload import BLOCK, KIB, MIB, Context, Workload
+from bench.waits import Measured
+from bench.workloads.workload import BLOCK, MIB, Context, Workload
 
 CHUNK = os.urandom(MIB)
 
@@ -16,59 +17,65 @@ CHUNK = os.urandom(MIB)
 # -------------------------------------------------------------------------------- fsync
 
 
-def _append_sync(context: Context) -> float:
+def _append_sync(context: Context) -> Measured:
     with (context.folder / "log").open("wb", buffering=0) as file:
 
-        def work() -> None:
-            for _ in range(context.scale.syncs):
-                file.write(BLOCK)
-                os.fsync(file)
+        def append(number: int) -> None:
+            file.write(BLOCK)
+            os.fsync(file)
 
-        return context.rate(context.scale.syncs, work)
+        return context.each(append, range(context.scale.syncs), probed=True)
+
+
+def write_file(path: Path, size: int) -> None:
+    """Write a file by 1 MiB and make it durable."""
+    with path.open("wb", buffering=0) as file:
+        for start in range(0, size, len(CHUNK)):
+            file.write(memoryview(CHUNK)[: size - start])
+        os.fsync(file)
 
 
 def _prepared_file(context: Context, size: int) -> Path:
     path = context.folder / "data"
-    with path.open("wb", buffering=0) as file:
-        for _ in range(size // len(CHUNK)):
-            file.write(CHUNK)
-        os.fsync(file)
+    write_file(path, size)
     return path
 
 
-def _overwrite_sync(context: Context) -> float:
-    choose = random.Random(1)
+def _places(choose: random.Random, count: int, size: int) -> list[int]:
+    """Return offsets of blocks at random."""
+    return [choose.randrange(size // len(BLOCK)) * len(BLOCK) for _ in range(count)]
+
+
+def _overwrite_sync(context: Context) -> Measured:
+    places = _places(random.Random(1), context.scale.syncs, 16 * MIB)
     with _prepared_file(context, 16 * MIB).open("r+b", buffering=0) as file:
 
-        def work() -> None:
-            for _ in range(context.scale.syncs):
-                os.pwrite(file.fileno(), BLOCK, choose.randrange(16 * MIB // len(BLOCK)) * 4 * KIB)
-                os.fsync(file)
+        def overwrite(place: int) -> None:
+            os.pwrite(file.fileno(), BLOCK, place)
+            os.fsync(file)
 
-        return context.rate(context.scale.syncs, work)
-
-
-def _replace_sync(context: Context) -> float:
-    def work() -> None:
-        for number in range(context.scale.syncs):
-            new = context.folder / "new"
-            with new.open("wb", buffering=0) as file:
-                file.write(BLOCK)
-                os.fsync(file)
-            new.rename(context.folder / f"file{number % 10}")
-
-    return context.rate(context.scale.syncs, work)
+        return context.each(overwrite, places, probed=True)
 
 
-def _sqlite(context: Context) -> float:
+def _replace_sync(context: Context) -> Measured:
+    def replace(number: int) -> None:
+        new = context.folder / "new"
+        with new.open("wb", buffering=0) as file:
+            file.write(BLOCK)
+            os.fsync(file)
+        new.rename(context.folder / f"file{number % 10}")
+
+    return context.each(replace, range(context.scale.syncs), probed=True)
+
+
+def _sqlite(context: Context) -> Measured:
     with closing(sqlite3.connect(context.folder / "database", isolation_level=None)) as database:
         database.execute("CREATE TABLE item (id INTEGER PRIMARY KEY, value TEXT)")
 
-        def work() -> None:
-            for number in range(context.scale.syncs):
-                database.execute("INSERT INTO item (value) VALUES (?)", (f"value {number}" * 8,))
+        def insert(number: int) -> None:
+            database.execute("INSERT INTO item (value) VALUES (?)", (f"value {number}" * 8,))
 
-        return context.rate(context.scale.syncs, work)
+        return context.each(insert, range(context.scale.syncs), probed=True)
 
 
 # ------------------------------------------------------------------------------ streams
@@ -79,7 +86,8 @@ def _stream_write(context: Context) -> float:
     return context.rate(size / MIB, lambda: _prepared_file(context, size))
 
 
-def _read_through(path: Path) -> None:
+def read_through(path: Path) -> None:
+    """Read a file by 1 MiB."""
     with path.open("rb", buffering=0) as file:
         while file.read(MIB):
             pass
@@ -87,26 +95,24 @@ def _read_through(path: Path) -> None:
 
 def _read_cold(context: Context) -> float:
     path = _prepared_file(context, context.scale.stream_bytes)
-    return context.rate(context.scale.stream_bytes / MIB, lambda: _read_through(path), cold=True)
+    return context.rate(context.scale.stream_bytes / MIB, lambda: read_through(path), cold=True)
 
 
 def _read_warm(context: Context) -> float:
     path = _prepared_file(context, context.scale.stream_bytes)
-    _read_through(path)
-    return context.rate(context.scale.stream_bytes / MIB, lambda: _read_through(path))
+    read_through(path)
+    return context.rate(context.scale.stream_bytes / MIB, lambda: read_through(path))
 
 
-def _random_write(context: Context) -> float:
+def _random_write(context: Context) -> Measured:
     size = context.scale.stream_bytes // 4
-    choose = random.Random(2)
+    places = _places(random.Random(2), context.scale.overwrites, size)
     with _prepared_file(context, size).open("r+b", buffering=0) as file:
 
-        def work() -> None:
-            for _ in range(context.scale.overwrites):
-                os.pwrite(file.fileno(), BLOCK, choose.randrange(size // len(BLOCK)) * 4 * KIB)
-            os.fsync(file)
+        def overwrite(place: int) -> None:
+            os.pwrite(file.fileno(), BLOCK, place)
 
-        return context.rate(context.scale.overwrites, work)
+        return context.each(overwrite, places, finish=lambda: os.fsync(file))
 
 
 CONTENTS: list[Workload] = [

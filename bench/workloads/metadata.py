@@ -13,6 +13,7 @@ from multiprocessing.queues import SimpleQueue
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
+from bench.waits import Measured
 from bench.workloads.workload import KIB, Context, Workload
 
 PROCESS_COUNT = 4
@@ -24,58 +25,42 @@ def file_names(folder: Path, count: int) -> list[str]:
     return [f"{folder}/{number // 100}/{number}" for number in range(count)]
 
 
-def _make_folders(folder: Path, count: int) -> None:
+def make_folders(folder: Path, count: int) -> None:
+    """Make the directories in which as many files lie."""
     for number in range(-(-count // 100)):
         (folder / str(number)).mkdir(parents=True)
 
 
-def _write_file(name: str, flags: int) -> None:
+def write_small(name: str, flags: int, data: bytes = SMALL) -> None:
+    """Open a file, write all that it holds, and close it."""
     descriptor = os.open(name, flags | os.O_WRONLY, 0o644)
-    os.write(descriptor, SMALL)
+    os.write(descriptor, data)
     os.close(descriptor)
 
 
-def _create(folder: Path, count: int) -> None:
-    for name in file_names(folder, count):
-        _write_file(name, os.O_CREAT | os.O_EXCL)
+def _create(name: str) -> None:
+    write_small(name, os.O_CREAT | os.O_EXCL)
 
 
 def make_files(folder: Path, count: int) -> None:
     """Make as many files of 1 KiB, with the directories that they lie in."""
-    _make_folders(folder, count)
-    _create(folder, count)
-
-
-def _stat(folder: Path, count: int) -> None:
+    make_folders(folder, count)
     for name in file_names(folder, count):
-        os.stat(name)
+        _create(name)
 
 
-def _read(folder: Path, count: int) -> None:
-    for name in file_names(folder, count):
-        descriptor = os.open(name, os.O_RDONLY)
-        assert len(os.read(descriptor, 4 * KIB)) == len(SMALL)
-        os.close(descriptor)
+def _read(name: str) -> None:
+    descriptor = os.open(name, os.O_RDONLY)
+    assert len(os.read(descriptor, 4 * KIB)) == len(SMALL)
+    os.close(descriptor)
 
 
-def _rewrite(folder: Path, count: int) -> None:
-    for name in file_names(folder, count):
-        _write_file(name, os.O_TRUNC)
+def _rewrite(name: str) -> None:
+    write_small(name, os.O_TRUNC)
 
 
-def _unlink(folder: Path, count: int) -> None:
-    for name in file_names(folder, count):
-        os.unlink(name)
-
-
-def _rename(folder: Path, count: int) -> None:
-    for name in file_names(folder, count):
-        os.rename(name, name + "-renamed")
-
-
-def _mkdir(folder: Path, count: int) -> None:
-    for name in file_names(folder, count):
-        os.mkdir(name)
+def _rename(name: str) -> None:
+    os.rename(name, name + "-renamed")
 
 
 def _make_archive(folder: Path, count: int) -> None:
@@ -103,34 +88,49 @@ def _copy(folder: Path, count: int) -> None:
 
 
 Step = Callable[[Path, int], None]
+Operation = Callable[[str], object]
 
 
 @dataclass(frozen=True)
 class _Metadata:
+    """What is done to each of many files, or to all of them by one program."""
+
     name: str
     meaning: str
     prepare: Step
-    work: Step
+    operation: Operation | None = None
+    program: Step | None = None
     cold: bool = False
+
+    def work(self, folder: Path, count: int) -> None:
+        """Do all of it."""
+        if self.program is not None:
+            self.program(folder, count)
+        if self.operation is not None:
+            for name in file_names(folder, count):
+                self.operation(name)
 
 
 _METADATA = [
-    _Metadata("create", "create a file of 1 KiB, write, close", _make_folders, _create),
-    _Metadata("stat", "stat a file after a remount", make_files, _stat, cold=True),
+    _Metadata("create", "create a file of 1 KiB, write, close", make_folders, _create),
+    _Metadata("stat", "stat a file after a remount", make_files, os.stat, cold=True),
     _Metadata("open-read", "open a file of 1 KiB, read, close", make_files, _read),
     _Metadata("rewrite", "open with O_TRUNC, write 1 KiB, close", make_files, _rewrite),
-    _Metadata("unlink", "remove a file", make_files, _unlink),
+    _Metadata("unlink", "remove a file", make_files, os.unlink),
     _Metadata("rename", "rename a file in its directory", make_files, _rename),
-    _Metadata("mkdir", "make a directory", _make_folders, _mkdir),
-    _Metadata("untar", "files from a tar archive by tar", _make_archive, _untar),
-    _Metadata("copy", "files of a tree by cp -r", _make_tree, _copy),
+    _Metadata("mkdir", "make a directory", make_folders, os.mkdir),
+    _Metadata("untar", "files from a tar archive by tar", _make_archive, program=_untar),
+    _Metadata("copy", "files of a tree by cp -r", _make_tree, program=_copy),
 ]
 
 
-def _by_one(metadata: _Metadata) -> Callable[[Context], float]:
-    def run(context: Context) -> float:
+def _by_one(metadata: _Metadata) -> Callable[[Context], float | Measured]:
+    def run(context: Context) -> float | Measured:
         folder, count = context.folder / "one", context.scale.files
         metadata.prepare(folder, count)
+        if metadata.operation is not None:
+            names = file_names(folder, count)
+            return context.each(metadata.operation, names, cold=metadata.cold)
         return context.rate(count, lambda: metadata.work(folder, count), metadata.cold)
 
     return run

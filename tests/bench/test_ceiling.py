@@ -6,18 +6,21 @@ import errno
 import os
 import re
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
+import pyfuse3
 import pytest
+import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.ceiling import SLOT_BYTES, Content
+from bench.ceilings import lean
+from bench.ceilings.ceiling import SLOT_BYTES, Content
 from bench.systems.base import System
-from bench.systems.ours import Ceiling, Lfs
+from bench.systems.ours import Ceiling, LeanCeiling, Lfs
 
 EDGES = [0, 1, 4096, SLOT_BYTES - 1, SLOT_BYTES, SLOT_BYTES + 1, 2 * SLOT_BYTES]
 places = st.one_of(st.sampled_from(EDGES), st.integers(0, 3 * SLOT_BYTES))
@@ -44,17 +47,20 @@ def test_content_reads_back_as_a_bytearray_does(steps: list[tuple[str, int, int]
 
 
 class LoggingCeiling(Ceiling):
-    def mount(self) -> None:
-        self.run_daemon([sys.executable, "-m", "bench.ceiling", self.place, "debug"])
+    mount_options = "debug"
+
+
+class LoggingLeanCeiling(LeanCeiling):
+    mount_options = "debug"
 
 
 class LoggingLfs(Lfs):
     mount_options = "debug"
 
 
-@pytest.fixture
-def ceiling(tmp_path: Path) -> Iterator[System]:
-    system = LoggingCeiling(tmp_path, 0)
+@pytest.fixture(params=[LoggingCeiling, LoggingLeanCeiling])
+def ceiling(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[System]:
+    system: System = request.param(tmp_path, 0)
     system.start()
     yield system
     system.stop()
@@ -116,7 +122,28 @@ def test_ceiling_is_asked_what_lfs_is_asked(ceiling: System, tmp_path: Path) -> 
 
 
 @pytest.mark.fuse
-def test_ceiling_has_no_attributes_and_applies_the_umask(ceiling: System) -> None:
+def test_ceiling_keeps_names_and_contents(ceiling: System) -> None:
+    folder, file = ceiling.place / "folder", ceiling.place / "file"
+    folder.mkdir()
+    content = os.urandom(3 * SLOT_BYTES + 5)
+    file.write_bytes(content)
+    with file.open("r+b", buffering=0) as changed:
+        changed.write(b"new")
+        changed.seek(7)
+        changed.write(b"other")
+    file.rename(folder / "renamed")
+    with pytest.raises(OSError, match="not empty"):
+        folder.rmdir()
+    ceiling.remount()
+    assert (folder / "renamed").read_bytes() == b"new" + content[3:7] + b"other" + content[12:]
+    assert [*folder.iterdir()] == [folder / "renamed"]
+    (folder / "renamed").unlink()
+    folder.rmdir()
+    assert not [*ceiling.place.iterdir()]
+
+
+@pytest.mark.fuse
+def test_ceiling_has_no_attributes_and_keeps_modes_if_it_is_not_lean(ceiling: System) -> None:
     for _ in range(2):
         with pytest.raises(OSError, match="No data") as caught:
             os.getxattr(ceiling.place, "user.none")
@@ -127,4 +154,25 @@ def test_ceiling_has_no_attributes_and_applies_the_umask(ceiling: System) -> Non
         (ceiling.place / "file").write_bytes(b"")
     finally:
         os.umask(umask)
-    assert (ceiling.place / "file").stat().st_mode & 0o777 == 0o640
+    mode = (ceiling.place / "file").stat().st_mode & 0o777
+    assert mode == (0o644 if isinstance(ceiling, LeanCeiling) else 0o640)
+
+
+@pytest.mark.fuse
+def test_lean_ceiling_makes_its_attributes_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    operations = lean.LeanCeiling()
+    monkeypatch.setattr(pyfuse3, "EntryAttributes", None)
+    monkeypatch.setattr(pyfuse3, "FileInfo", None)
+    context = cast("pyfuse3.RequestContext", None)
+
+    async def make_and_find() -> set[int]:
+        root, replies = pyfuse3.ROOT_INODE, []
+        for number in range(3):
+            name = b"%d" % number
+            _, made = await operations.create(root, name, 0o600, 0, context)
+            replies += [made, await operations.lookup(root, name, context)]
+            replies += [await operations.getattr(made.st_ino, context)]
+            assert made.st_ino == replies[-1].st_ino == 4 * (number + 1) + 2
+        return set(map(id, replies))
+
+    assert len(trio.run(make_and_find)) == 1

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from bench.counters import Counters, count_all, count_seeks, parse_stat
 from bench.report import counter_table
 from bench.runner import Results
 from bench.systems.ours import Lfs
-from bench.workloads.workload import MIB, Scale
+from bench.workloads.workload import MIB, QUICK
 from bench.workloads.workloads import WORKLOADS
 
 READS = "  630  279  540108  1195"
@@ -54,7 +55,7 @@ def test_counters_for_each_operation() -> None:
 def test_counters_of_lfs_keep_to_their_limits(tmp_path: Path) -> None:
     results = Results()
     chosen = [w for w in WORKLOADS if w.name in ("create", "append+fsync", "replace+fsync")]
-    scale = Scale(files=200, syncs=40, stream_bytes=MIB, overwrites=10)
+    scale = replace(QUICK, files=200, syncs=40)
     found = count_all([Lfs], chosen, scale, tmp_path, 64 * MIB, results, lambda text: None)
     assert results.problems == []
     for name, kib_max, flushes_max in (

@@ -13,6 +13,7 @@ from bench.page import LIMITS, page_text, read_limits, write_page
 from bench.report import BUDGETS, Verdict, ratio_to_best, verdicts
 from bench.runner import Results
 from bench.systems.systems import SYSTEMS
+from bench.waits import Waits
 from bench.workloads.workloads import WORKLOADS
 
 PEERS = [system.name for system in SYSTEMS if system.name not in ("lfs", "lfs-writeback")]
@@ -28,7 +29,18 @@ def comparison(lfs: float, others: float, writeback: float | None = None) -> dic
         "machine": {"kernel": "Linux 6"},
         "rounds": 3,
         "workloads": {
-            workload.name: {"unit": workload.unit, "meaning": "", "samples": by_system}
+            workload.name: {
+                "unit": workload.unit,
+                "meaning": "",
+                "samples": by_system,
+                "waits": {
+                    "lfs": [
+                        Waits(0.2, longest / 2, longest, Waits(0.1, 0.3, 2.0)).as_json()
+                        for longest in (5.0, 120.0, 9.0)
+                    ],
+                    "bindfs": [Waits(0.5, 1.0, 2.0).as_json()],
+                },
+            }
             for workload in WORKLOADS
         },
         "figures": [
@@ -104,6 +116,11 @@ def test_page_shows_every_row_and_what_limits_the_missed() -> None:
     [row] = [line for line in text.splitlines() if line.startswith("| append bytes |")]
     assert "| 3.00 |" in row
     assert "xfs left out" in text
+    assert "| random overwrites | at least 1 x the best C FUSE peer, each | 1.50 | holds |" in text
+    assert "| 7.00 ms (overwrite 75%) | holds |" in text
+    # Half of 9 ms, less the 0.2 that the device differs by, beside 0.2.
+    assert "| 21.5 (append+fsync) | **missed** |" in text
+    assert "| sqlite | 0.2 / 4.5 / 9 | 0.5 / 1 / 2 | 0.1 / 0.3 / 2 |" in text
     assert "0.80 |" in next(line for line in text.splitlines() if line.startswith("| sqlite | 1.5"))
 
 

@@ -11,7 +11,15 @@ from bench.systems.ours import Ceiling
 from bench.workloads.workload import MIB, Context, Scale, Workload
 from bench.workloads.workloads import WORKLOADS
 
-TINY = Scale(files=20, syncs=5, stream_bytes=4 * MIB, overwrites=10)
+TINY = Scale(
+    files=20,
+    syncs=5,
+    stream_bytes=4 * MIB,
+    overwrites=10,
+    many_files=20,
+    disk_bytes=MIB,
+    idle_seconds=0,
+)
 
 
 class NotInstalled(Ceiling):
@@ -27,7 +35,13 @@ def fail(context: Context) -> float:
 def test_rounds_measure_every_workload_and_leave_nothing_mounted(tmp_path: Path) -> None:
     failing = Workload("failing", "metadata", "/s", "", fail)
     results = run_rounds([Ceiling, NotInstalled], [*WORKLOADS, failing], TINY, 1, tmp_path, MIB)
-    assert results.samples.keys() == {workload.name for workload in WORKLOADS}
+    groups = {workload.name: workload.group for workload in WORKLOADS}
+    assert results.samples.keys() == {
+        name for name, group in groups.items() if group not in ("aged", "aged reading")
+    }
+    probed = {name for name, by_system in results.waits.items() if by_system["ceiling"][0].device}
+    assert probed == {name for name, group in groups.items() if group == "fsync"}
+    assert {"create", "unlink", "create many", "unlink cold", "random write"} < results.waits.keys()
     for by_system in results.samples.values():
         [value] = by_system["ceiling"]
         assert value > 0

@@ -6,7 +6,7 @@ lfs is (``attach``), answers with the same times for which the kernel may keep
 names and attributes, and says of extended attributes that there are none, where
 ``ENOSYS`` would let the kernel never ask again.
 
-``python -m bench.ceiling DIRECTORY [OPTIONS]`` serves until it is unmounted.
+``python -m bench.ceilings.ceiling DIRECTORY [OPTIONS]`` serves until it is unmounted.
 """
 
 from __future__ import annotations
@@ -46,6 +46,10 @@ class Content:
         """Be empty."""
         self._slots: dict[int, bytes | bytearray] = {}
         self.size = 0
+
+    def __len__(self) -> int:
+        """Return the size."""
+        return self.size
 
     def write(self, offset: int, data: bytes) -> None:
         """Put ``data`` at ``offset``."""
@@ -351,10 +355,10 @@ async def _serve_requests(nursery: trio.Nursery) -> None:
     nursery.cancel_scope.cancel()
 
 
-def main() -> None:
+def main(operations: pyfuse3.Operations) -> None:
     """Serve at the directory named on the command line, with the options after it."""
     keep_freed_memory()
-    processors = attach(Ceiling(), sys.argv[1], sys.argv[2:])
+    processors = attach(operations, sys.argv[1], sys.argv[2:])
     try:
         trio.run(serve, sys.argv[1], processors)
     finally:
@@ -362,4 +366,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(Ceiling())
