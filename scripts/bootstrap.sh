@@ -91,6 +91,8 @@ install_environment() {
 build_core() (
     local is_compiled='import sys; from lfs.common.compiled import is_compiled; sys.exit(not is_compiled())'
     cd "$checkout" || exit 1
+    # As an installation has it; Python itself may have been told to write none.
+    "$venv_bin/python" -m compileall -q lfs mkfs fsck faultdisk
     [ "${LFS_PURE:-0}" = 0 ] || return 0
     ! "$venv_bin/python" -c "$is_compiled" || return 0
     echo "setup: compiling the core" >&2
