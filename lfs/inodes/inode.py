@@ -44,6 +44,36 @@ class Inode:
     was read: ``fields`` tells them as they are to be stored.
     """
 
+    __slots__ = (
+        "access_list",
+        "atime_ns",
+        "blocks",
+        "btime_ns",
+        "ctime_ns",
+        "cut_blocks",
+        "default_list",
+        "dirty",
+        "flags",
+        "generation",
+        "gid",
+        "has_attributes",
+        "inline",
+        "ino",
+        "is_cut",
+        "mode",
+        "mtime_ns",
+        "nlink",
+        "open_count",
+        "parent_ino",
+        "pinned",
+        "rdev",
+        "read_window",
+        "size",
+        "uid",
+        "version",
+        "windows",
+    )
+
     def __init__(self, ino: int, numbers: tuple[int, ...], inline: bytes) -> None:
         """Take the fields of inode ``ino`` as ``unpack_inode`` returns them."""
         self.mode: int = numbers[0]

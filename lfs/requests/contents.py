@@ -85,15 +85,12 @@ class ContentRequests:
         if not inode.is_regular:
             raise FilesystemError(errno.EISDIR if inode.is_directory else errno.EINVAL)
         written = self.core.data.write(inode, offset, data, now_ns, privileged, stamp)
-        volume = self.core.volume
-        dirty_bytes = self.core.inodes.dirty_data.block_count * volume.block_bytes
-        pinned_bytes = self.core.inodes.pinned_bytes
-        maintenance = self.core.maintenance
+        inodes, write_out = self.core.inodes, self.core.write_out
         if (
-            dirty_bytes >= maintenance.dirty_bytes_max
-            or pinned_bytes >= maintenance.pinned_bytes_max
+            inodes.dirty_data.block_count >= write_out.dirty_blocks_max
+            or inodes.pinned_bytes >= inodes.pinned_bytes_max
         ):
-            maintenance.keep_dirty_bounds(now_ns)
+            write_out.keep_limits(now_ns)
         self.core.end()
         return written
 

@@ -48,14 +48,6 @@ class Maintenance:
         """Look after one volume."""
         self._volume = volume
         self._write_out = write_out
-        self._part_bytes = write_out.part_blocks * volume.block_bytes
-        self.dirty_bytes_max = volume.options.dirty_bytes_max
-        """From so much dirty data on, whoever writes more writes a part of it out.
-
-        Little while a commit is due, which so finds little itself.
-        """
-        self.pinned_bytes_max = volume.options.cache_bytes // 4
-        """So much of the windows of dirty data likewise."""
         self._inodes = inodes
         self._ledger = ledger
         self._admission = admission
@@ -76,7 +68,6 @@ class Maintenance:
     def note_commit(self) -> None:
         """Begin the commit interval."""
         self._commit_ns = self._volume.elapsed.ns
-        self.dirty_bytes_max = self._volume.options.dirty_bytes_max
 
     def write_ahead(self, now_ns: int) -> bool:
         """Write a part of the dirty data out, if there is more than that; tell whether there was.
@@ -86,7 +77,7 @@ class Maintenance:
         """
         if not self._write_out.place_ahead(now_ns):
             return False
-        self.dirty_bytes_max = min(self.dirty_bytes_max, self._part_bytes)
+        self._write_out.hurry()
         return True
 
     def commit_due(self) -> bool:
@@ -122,15 +113,6 @@ class Maintenance:
         long = volume.log.blocks_since_checkpoint > self._log_blocks_max
         since_ns = volume.elapsed.ns - self._checkpointer.elapsed_ns
         return changed or long or since_ns >= volume.options.checkpoint_interval_ns
-
-    def keep_dirty_bounds(self, now_ns: int) -> None:
-        """Write a part of the dirty data out, or as many as it takes to keep the limits."""
-        dirty_bytes_max = self._volume.options.dirty_bytes_max
-        while self._ledger.dirty_blocks:
-            self._write_out.place_part(now_ns)
-            dirty_bytes = self._ledger.dirty_blocks * self._volume.block_bytes
-            if dirty_bytes < dirty_bytes_max and self._inodes.pinned_bytes < self.pinned_bytes_max:
-                return
 
     def _shorten_log(self, now_ns: int) -> None:
         """Do a step of a checkpoint, or all of it where a bound has been reached.
@@ -179,4 +161,3 @@ class Maintenance:
             or self.has_many_dirty_inodes
         ) and not self.write_ahead(now_ns):
             self._checkpointer.commit(now_ns)
-            self.dirty_bytes_max = volume.options.dirty_bytes_max

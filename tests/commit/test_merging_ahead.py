@@ -194,3 +194,28 @@ def test_requests_help_with_a_checkpoint_that_is_overdue(monkeypatch: pytest.Mon
         disk.sync()
         assert disk.filesystem.core.volume.log.blocks_since_checkpoint < 2000
     assert disk.filesystem.core.volume.state.checkpoint_number > number
+
+
+def test_parts_leave_room_to_merge_everything_anew_after_a_crash() -> None:
+    """A mount begins where the last region was: it writes again what the parts have written."""
+    disk = Disk(options=FEW)
+    merger = disk.filesystem.core.checkpointer._merger
+    usage = disk.filesystem.core.volume.usage
+    for number in range(100):
+        disk.make_file(b"%d" % number)
+    steps = disk.filesystem.checkpoint_steps(disk.now_ns)
+    assert [next(steps) for _ in range(6)] == [None] * 6
+    # After the commit each of them has merged something.
+    assert merger.ahead_blocks >= 5
+    # As if they had taken nearly all there is: the rest is merged in one go.
+    merger.ahead_blocks = usage.clean_blocks - PART_BLOCKS
+    flush = next(steps)
+    assert flush is not None
+    assert disk.filesystem.core.volume.imap.changes == {}
+    disk.device.flush()
+    flush.done = True
+    for last in steps:
+        assert last is not None
+        disk.device.flush()
+        last.done = True
+    assert merger.ahead_blocks == 0

@@ -63,6 +63,9 @@ class WriteOut:
         part_bytes = min(_PART_BYTES, volume.options.dirty_bytes_max // _PARTS_MIN)
         self.part_blocks = max(_PART_BLOCKS_MIN, part_bytes // volume.block_bytes)
         """A part of the dirty data has so many blocks, or what more it takes to end well."""
+        self._dirty_blocks_max = max(1, -(-volume.options.dirty_bytes_max // volume.block_bytes))
+        self.dirty_blocks_max = self._dirty_blocks_max
+        """From so many dirty blocks on, whoever writes more writes a part of them out."""
         self._position = 0, 0
         """Inode number and file block where the next part begins."""
         self.scattered = ScatteredFiles()
@@ -76,11 +79,7 @@ class WriteOut:
         neighbours, which may fail.
         """
         self._spare_blocks = None
-        for inode in inodes:
-            self._take_neighbours(inode, inode.dirty.extents() if inode.dirty else ())
-            self.scattered.wrote(inode.ino, self._volume.elapsed.ns)
-        take = self._inodes.dirty_data.take
-        return [extent for inode in inodes for extent in self._taken(inode, take(inode))]
+        return [extent for inode in inodes for extent in self._take_whole(inode)]
 
     def take_part(self) -> list[UnplacedExtent]:
         """Return the next part of all dirty data, as ``take_dirty`` does; none if there is none."""
@@ -207,6 +206,23 @@ class WriteOut:
             return False
         self.place_part(time_ns)
         return True
+
+    def hurry(self) -> None:
+        """Let whoever writes write a part out, too, until ``end_hurry``: a commit is due."""
+        self.dirty_blocks_max = min(self.dirty_blocks_max, self.part_blocks)
+
+    def end_hurry(self) -> None:
+        """Let dirty data wait again: it has been committed."""
+        self.dirty_blocks_max = self._dirty_blocks_max
+
+    def keep_limits(self, time_ns: int) -> None:
+        """Write a part of the dirty data out, or as many as it takes to keep the limits."""
+        inodes = self._inodes
+        while inodes.dirty_data.block_count:
+            self.place_part(time_ns)
+            is_little = inodes.dirty_data.block_count < self._dirty_blocks_max
+            if is_little and inodes.pinned_bytes < inodes.pinned_bytes_max:
+                return
 
     def place_all(self, extents: Sequence[UnplacedExtent], time_ns: int, flags: int = 0) -> None:
         """Write extents without records: large ones to the bulk head, the others to main."""

@@ -148,6 +148,18 @@ def test_sync_beside_much_dirty_data_comes_in_parts() -> None:
     assert problems(disk.medium) == []
 
 
+def test_dirty_data_waits_again_after_any_commit() -> None:
+    """What was hurried for one commit is not written out early for ever."""
+    disk = roomy_disk(Options(dirty_bytes_max=32 * MIB, extent_bytes_max=32 * MIB))
+    for number in range(3):
+        disk.make_file(b"%d" % number, data(number, 2 * MIB))
+    assert disk.filesystem.write_ahead(disk.now_ns)
+    # Not the one that it was for.
+    disk.filesystem.core.checkpointer.commit(disk.now_ns)
+    disk.make_file(b"large", data(1, 4 * MIB))
+    assert disk.filesystem.core.ledger.dirty_blocks == 4 * MIB // BLOCK_BYTES
+
+
 def test_small_files_beyond_the_limit_go_out_together() -> None:
     """Device bytes at most 1.15 times the data, and a log write for at least 100 files."""
     count = 20_000
