@@ -123,6 +123,22 @@ def test_no_request_writes_all_that_is_dirty() -> None:
     assert disk.filesystem.core.volume.log.written_sequence > 0
 
 
+def test_part_has_few_neighbours_of_what_is_dirty() -> None:
+    """Windows in many pieces are written whole, which may be five times what is dirty."""
+    disk = roomy_disk(Options(dirty_bytes_max=16 * MIB))
+    ino = disk.make_file(b"file", data(1, 24 * MIB))
+    disk.checkpoint()
+    for position in range(3, WINDOW_BLOCKS, WINDOW_BLOCKS // 10):
+        for index in range(24 * MIB // BLOCK_BYTES // WINDOW_BLOCKS):
+            block(disk, ino, index * WINDOW_BLOCKS + position, position)
+        disk.sync()
+    for number in range(0, 24 * MIB // BLOCK_BYTES, 4):
+        block(disk, ino, number, number)
+    disk.device.reset_counters()
+    assert disk.filesystem.write_ahead(disk.now_ns)
+    assert MIB <= disk.device.written_bytes <= 5 * MIB // 2
+
+
 def test_sync_beside_much_dirty_data_comes_in_parts() -> None:
     disk = roomy_disk(Options(dirty_bytes_max=32 * MIB, extent_bytes_max=32 * MIB))
     for number in range(12):
