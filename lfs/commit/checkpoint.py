@@ -31,7 +31,7 @@ from lfs.common.checksum import checksum
 from lfs.common.errors import DamageError, DeviceError, FilesystemError
 from lfs.common.turns import Flush, Turn
 from lfs.device.reading import ATTEMPTS
-from lfs.imap.part import PART_BLOCKS, next_part
+from lfs.imap.part import PART_BLOCKS, is_one_part, next_part
 from lfs.ondisk import (
     BLOCK_USAGE,
     CHECKPOINT_CLEAN,
@@ -160,7 +160,7 @@ class Checkpointer:
         items_max = volume.options.merged_items_max
         for _ in range(_PASSES_MAX):
             start: bytes | None = _LOWEST_KEY
-            if len(volume.imap.changes) <= items_max:
+            if is_one_part(volume.imap, items_max, volume.block_bytes):
                 return
             self._committer.log(now_ns)
             yield

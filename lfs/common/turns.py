@@ -12,7 +12,10 @@ another thread if he likes, while requests are served.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Generator
+from typing import NamedTuple, TypeVar
+
+_Result = TypeVar("_Result")
 
 
 class Elapsed:
@@ -55,3 +58,13 @@ class Turn(NamedTuple):
     """Whether another should follow at once."""
     flush: Flush | None = None
     """What must be done before the next one goes on."""
+
+
+def finished(work: Generator[object, None, _Result]) -> _Result:
+    """Do at once what goes in steps; returns what it comes to."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            result: _Result = end.value
+            return result

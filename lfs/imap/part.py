@@ -30,6 +30,11 @@ class Part(NamedTuple):
     following: bytes | None
 
 
+def is_one_part(imap: Imap, items_max: int, block_bytes: int) -> bool:
+    """Tell whether all changes are no more than what a part may have."""
+    return len(imap.changes) <= items_max and imap.changed_bytes <= PART_LEAVES * block_bytes
+
+
 def next_part(imap: Imap, start: bytes, items_max: int, block_bytes: int) -> Part:
     """Return the first part of the changes from ``start`` on; raises DamageError.
 

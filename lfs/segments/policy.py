@@ -11,45 +11,56 @@ not depend on a clock.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from heapq import heapify, heappop
+from collections.abc import Callable, Collection, Generator
+from heapq import nsmallest
 
 from lfs.segments.usage import UsageTable
 
 POLICIES = ("cost-benefit", "greedy")
+SEGMENTS_AT_ONCE = 8192
+"""So many are looked at in one step."""
+_CANDIDATES_MAX = 4096
+"""So many runs are kept in mind: on a large disk a round does not take more."""
 
 
-def choose_victims(
+def choosing_victims(
     usage: UsageTable,
     policy: str,
     now_sequence: int,
-    excluded: Collection[int],
+    excluded: Callable[[], Collection[int]],
     live_blocks_max: int,
     utilisation_max: float = 0.999,
     gain_blocks: int | None = None,
-) -> list[int]:
+) -> Generator[None, None, list[int]]:
     """Return runs to clean, best first, with at most ``live_blocks_max`` live blocks together.
 
     No more than it takes to gain ``gain_blocks``: what waits loses more live blocks.
+    Yields between steps; what changes meanwhile does so for the choice, too, but for the order.
 
-    Runs in ``excluded``, dead runs and runs used above ``utilisation_max`` are
+    Runs that are ``excluded`` at the end, dead runs and runs used above ``utilisation_max`` are
     no victims.  The first one may alone not exceed the limit either.
     """
-    scored = []
-    for run, live, blocks, last in usage.partly_live(utilisation_max):
-        if run not in excluded:
-            score = _score(policy, live / blocks, now_sequence - last)
-            scored.append((-score, run, live, blocks - live))
-    heapify(scored)
+    scored: list[tuple[float, int]] = []
+    for start in range(0, usage.segment_count, SEGMENTS_AT_ONCE):
+        if start:
+            yield None
+        for run, live, blocks, last in usage.partly_live(utilisation_max, start, SEGMENTS_AT_ONCE):
+            scored.append((-_score(policy, live / blocks, now_sequence - last), run))
+        scored = nsmallest(_CANDIDATES_MAX, scored)
+    left_out = excluded()
     victims: list[int] = []
     budget_blocks = live_blocks_max
     gained_blocks = 0
-    while scored and (gain_blocks is None or gained_blocks < gain_blocks):
-        _, run, live, dead = heappop(scored)
+    for _, run in scored:
+        live = usage.live_blocks(run)
+        if gain_blocks is not None and gained_blocks >= gain_blocks:
+            break
+        if run in left_out or not live:
+            continue
         if live <= budget_blocks:
             victims.append(run)
             budget_blocks -= live
-            gained_blocks += dead
+            gained_blocks += usage.run_blocks(run) - live
         elif victims:
             break
     return victims

@@ -34,9 +34,10 @@ class SegmentTable:
         self.metadata_until = array("q", bytes(8 * segment_count))
         """The checkpoint that must be durable before nothing refers to the run any more."""
 
-    def runs(self) -> Iterator[int]:
-        """Yield the first segment of every run in use."""
-        return compress(range(len(self.state)), map(SEGMENT_RUN.__eq__, bytes(self.state)))
+    def runs(self, start: int, count: int) -> Iterator[int]:
+        """Yield the first segment of every run in use, of ``count`` segments from ``start`` on."""
+        states = bytes(self.state[start : start + count])
+        return compress(range(start, start + len(states)), map(SEGMENT_RUN.__eq__, states))
 
     def clean_ranges(self) -> Iterator[range]:
         """Yield the segments in no run, those side by side together."""

@@ -199,7 +199,7 @@ class UsageTable:
 
     def runs(self) -> Iterator[int]:
         """Yield the first segment of every run in use."""
-        return self.segments.runs()
+        return self.segments.runs(0, self.segment_count)
 
     def run_blocks(self, run: int) -> int:
         """Return the size of a run in blocks."""
@@ -209,13 +209,16 @@ class UsageTable:
         """Return the sequence number of the youngest log write in a run."""
         return self._last_sequence[run]
 
-    def partly_live(self, utilisation_max: float) -> Iterator[tuple[int, int, int, int]]:
+    def partly_live(
+        self, utilisation_max: float, start: int = 0, count: int | None = None
+    ) -> Iterator[tuple[int, int, int, int]]:
         """Yield the runs with live blocks, as a share of their size at most ``utilisation_max``.
 
-        Each with its live blocks, its size in blocks and its last sequence number.
+        Each with its live blocks, its size in blocks and its last sequence number.  Those that
+        begin in ``count`` segments from ``start`` on.
         """
         live, order, last = self._live, self._order, self._last_sequence
-        for run in self.runs():
+        for run in self.segments.runs(start, self.segment_count if count is None else count):
             blocks = self.segment_blocks << order[run]
             if live[run] and live[run] / blocks <= utilisation_max:
                 yield run, live[run], blocks, last[run]

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lfs.common.turns import finished
 from lfs.segments import usage_loading
-from lfs.segments.policy import POLICIES, choose_victims
+from lfs.segments.policy import POLICIES, choosing_victims
 from lfs.segments.usage import UsageTable
 from tests.segments.logs import SEGMENT_BLOCKS, usage_table
 
@@ -22,6 +25,28 @@ def table(runs: list[tuple[int, int, int]]) -> UsageTable:
         assert run is not None
         usage.add_live(usage.address_of(run), live_blocks)
     return usage
+
+
+def choose_victims(
+    usage: UsageTable,
+    policy: str,
+    now_sequence: int,
+    excluded: Collection[int],
+    live_blocks_max: int,
+    utilisation_max: float = 0.999,
+    gain_blocks: int | None = None,
+) -> list[int]:
+    return finished(
+        choosing_victims(
+            usage,
+            policy,
+            now_sequence,
+            lambda: excluded,
+            live_blocks_max,
+            utilisation_max,
+            gain_blocks,
+        )
+    )
 
 
 def live_of(usage: UsageTable, victims: list[int]) -> list[int]:

@@ -22,9 +22,12 @@ from lfs.commit.checkpoint import Checkpointer
 from lfs.common.errors import FilesystemError
 from lfs.segments.cleaning.cleaner import Cleaner
 from lfs.segments.cleaning.compacting import Compactor
+from lfs.segments.cleaning.moving import STEP_BLOCKS
 from lfs.volume.volume import Volume
 
 _RECLAIM_STEPS = 8
+_PACE = 16
+"""While clean blocks are scarce, a request moves so many for each that it takes."""
 
 
 class Demand(NamedTuple):
@@ -58,6 +61,8 @@ class Admission:
         self._now_ns = 0
         self._allowance_blocks = 0
         """What may be accepted in this request without another look; negative for nothing."""
+        self._due_blocks = 0
+        """So much is to be moved by requests, and has not been."""
 
     def cover(self, now_ns: int) -> bool:
         """Make sure that what is pending can be written, before more comes to it.
@@ -70,6 +75,9 @@ class Admission:
         self._now_ns = now_ns
         spare_blocks = self._ledger.crude_spare_blocks()
         self._allowance_blocks = spare_blocks // CRUDE_BLOCKS
+        if spare_blocks > self._ledger.paced_blocks:
+            return True
+        self._pace(1)
         if spare_blocks > 0 or self._ledger.covers(0):
             return True
         self.make_room(0, is_urgent=False)
@@ -93,6 +101,7 @@ class Admission:
             self._allowance_blocks -= blocks
             return
         self._allowance_blocks = 0
+        self._pace(blocks)
         demand = anew or (lambda: Demand(blocks, blocks))
         if self._ledger.available_blocks(privileged) < blocks and demand().new_blocks:
             self._require(
@@ -150,6 +159,22 @@ class Admission:
             tried_blocks = blocks
 
     # ----------------------------------------------------------------- making room
+
+    def _pace(self, blocks: int) -> None:
+        """Clean a little, by what a request takes, before one has to wait for all of it."""
+        spare_blocks = -self._ledger.shortage_blocks(0)
+        paced_blocks = self._ledger.paced_blocks
+        if spare_blocks > paced_blocks:
+            self._due_blocks = 0
+            return
+        # The less is left, the more: what makes room comes at the end of a round.
+        left = max(spare_blocks, paced_blocks // 16)
+        self._due_blocks += _PACE * blocks * paced_blocks // left
+        while self._due_blocks >= STEP_BLOCKS:
+            self._due_blocks -= STEP_BLOCKS
+            if not self._cleaner.help(self._now_ns):
+                self._due_blocks = 0
+                break
 
     def make_room(self, blocks: int, is_urgent: bool = True) -> None:
         """Turn dead blocks into clean ones, those of what waits to be given up first.

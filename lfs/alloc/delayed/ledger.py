@@ -111,11 +111,17 @@ class Ledger:
         self._change_limit_blocks = slack_blocks // CHANGE_SHARE
         self._open_limit_blocks = limit_blocks - privileged_blocks
         self._cleaner_blocks = cleaner_segments(segments) * superblock.segment_blocks
+        self.paced_blocks = self._cleaner_blocks
+        """Clean space is scarce when no more than this is spare."""
+        self.moving_blocks_max = self._cleaner_blocks // 2
+        """So much of what is kept for it the cleaner may have in use while requests go on."""
         self._fixed_blocks = 2 * volume.usage.page_count + 5 * superblock.segment_blocks
         self._branch_slots = (superblock.block_bytes - NODE_HEADER_BYTES) // BRANCH_SLOT_BYTES
         # A third is the least that is left alone (``lfs.imap.rebuild``), but for one at the end.
         self._children_min = self._branch_slots // BRANCH_FILL
         self._last_blocks = LAST_SEGMENTS * superblock.segment_blocks
+        self.moving_blocks = 0
+        """Moved by the cleaner and not durable: what they leave is clean once they are."""
         self._in_hand_blocks = 0
         """Taken from memory to be written, and not yet written."""
         self._stored = 0, 0, self._working_blocks, 0
@@ -338,13 +344,20 @@ class Ledger:
             companion_blocks, surcharge_blocks = self._reserve(nodes, live_blocks - nodes)
             kept_blocks = self._working_blocks + companion_blocks
             self._stored = live_blocks, nodes, kept_blocks, surcharge_blocks
-        return self._stored[2] + usage.large_runs.breakup_blocks, self._stored[3]
+        kept_blocks = self._stored[2] + usage.large_runs.breakup_blocks - self._in_use_blocks
+        return kept_blocks, self._stored[3]
 
     @property
     def _kept_blocks(self) -> int:
         """Return the clean blocks that the cleaner needs to empty any run."""
         breakup_blocks = self._volume.usage.large_runs.breakup_blocks
-        return self._working_blocks + breakup_blocks + self._reserve(*self._nodes_and_data())[0]
+        kept_blocks = self._working_blocks + breakup_blocks - self._in_use_blocks
+        return kept_blocks + self._reserve(*self._nodes_and_data())[0]
+
+    @property
+    def _in_use_blocks(self) -> int:
+        """Return what a round has in use of what is kept for it, up to half: it comes back."""
+        return min(self.moving_blocks, self.moving_blocks_max)
 
     @property
     def _working_blocks(self) -> int:
@@ -364,7 +377,7 @@ class Ledger:
     @property
     def is_scarce(self) -> bool:
         """Tell whether requests will soon have to wait for the cleaner."""
-        return self.shortage_blocks(self._cleaner_blocks // 2) > 0
+        return self.shortage_blocks(self.paced_blocks) > 0
 
     def log_spare_blocks(self) -> int:
         """Return how many clean blocks may go into runs beyond what is needed now."""

@@ -11,20 +11,22 @@ and a run where a write failed, which would not be written again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import suppress
 
 from lfs.alloc.delayed.ledger import Ledger, Moving
 from lfs.alloc.margins import CLEAN_SHARE_LOW, MARGIN_SEGMENTS
 from lfs.commit.checkpoint import Checkpointer
 from lfs.common.errors import DamageError
-from lfs.common.turns import Flush, Turn
+from lfs.common.turns import Flush, Turn, finished
 from lfs.segments.cleaning.rounds import Rounds
-from lfs.segments.policy import choose_victims
+from lfs.segments.policy import choosing_victims
 from lfs.volume.volume import Volume
 
 _UTILISATION_AHEAD = 0.8
 _UTILISATION_WORTH = 0.85
+_UTILISATION_HELPING = 0.97
+"""Up to so much used a run is cleaned: ahead of need, once clean space is scarce, by requests."""
 _GAIN_SEGMENTS_MIN = 4
 _GAIN_SHARE = 256
 _IDLE_ROUNDS_MAX = 8
@@ -58,7 +60,7 @@ class Cleaner:
         self._ledger = ledger
         self._rounds = rounds
         self._checkpointer = checkpointer
-        self._work: Iterator[Flush | None] | None = None
+        self._work: Generator[Flush | None, None, None] | None = None
         segments = volume.superblock.segment_count
         self._margin_blocks = MARGIN_SEGMENTS * volume.superblock.segment_blocks
         self._gain_segments = max(_GAIN_SEGMENTS_MIN, segments // _GAIN_SHARE)
@@ -195,7 +197,7 @@ class Cleaner:
             if self._ledger.pending_blocks(Moving(blocks)) <= room_blocks
         ]
 
-    def _finish(self, work: Iterator[Flush | None]) -> None:
+    def _finish(self, work: Generator[Flush | None, None, None]) -> None:
         """Do the rest of a round at once."""
         self._work = None
         for flush in work:
@@ -231,37 +233,82 @@ class Cleaner:
         """Tell whether a round has been begun and not finished."""
         return self._work is not None
 
-    def _wanted_victims(self) -> list[int]:
-        """Choose victims for a round ahead of need; none when it is not worth its cost."""
+    @property
+    def is_wanted(self) -> bool:
+        """Tell whether little is clean, and a round may change that."""
         volume = self._volume
         clean = volume.usage.clean_blocks
         total = volume.superblock.segment_count * volume.superblock.segment_blocks
-        if clean * CLEAN_SHARE_LOW > total or self._state() == self._fruitless_state:
-            return []
-        return self._background_victims()
-
-    def _background_victims(self) -> list[int]:
-        """Choose victims for a round that nobody waits for.
-
-        While there is no need, only those that cost little.
-        """
-        worth = _UTILISATION_WORTH if self._ledger.is_scarce else _UTILISATION_AHEAD
-        return self._victims(self._volume.options.cleaner_policy, worth)
+        return clean * CLEAN_SHARE_LOW <= total and self._state() != self._fruitless_state
 
     def step(self, now_ns: int) -> Turn:
-        """Do a bounded piece of cleaning, up to a flush."""
-        if self._volume.failed or self._volume.read_only:
-            return Turn(more=False)
+        """Do a bounded piece of cleaning that nobody waits for, up to a flush.
+
+        While there is no need, only what costs little is cleaned.  Raises DeviceError when
+        the log can't be written, and DamageError when the checkpoint of a round can't be.
+        """
         if self._work is None:
-            victims = self._wanted_victims()
-            if not victims:
+            if not self.is_wanted:
                 return Turn(more=False)
-            self._work = self._clean(victims, now_ns)
+            if self._ledger.is_scarce:
+                self._work = self._round(_UTILISATION_WORTH, self._few_blocks, now_ns)
+            else:
+                self._work = self._round(_UTILISATION_AHEAD, self._many_blocks, now_ns)
+        return self._go_on()
+
+    def help(self, now_ns: int) -> bool:
+        """Do a bounded piece of cleaning within a request that finds little clean.
+
+        Returns whether there was any to do; raises DeviceError.
+        """
+        if self._work is None:
+            if self._state() == self._fruitless_state:
+                return False
+            self._work = self._round(_UTILISATION_HELPING, self._few_blocks, now_ns)
+        try:
+            turn = self._go_on()
+        except DamageError:
+            # The checkpoint of a round: it has been reported, and is tried again.
+            return False
+        if turn.flush is not None:
+            self._volume.await_flush(turn.flush)
+        return turn.more
+
+    def _go_on(self) -> Turn:
+        """Do a step of the round that has been begun."""
+        if self._work is None or self._volume.failed or self._volume.read_only:
+            return Turn(more=False)
         try:
             return Turn(True, next(self._work))
         except StopIteration:
             self._work = None
+        except BaseException:
+            self._work = None
+            raise
         return Turn(more=True)
+
+    def _round(
+        self, utilisation_max: float, blocks_max: int, now_ns: int
+    ) -> Generator[Flush | None, None, None]:
+        """Make a round ahead of need, which moves up to ``blocks_max`` blocks.
+
+        While there is need, what is dirty goes out first: what it overwrites need not be moved.
+        """
+        if self._ledger.is_scarce:
+            for _ in self._checkpointer.write_ahead(now_ns):
+                yield None
+        policy = self._volume.options.cleaner_policy
+        victims = yield from self._choosing(policy, utilisation_max, 0, blocks_max)
+        yield from self._clean(victims, now_ns)
+
+    @property
+    def _few_blocks(self) -> int:
+        """Return what a round moves that is to be over soon, in the room that is at hand."""
+        return max(self._ledger.moving_blocks_max, self._volume.superblock.segment_blocks)
+
+    @property
+    def _many_blocks(self) -> int:
+        return _ROUND_GAINS * self._gain_segments * self._volume.superblock.segment_blocks
 
     # -------------------------------------------------------------------- victims
 
@@ -288,20 +335,36 @@ class Cleaner:
         return len(immovable) < count
 
     def _victims(self, policy: str, utilisation_max: float, gain_segments: int = 0) -> list[int]:
-        """Choose victims by what is to be gained."""
+        """Choose victims by what is to be gained, at once."""
+        gain_blocks = (
+            gain_segments or self._gain_segments
+        ) * self._volume.superblock.segment_blocks
+        choosing = self._choosing(
+            policy, utilisation_max, gain_segments, _ROUND_GAINS * gain_blocks
+        )
+        return finished(choosing)
+
+    def _choosing(
+        self, policy: str, utilisation_max: float, gain_segments: int, blocks_max: int
+    ) -> Generator[None, None, list[int]]:
+        """Choose victims by what is to be gained, in steps, with up to ``blocks_max`` live blocks."""
         volume = self._volume
-        gain_blocks = (gain_segments or self._gain_segments) * volume.superblock.segment_blocks
-        return choose_victims(
+        return choosing_victims(
             volume.usage,
             policy,
             volume.log.next_sequence,
-            {*volume.log.open_runs(), *volume.usage.out_of_use.given_up, *self._immovable_runs()},
-            _ROUND_GAINS * gain_blocks,
+            self._excluded,
+            blocks_max,
             utilisation_max,
-            gain_blocks,
+            (gain_segments or self._gain_segments) * volume.superblock.segment_blocks,
         )
 
-    def _clean(self, victims: list[int], now_ns: int) -> Iterator[Flush | None]:
+    def _excluded(self) -> set[int]:
+        """Return the runs that are no victims."""
+        volume = self._volume
+        return {*volume.log.open_runs(), *volume.usage.out_of_use.given_up, *self._immovable_runs()}
+
+    def _clean(self, victims: list[int], now_ns: int) -> Generator[Flush | None, None, None]:
         """Make a round, and note when it was for nothing."""
         is_fruitful = yield from self._rounds.clean(victims, now_ns)
         self._fruitless_state = None if is_fruitful else self._state()

@@ -23,7 +23,7 @@ from lfs.inodes.window import shares
 from lfs.ondisk import SUMMARY_CLEANER
 from lfs.volume.volume import Volume
 
-STEP_BLOCKS = 512
+STEP_BLOCKS = 256
 """So much is moved at once, so that no request waits long."""
 
 Piece = tuple[int, int, int, int]

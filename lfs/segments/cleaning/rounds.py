@@ -26,6 +26,8 @@ from lfs.segments.cleaning.moving import Failure, Mover, Piece, batches
 from lfs.segments.cleaning.survey import Found, Surveyor
 from lfs.volume.volume import Volume
 
+_TOGETHER_BLOCKS_MAX = 65_536
+"""So many are moved together at most: where each of them is has to be kept in memory."""
 _SUSPICIOUS_ROUNDS = 16
 """So many rounds after data could not be read, what is to be moved is read before."""
 
@@ -72,8 +74,7 @@ class Rounds:
         moved_runs: dict[int, int] = {}
         together = Found()
         for run, sequence in [(run, usage.last_sequence(run)) for run in victims]:
-            # It may have been emptied and used again since it was chosen.
-            found = self._survey(run) if usage.last_sequence(run) == sequence else None
+            found = yield from self._survey(run, sequence)
             if found is None:
                 continue
             if run in usage.out_of_use.immovable:
@@ -83,7 +84,8 @@ class Rounds:
                 is_checked = True
             else:
                 is_checked = not self._suspicious_rounds
-            if not self._have_room(together, found):
+            is_enough = together.block_count + found.block_count > _TOGETHER_BLOCKS_MAX
+            if is_enough or not self._have_room(together, found):
                 moved_runs |= yield from self._move_together(together, now_ns)
                 together = Found()
                 if not self._have_room(together, found):
@@ -157,20 +159,24 @@ class Rounds:
         if not found.pieces:
             return found.runs
         complete = True
-        for number, pieces in enumerate(batches(sorted(found.pieces))):
-            if number:
-                yield None
-            # Requests that came between may have taken the room there was.
-            batch = Found()
-            self.surveyor.add_pieces(batch, pieces)
-            complete = self._have_room(Found(), batch)
-            if not complete:
-                break
-            self._move(pieces, now_ns)
-        yield from self._checkpointer.write_ahead(now_ns)
-        flush = Flush(self._checkpointer.commit(now_ns))
-        yield flush
-        self._volume.await_flush(flush)
+        try:
+            for number, pieces in enumerate(batches(sorted(found.pieces))):
+                if number:
+                    yield None
+                # Requests that came between may have taken the room there was.
+                batch = Found()
+                self.surveyor.add_pieces(batch, pieces)
+                complete = self._have_room(Found(), batch)
+                if not complete:
+                    break
+                self._move(pieces, now_ns)
+                self._ledger.moving_blocks += batch.block_count
+            yield from self._checkpointer.write_ahead(now_ns)
+            flush = Flush(self._checkpointer.commit(now_ns))
+            yield flush
+            self._volume.await_flush(flush)
+        finally:
+            self._ledger.moving_blocks = 0
         return found.runs if complete else {}
 
     def _note_moved(self, runs: dict[int, int]) -> None:
@@ -183,14 +189,23 @@ class Rounds:
                 # What was cut off is not moved, and soon gone.
                 usage.note_immovable(run, self._volume.elapsed.ns)
 
-    def _survey(self, run: int) -> Found | None:
-        """Find what lives in ``run``; None when that can't be told, or not all be moved.
+    def _survey(self, run: int, sequence: int) -> Generator[None, None, Found | None]:
+        """Find what lives in ``run``, in steps; None when that can't be told, or not all be moved.
 
-        Where an owner can't be read, nothing of it lives here if all that lives is known.
+        And when its last log write is not ``sequence`` any more: it has been emptied and used
+        again since it was chosen.  Where an owner can't be read, nothing of it lives here if
+        all that lives is known.
         """
         usage = self._volume.usage
+        found = Found()
+        if usage.last_sequence(run) != sequence:
+            return None
         try:
-            found = self.surveyor.survey(run)
+            for part in self.surveyor.parts(run):
+                found.add(part)
+                yield None
+                if usage.last_sequence(run) != sequence:
+                    return None
             if found.failures and found.live_count < usage.live_blocks(run):
                 raise found.failures[0]
         except FilesystemError as error:

@@ -55,6 +55,7 @@ class Found:
         self.keys |= other.keys
         self.node_count += other.node_count
         self.pages |= other.pages
+        self.failures += other.failures
 
 
 class Surveyor:
@@ -70,13 +71,20 @@ class Surveyor:
 
         Raises DamageError or DeviceError when the run can't be.
         """
+        found = Found()
+        for part in self.parts(run):
+            found.add(part)
+        return found
+
+    def parts(self, run: int) -> Iterator[Found]:
+        """Yield what lives in ``run``, log write by log write; raises as ``survey``."""
         usage = self._volume.usage
         address, sequence = usage.address_of(run), usage.last_sequence(run)
-        found = Found()
-        found.runs[run] = sequence
         for summary in self._volume.reader.walk_run(address, sequence):
+            found = Found()
+            found.runs[run] = sequence
             self._survey_summary(summary, found)
-        return found
+            yield found
 
     def add_pieces(self, found: Found, pieces: list[Piece]) -> None:
         """Add ``pieces`` to what was found, and the windows that change with them."""

@@ -122,7 +122,7 @@ def test_making_room_finishes_the_round_that_was_begun() -> None:
 
 def test_cleaner_is_idle_while_much_is_clean() -> None:
     disk, _, _ = holey_disk()
-    assert not cleaner_of(disk)._wanted_victims()
+    assert not cleaner_of(disk).is_wanted
     assert not cleaner_of(disk).step(disk.now_ns).more
 
 
