@@ -45,7 +45,14 @@ class OutOfUse:
         """How long each run that has been one was left alone the last time."""
 
     def note_immovable(self, run: int, live_blocks: int, elapsed_ns: int) -> None:
-        """Leave a run alone for a while, each time for twice as long."""
+        """Leave a run alone for a while, each time for twice as long.
+
+        If it was tried early, because something had died there, for no longer than before.
+        """
+        before = self.immovable.get(run)
+        if before is not None and elapsed_ns < before.until_ns:
+            self.immovable[run] = Immovable(live_blocks, before.until_ns)
+            return
         wait_ns = min(2 * self._waits_ns.get(run, _IMMOVABLE_NS // 2), _IMMOVABLE_NS_MAX)
         self._waits_ns[run] = wait_ns
         self.immovable[run] = Immovable(live_blocks, elapsed_ns + wait_ns)

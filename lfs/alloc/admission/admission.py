@@ -74,10 +74,10 @@ class Admission:
         """
         self._now_ns = now_ns
         spare_blocks = self._ledger.crude_spare_blocks()
+        if spare_blocks <= self._ledger.paced_blocks:
+            self._pace(1)
+            spare_blocks = self._ledger.crude_spare_blocks()
         self._allowance_blocks = spare_blocks // CRUDE_BLOCKS
-        if spare_blocks > self._ledger.paced_blocks:
-            return True
-        self._pace(1)
         if spare_blocks > 0 or self._ledger.covers(0):
             return True
         self.make_room(0, is_urgent=False)

@@ -120,8 +120,8 @@ class Ledger:
         # A third is the least that is left alone (``lfs.imap.rebuild``), but for one at the end.
         self._children_min = self._branch_slots // BRANCH_FILL
         self._last_blocks = LAST_SEGMENTS * superblock.segment_blocks
-        self.moving_blocks = 0
-        """Moved by the cleaner and not durable: what they leave is clean once they are."""
+        self._in_use_blocks = 0
+        """Of what is kept for the cleaner, by a round that is under way."""
         self._in_hand_blocks = 0
         """Taken from memory to be written, and not yet written."""
         self._stored = 0, 0, self._working_blocks, 0
@@ -354,10 +354,16 @@ class Ledger:
         kept_blocks = self._working_blocks + breakup_blocks - self._in_use_blocks
         return kept_blocks + self._reserve(*self._nodes_and_data())[0]
 
-    @property
-    def _in_use_blocks(self) -> int:
-        """Return what a round has in use of what is kept for it, up to half: it comes back."""
-        return min(self.moving_blocks, self.moving_blocks_max)
+    def note_moving(self, blocks: int) -> None:
+        """Count blocks that the cleaner has moved, and will give back once that is durable.
+
+        What it has in use of what is kept for it need not be kept a second time.
+        """
+        self._in_use_blocks = min(self._in_use_blocks + blocks, self.moving_blocks_max)
+
+    def note_moved(self) -> None:
+        """Note that all that has been moved is durable, or given up."""
+        self._in_use_blocks = 0
 
     @property
     def _working_blocks(self) -> int:

@@ -347,7 +347,7 @@ class Cleaner:
     def _choosing(
         self, policy: str, utilisation_max: float, gain_segments: int, blocks_max: int
     ) -> Generator[None, None, list[int]]:
-        """Choose victims by what is to be gained, in steps, with up to ``blocks_max`` live blocks."""
+        """Choose victims by what is to be gained, in steps; they have up to ``blocks_max``."""
         volume = self._volume
         return choosing_victims(
             volume.usage,

@@ -36,6 +36,7 @@ from lfs.volume.volume import Volume
 
 QUIET_NS = 5 * SECOND_NS
 """So long a file must not have been written."""
+_STEP_BLOCKS = 512
 _SHARE_WORTH = 8
 _FRAGMENTS_MIN = 4
 _FRAGMENT_BLOCKS_WORTH = 128
@@ -200,7 +201,7 @@ class Defragmenter:
         if blocks >= BULK_BLOCKS:
             head = HEAD_BULK
             run_address = self._volume.log.open_front(order)
-        for number, batch in enumerate(batches(pieces)):
+        for number, batch in enumerate(batches(pieces, _STEP_BLOCKS)):
             if number:
                 yield None
                 inode = self._inodes.find(ino)

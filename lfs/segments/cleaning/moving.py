@@ -24,7 +24,7 @@ from lfs.ondisk import SUMMARY_CLEANER
 from lfs.volume.volume import Volume
 
 STEP_BLOCKS = 256
-"""So much is moved at once, so that no request waits long."""
+"""So much the cleaner moves at once, so that no request waits long."""
 
 Piece = tuple[int, int, int, int]
 """What is to be moved of one extent: inode number, file block, address, count."""
@@ -96,14 +96,15 @@ class Mover:
         return sum(extent.count for extent in extents)
 
 
-def batches(pieces: list[Piece]) -> Iterator[list[Piece]]:
-    """Cut pieces into as much as is moved in one step."""
+def batches(pieces: list[Piece], step_blocks: int = 0) -> Iterator[list[Piece]]:
+    """Cut pieces into what is moved in one step: ``step_blocks``, or what the cleaner moves."""
+    step_blocks = step_blocks or STEP_BLOCKS
     batch: list[Piece] = []
     blocks = 0
     for piece in pieces:
         batch.append(piece)
         blocks += piece[3]
-        if blocks >= STEP_BLOCKS:
+        if blocks >= step_blocks:
             yield batch
             batch, blocks = [], 0
     if batch:

@@ -170,13 +170,13 @@ class Rounds:
                 if not complete:
                     break
                 self._move(pieces, now_ns)
-                self._ledger.moving_blocks += batch.block_count
+                self._ledger.note_moving(batch.block_count)
             yield from self._checkpointer.write_ahead(now_ns)
             flush = Flush(self._checkpointer.commit(now_ns))
             yield flush
             self._volume.await_flush(flush)
         finally:
-            self._ledger.moving_blocks = 0
+            self._ledger.note_moved()
         return found.runs if complete else {}
 
     def _note_moved(self, runs: dict[int, int]) -> None:

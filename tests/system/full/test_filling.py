@@ -138,6 +138,7 @@ def test_disk_where_cleaning_gains_nothing_refuses_and_does_not_fail(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(Cleaner, "make_room", lambda self, *arguments: None)
+    monkeypatch.setattr(Cleaner, "help", lambda self, now_ns: False)
     disk = Disk(1024)
 
     def create() -> None:
