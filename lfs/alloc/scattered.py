@@ -2,7 +2,7 @@
 
 Whoever maps data notes how many blocks went to places that are scattered.  Only
 the files with the most such blocks are kept, so memory does not grow with their
-number; what is forgotten is noted again when it is written again.
+number; what is forgotten is found in the map (``lfs.segments.cleaning.search``).
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ class ScatteredFiles:
         self._files_max = files_max
         self._blocks: dict[int, int] = {}
         self._written_ns: dict[int, int] = {}
+        self.has_left_out = False
+        """Whether there were too many, so that some are to be looked for in the map."""
 
     def note(self, ino: int, blocks: int, at_ns: int) -> None:
         """Count ``blocks`` more of ``ino``, written at ``at_ns``.
@@ -28,6 +30,12 @@ class ScatteredFiles:
         self._written_ns[ino] = at_ns
         if len(self._blocks) > self._files_max:
             self.forget(self.worst_first()[-1])
+            self.has_left_out = True
+
+    @property
+    def is_full(self) -> bool:
+        """Tell whether one more would have another forgotten."""
+        return len(self._blocks) >= self._files_max
 
     def wrote(self, ino: int, at_ns: int) -> None:
         """Note that ``ino`` was written, if anything is counted of it."""

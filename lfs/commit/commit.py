@@ -26,6 +26,8 @@ from lfs.segments.placement import BULK_BLOCKS
 from lfs.volume.volume import Volume
 
 _TOGETHER_BLOCKS_MAX = 256
+_PARTS_SHARE = 8
+"""A part has at least one in so many of its blocks from what is dirty."""
 
 
 class Committer:
@@ -51,8 +53,11 @@ class Committer:
         return bool(inodes.dirty or inodes.dirty_data.owners or self._volume.imap.unlogged_count)
 
     def write_ahead(self, now_ns: int) -> Iterator[None]:
-        """Write in parts what is dirty now, ahead of ``log``; yields after each."""
-        for _ in range(self._ledger.dirty_blocks // self._write_out.part_blocks):
+        """Write in parts what is dirty now, ahead of ``log``; yields after each.
+
+        With what goes along, a part may have few of the dirty blocks; and more come meanwhile.
+        """
+        for _ in range(_PARTS_SHARE * self._ledger.dirty_blocks // self._write_out.part_blocks):
             if not self._write_out.place_ahead(now_ns):
                 return
             yield

@@ -18,6 +18,7 @@ from lfs.common.turns import Turn
 from lfs.inodes.table import InodeTable
 from lfs.segments.cleaning.cleaner import Cleaner
 from lfs.segments.cleaning.defragment import Defragmenter
+from lfs.segments.cleaning.search import Search
 from lfs.volume.volume import Volume
 
 _CHANGES_IDLE = 8192
@@ -46,6 +47,7 @@ class Maintenance:
         write_out: WriteOut,
     ) -> None:
         """Look after one volume."""
+        self._search = Search(volume, write_out.scattered)
         self._volume = volume
         self._write_out = write_out
         self._inodes = inodes
@@ -96,11 +98,23 @@ class Maintenance:
             return self._checkpointer.step(now_ns)
         if self._removal.is_waiting and self._admission.cover(now_ns):
             return Turn(self._removal.step(now_ns))
-        if idle or self._cleaner.busy or self._ledger.is_scarce:
+        if self._cleaner.busy or self._ledger.is_scarce:
             turn = self._cleaner.step(now_ns)
             if turn.more:
                 return turn
-        return self._defragmenter.step(now_ns) if idle else Turn(more=False)
+        return self._idle_step(now_ns) if idle else Turn(more=False)
+
+    def _idle_step(self, now_ns: int) -> Turn:
+        """Put scattered files together, else clean, else look for more of such files.
+
+        In that order: what is put in order leaves less to be moved by the cleaner.
+        """
+        turn = self._defragmenter.step(now_ns)
+        if not turn.more:
+            turn = self._cleaner.step(now_ns)
+        if not turn.more:
+            self._search.step()
+        return turn
 
     def _checkpoint_due(self, idle: bool) -> bool:
         volume = self._volume

@@ -399,6 +399,13 @@ class Ledger:
         kept_blocks = usage.segment_count * usage.segment_blocks // CLEAN_SHARE_LOW
         return max(0, min(-self.shortage_blocks(0), usage.clean_blocks - kept_blocks))
 
+    def idle_spare_blocks(self) -> int:
+        """Return how many clean blocks may go to order in files while nobody waits.
+
+        As long as clean space is far from scarce: what they leave elsewhere is made clean again.
+        """
+        return max(0, -self.shortage_blocks(2 * self.paced_blocks))
+
     def shortage_blocks(self, blocks: int) -> int:
         """Return how many clean blocks are missing to accept ``blocks`` more."""
         needed = self.pending_blocks() + blocks + blocks // 32 + self._kept_blocks

@@ -18,7 +18,7 @@ read is left alone and reported.  What has been moved by then stays moved.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from itertools import pairwise
 
 from lfs.alloc.delayed.ledger import Ledger
@@ -66,6 +66,8 @@ class Defragmenter:
         self._work: Iterator[Flush | None] | None = None
         self._now_ns = 0
         self._ctime_ns = 0
+        self._stalled: tuple[int, int] | None = None
+        """What the last stretch found that could not be finished: it is no use to try again."""
         self.moved_blocks = 0
 
     def step(self, now_ns: int) -> Turn:
@@ -77,7 +79,7 @@ class Defragmenter:
             return Turn(more=False)
         self._now_ns = now_ns
         if self._work is None:
-            ino = self._candidate()
+            ino = None if self._stalled == self._state() else self._candidate()
             if ino is None:
                 return Turn(more=False)
             self._work = self._rewrite(ino)
@@ -86,6 +88,10 @@ class Defragmenter:
         except StopIteration:
             self._work = None
         return Turn(more=True)
+
+    def _state(self) -> tuple[int, int]:
+        """Return what the room for a stretch depends on."""
+        return self._volume.usage.clean_blocks, self._volume.usage.live_total
 
     # ------------------------------------------------------------------ candidates
 
@@ -125,8 +131,10 @@ class Defragmenter:
         volume = self._volume
         usage = volume.usage
         best = None
-        spare_blocks = self._ledger.spare_blocks()
+        large_blocks = self._ledger.spare_blocks()
+        small_blocks = max(large_blocks, self._ledger.idle_spare_blocks())
         for order in range(min(usage.order_most, usage.buddy.largest_order()) + 1):
+            spare_blocks = large_blocks if order > usage.order_max else small_blocks
             if usage.large_runs.opening_blocks(order) > spare_blocks:
                 break
             best = order
@@ -138,6 +146,7 @@ class Defragmenter:
 
     def _rewrite(self, ino: int) -> Iterator[Flush | None]:
         """Rewrite a file run by run; yields between steps."""
+        written_ns = self._scattered.written_ns(ino)
         noted_blocks = self._scattered.forget(ino)
         begun = self._inodes.find(ino)
         self._ctime_ns = 0 if begun is None else begun.ctime_ns
@@ -145,15 +154,22 @@ class Defragmenter:
         try:
             while (inode := self._inodes.find(ino)) is not None:
                 order = self._order(inode.blocks)
-                if order is None or not self._is_left_alone(inode):
+                if not self._is_left_alone(inode):
                     self._scattered.note(ino, noted_blocks, self._volume.elapsed.ns)
+                    return
+                if order is None:
+                    self._scattered.note(ino, noted_blocks, written_ns)
                     return
                 pieces = self._pieces(inode, position, order)
                 if not pieces:
                     return
                 position = pieces[-1][1] + pieces[-1][3]
                 if self._is_worth(pieces):
-                    yield from self._rewrite_run(pieces)
+                    is_complete = yield from self._rewrite_run(pieces)
+                    if not is_complete:
+                        self._scattered.note(ino, noted_blocks, written_ns)
+                        self._stalled = self._state()
+                        return
                 yield None
         except DamageError as error:
             self._leave(ino, error)
@@ -186,8 +202,8 @@ class Defragmenter:
         fragments = 1 + sum(one[2] + one[3] != other[2] for one, other in pairwise(pieces))
         return fragments >= _FRAGMENTS_MIN and blocks < _FRAGMENT_BLOCKS_WORTH * fragments
 
-    def _rewrite_run(self, pieces: list[Piece]) -> Iterator[Flush | None]:
-        """Write pieces of one file together; yields between steps.
+    def _rewrite_run(self, pieces: list[Piece]) -> Generator[Flush | None, None, bool]:
+        """Write pieces of one file together; yields between steps, and tells if all could be.
 
         Many get a run of their own, few are enough together in one of the cleaner's.
         """
@@ -195,7 +211,8 @@ class Defragmenter:
         blocks = sum(count for *_, count in pieces)
         order = self._order(blocks)
         if order is None:
-            return
+            return False
+        is_complete = True
         head = HEAD_COLD
         run_address = 0
         if blocks >= BULK_BLOCKS:
@@ -205,9 +222,10 @@ class Defragmenter:
             if number:
                 yield None
                 inode = self._inodes.find(ino)
-                if inode is None or not self._is_left_alone(inode):
-                    break
-            if run_address and not self._has_room(run_address, batch):
+                is_complete = inode is not None and self._is_left_alone(inode)
+            if run_address and is_complete:
+                is_complete = self._has_room(run_address, batch)
+            if not is_complete:
                 break
             failures: list[Failure] = []
             extents = self._mover.load(batch, failures)
@@ -218,6 +236,7 @@ class Defragmenter:
         flush = Flush(self._checkpointer.commit(self._now_ns))
         yield flush
         self._volume.await_flush(flush)
+        return is_complete
 
     def _has_room(self, run_address: int, batch: list[Piece]) -> bool:
         """Tell whether the run that was opened for them still takes a batch.
@@ -226,8 +245,9 @@ class Defragmenter:
         was spare: then nothing may be written that others would need room for.
         """
         blocks = sum(count for *_, count in batch)
+        extent_count = 1 + sum(one[1] + one[3] != other[1] for one, other in pairwise(batch))
         return (
-            self._volume.log.has_front_room(run_address, blocks, len(batch))
+            self._volume.log.has_front_room(run_address, blocks, extent_count)
             and self._ledger.shortage_blocks(_CHANGED_BLOCKS * len(batch)) <= 0
         )
 
