@@ -167,9 +167,10 @@ class Admission:
         if spare_blocks > paced_blocks:
             self._due_blocks = 0
             return
-        # The less is left, the more: what makes room comes at the end of a round.
-        left = max(spare_blocks, paced_blocks // 16)
-        self._due_blocks += _PACE * blocks * paced_blocks // left
+        # The less is left, the more: what makes room comes at the end of a round, and in segments.
+        left_blocks = max(1, spare_blocks)
+        pace = min(STEP_BLOCKS, _PACE * paced_blocks**2 // left_blocks**2)
+        self._due_blocks += pace * blocks
         while self._due_blocks >= STEP_BLOCKS:
             self._due_blocks -= STEP_BLOCKS
             if not self._cleaner.help(self._now_ns):

@@ -32,6 +32,8 @@ _GAIN_SHARE = 256
 _IDLE_ROUNDS_MAX = 8
 _LARGE_ROUNDS = 2
 """So many rounds try a large run first: one that has no room after all must not be all."""
+_WAITING_SHARE = 4
+"""A checkpoint is due when one in so many of the blocks that are to be spare wait for it."""
 _ROUND_GAINS = 8
 """A round moves at most as much as so many times what it is to gain."""
 _DAMAGED_SHARE = 3
@@ -292,7 +294,8 @@ class Cleaner:
     ) -> Generator[Flush | None, None, None]:
         """Make a round ahead of need, which moves up to ``blocks_max`` blocks.
 
-        While there is need, what is dirty goes out first: what it overwrites need not be moved.
+        While there is need, what is dirty goes out first: what it overwrites need not be moved;
+        and a checkpoint lets go of runs that have become empty so lately that only it can.
         """
         if self._ledger.is_scarce:
             for _ in self._checkpointer.write_ahead(now_ns):
@@ -300,6 +303,11 @@ class Cleaner:
         policy = self._volume.options.cleaner_policy
         victims = yield from self._choosing(policy, utilisation_max, 0, blocks_max)
         yield from self._clean(victims, now_ns)
+        waiting_blocks = (
+            self._volume.usage.unreleased_segments * self._volume.superblock.segment_blocks
+        )
+        if self._ledger.is_scarce and _WAITING_SHARE * waiting_blocks > self._ledger.paced_blocks:
+            yield from self._checkpointer.steps(now_ns)
 
     @property
     def _few_blocks(self) -> int:

@@ -74,8 +74,10 @@ class Search:
     def _conclude(self, ino: int) -> None:
         """Note the file that was looked at, if it is scattered, and go on to another."""
         is_scattered = self._extents * _EXTENT_BLOCKS_WORTH >= self._blocks
-        if self._extents >= _EXTENTS_MIN and is_scattered:
-            self._scattered.note(self._ino, self._extents, self._volume.elapsed.ns)
+        is_known = self._scattered.blocks(self._ino) > 0
+        if self._extents >= _EXTENTS_MIN and is_scattered and not is_known:
+            # It was not written in this mount, or not where that left it in pieces.
+            self._scattered.note(self._ino, self._extents, 0)
         self._ino = ino
         self._extents = self._blocks = 0
 

@@ -17,8 +17,10 @@ from tests.segments.cleaning.scattered import (
     LATER,
     MIB,
     defragmenter_of,
+    idle_steps,
     piece_count,
     roomy_disk,
+    scatter,
     scattered_file,
     settle,
 )
@@ -43,19 +45,39 @@ def test_small_scattered_files_share_a_run() -> None:
     assert clean_blocks - usage_of(disk).clean_blocks < len(files) * 64
 
 
-def test_no_space_is_used_that_is_not_to_spare() -> None:
+def test_clean_space_does_not_become_scarce_for_it() -> None:
     disk = roomy_disk()
     ino, _ = scattered_file(disk)
     pieces = piece_count(disk, ino)
-    number = 0
-    while disk.filesystem.core.ledger.spare_blocks() > 64:
-        disk.make_file(b"filler %d" % number, data(number, 60 * BLOCK_BYTES))
-        disk.sync()
-        number += 1
+    fill(disk)
+    disk.sync()
     clean_blocks = usage_of(disk).clean_blocks
-    settle(disk)
-    assert piece_count(disk, ino) == pieces
+    for _ in idle_steps(disk):
+        assert not disk.filesystem.core.ledger.is_scarce
+    assert piece_count(disk, ino) < pieces
     assert usage_of(disk).clean_blocks >= clean_blocks - 64
+
+
+def test_files_on_a_used_disk_are_put_in_order_too() -> None:
+    disk = roomy_disk(128 * MIB)
+    files = [scattered_file(disk, b"%d" % number, 4 * FILE_BLOCKS) for number in range(5)]
+    number = 0
+    while disk.filesystem.statfs().available_blocks > 3500:
+        disk.make_file(b"filler %d" % number, data(number, 240 * BLOCK_BYTES))
+        number += 1
+    for number, (ino, content) in enumerate(files):
+        scatter(disk, ino, content, FILE_BLOCKS, seed=number)
+    # Nothing is beyond the share of the disk that the cleaner makes clean.
+    assert disk.filesystem.core.ledger.spare_blocks() == 0
+    pieces = sum(piece_count(disk, ino) for ino, _ in files)
+    disk.device.reset_counters()
+    assert sum(1 for _ in idle_steps(disk, 10_000)) > 1000
+    assert sum(piece_count(disk, ino) for ino, _ in files) < pieces // 30
+    # All of it is written once, and what has to be cleaned for that is less.
+    assert disk.device.written_bytes < 2 * len(files) * 4 * FILE_BLOCKS * BLOCK_BYTES
+    for ino, content in files:
+        assert disk.read(ino) == content
+    assert problems(disk.medium) == []
 
 
 @pytest.mark.pure_core

@@ -1,0 +1,106 @@
+"""Files that were scattered in earlier mounts, or forgotten, are found in the map."""
+
+from __future__ import annotations
+
+import pytest
+
+from lfs.alloc.scattered import FILES_MAX
+from lfs.common.errors import DamageError
+from lfs.imap.map import Imap
+from lfs.segments.cleaning import search
+from tests.segments.cleaning.scattered import (
+    LATER,
+    MIB,
+    defragmenter_of,
+    piece_count,
+    roomy_disk,
+    scattered_file,
+)
+from tests.support.disks import BLOCK_BYTES, Disk, data, problems
+
+
+def many_turns(disk: Disk, count: int = 400) -> None:
+    """Let idle turns follow each other, also when they say that there is nothing to do."""
+    disk.now_ns += LATER
+    for _ in range(count):
+        disk.filesystem.tick(disk.now_ns, idle=True)
+
+
+def test_files_of_an_earlier_mount_are_put_in_order() -> None:
+    disk = roomy_disk()
+    files = [scattered_file(disk, b"%d" % number) for number in range(3)]
+    in_order = disk.make_file(b"in order", data(9, MIB))
+    disk.sync()
+    before = disk.filesystem.extents(in_order)
+    disk.unmount()
+    disk.mount()
+    many_turns(disk)
+    assert [piece_count(disk, ino) <= 8 for ino, _ in files] == [True] * 3
+    assert disk.filesystem.extents(in_order) == before
+    for ino, content in files:
+        assert disk.read(ino) == content
+    assert problems(disk.medium) == []
+
+
+@pytest.mark.pure_core
+def test_one_turn_reads_little_of_the_map(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "LEAVES_AT_ONCE", 2)
+    disk = roomy_disk()
+    scattered_file(disk, blocks=4096)
+    disk.unmount()
+    disk.mount()
+    looks: list[int] = []
+    batch = Imap.batch
+
+    def counted(self: Imap, start: bytes, end: bytes) -> object:
+        looks[-1] += 1
+        return batch(self, start, end)
+
+    monkeypatch.setattr(Imap, "batch", counted)
+    disk.now_ns += LATER
+    for _ in range(40):
+        looks.append(0)
+        disk.filesystem.core.maintenance._search.step()
+    assert max(looks) == 2
+    # All of it was looked through, once.
+    assert looks[-1] == 0
+
+
+def test_more_files_than_are_remembered_are_all_put_in_order() -> None:
+    disk = roomy_disk()
+    inos = [disk.make_file(b"%d" % number, data(number, 40 * BLOCK_BYTES)) for number in range(90)]
+    assert len(inos) > FILES_MAX
+    for block in range(0, 40, 2):
+        for ino in inos:
+            disk.write(ino, block * BLOCK_BYTES, data(block, BLOCK_BYTES))
+        disk.sync()
+    before = [piece_count(disk, ino) for ino in inos]
+    assert min(before) > 8
+    many_turns(disk, 2000)
+    assert max(piece_count(disk, ino) for ino in inos) <= 4
+    assert not defragmenter_of(disk)._scattered.has_left_out
+
+
+@pytest.mark.pure_core
+def test_what_can_not_be_read_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = roomy_disk()
+    files = [scattered_file(disk, b"%d" % number) for number in range(3)]
+    disk.unmount()
+    disk.mount()
+    looks: list[bytes] = []
+    batch = Imap.batch
+
+    def failing(self: Imap, start: bytes, end: bytes) -> object:
+        looks.append(start)
+        if len(looks) == 1:
+            raise DamageError("a leaf")
+        return batch(self, start, end)
+
+    one = disk.filesystem.core.maintenance._search
+    with monkeypatch.context() as patch:
+        patch.setattr(Imap, "batch", failing)
+        one.step()
+    # What begins with the leaf that can't be read is not found, the rest is.
+    assert len(looks) > 2
+    many_turns(disk)
+    assert piece_count(disk, files[-1][0]) <= 8
