@@ -29,7 +29,10 @@ FOLDERS = (
     "lfs/files",
 )
 MODULES = (
+    "lfs/ondisk/data.py",
+    "lfs/ondisk/packing.py",
     "lfs/device/file.py",
+    "lfs/device/reading.py",
     "lfs/requests/core.py",
     "lfs/requests/maintenance.py",
 )

@@ -31,8 +31,12 @@ class DirtyExtents:
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         """Yield ``(start, count)`` of each extent, ascending; no changes meanwhile."""
-        for start, end in zip(self._starts, self._ends, strict=True):
-            yield start, end - start
+        return iter(self.pairs())
+
+    def pairs(self) -> list[tuple[int, int]]:
+        """Return ``(start, count)`` of each extent, ascending."""
+        starts, ends = self._starts, self._ends
+        return [(starts[index], ends[index] - starts[index]) for index in range(len(starts))]
 
     def __len__(self) -> int:
         """Return how many extents there are."""
@@ -51,14 +55,14 @@ class DirtyExtents:
 
     def count_in(self, start: int, count: int) -> int:
         """Return how many of ``count`` blocks at ``start`` are dirty."""
-        ends = self._ends
+        starts, ends = self._starts, self._ends
         if not ends or start >= ends[-1]:
             return 0
         end = start + count
-        first, last = bisect_right(ends, start), bisect_left(self._starts, end)
-        return sum(
-            min(end, ends[index]) - max(start, self._starts[index]) for index in range(first, last)
-        )
+        dirty = 0
+        for index in range(bisect_right(ends, start), bisect_left(starts, end)):
+            dirty += min(end, ends[index]) - max(start, starts[index])
+        return dirty
 
     def largest(self) -> tuple[int, int] | None:
         """Return ``(start, count)`` of the largest extent, the first of equals.

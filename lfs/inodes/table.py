@@ -29,13 +29,14 @@ from lfs.ondisk import (
     KIND_INODE,
     KIND_WINDOW,
     RECORD_OVERHEAD_BYTES,
-    pack_inode,
     pack_key,
     unpack_inode,
     unpack_key,
 )
 from lfs.volume.arguments import check_integer
 from lfs.volume.volume import Volume
+
+_DIRTY_MAX = 512
 
 
 class InodeTable:
@@ -59,11 +60,12 @@ class InodeTable:
         self.leaving: dict[int, Inode | None] = {}
         """Orphans that nobody has open, None before they were asked for."""
         self._evict_above = 2 * self.count_max
+        self.pinned_bytes_max = share_bytes
         self.pinned_bytes = 0
         """About what the windows of dirty blocks take."""
         self.pinned_count = 0
         """How many of these there are."""
-        self._new_pins: dict[tuple[int, int], Inode] = {}
+        self._new_pins: list[tuple[Inode, int]] = []
         """Those that may have no dirty blocks: whoever pinned them may have failed."""
         self.inline_bytes = 0
         """Upper bound of the inline content in dirty inodes."""
@@ -76,6 +78,12 @@ class InodeTable:
             if inode is None:
                 raise FilesystemError(errno.ESTALE, f"no inode {ino}")
         return inode
+
+    def begin(self, ino: int) -> Inode:
+        """Return inode ``ino`` as ``get`` does, at the beginning of a request (``trim``)."""
+        if self._new_pins or len(self._inodes) > self._evict_above:
+            self.trim()
+        return self._inodes.get(ino) or self.get(ino)
 
     def find(self, ino: int) -> Inode | None:
         """Return inode ``ino``, leaving or not, or None."""
@@ -128,6 +136,12 @@ class InodeTable:
                 self._inodes[ino] = inode
             if inode.inline:
                 self.inline_bytes += len(inode.inline)
+
+    @property
+    def has_many_dirty(self) -> bool:
+        """Tell whether so many inodes are dirty that they should be committed."""
+        count = len(self.dirty)
+        return count > _DIRTY_MAX or count > self.count_max
 
     def remove(self, inode: Inode) -> None:
         """Remove an inode that is leaving and has no content left."""
@@ -184,10 +198,11 @@ class InodeTable:
     def log_dirty(self) -> None:
         """Put every dirty inode into the inode map."""
         imap = self._volume.imap
+        fresh_key, size = imap.fresh_key, INODE_BYTES
         for ino, inode in self.dirty.items():
-            key, value = pack_key(ino, KIND_INODE, 0), pack_inode(*inode.fields())
+            key, value = pack_key(ino, KIND_INODE, 0), inode.pack()
             # Only data in it makes an inode longer that was there at the checkpoint.
-            imap.put(key, value, len(value) > INODE_BYTES or key >= imap.fresh_key)
+            imap.put(key, value, len(value) > size or key >= fresh_key)
         self.dirty.clear()
         self.inline_bytes = 0
         self._evict_above = 2 * self.count_max
@@ -217,22 +232,32 @@ class InodeTable:
             window.pinned_bytes = window.memory_bytes
             self.pinned_bytes += window.pinned_bytes
             self.pinned_count += 1
-            self._new_pins[inode.ino, index] = inode
+            self._new_pins.append((inode, index))
         return window
+
+    def new_pins(self) -> int:
+        """Return a mark: what is pinned from now on may turn out to have been in vain."""
+        return len(self._new_pins)
+
+    def keep_pins(self, mark: int) -> None:
+        """Note that the windows that were pinned since ``mark`` have dirty blocks now."""
+        del self._new_pins[mark:]
 
     def unpin_window(self, inode: Inode, index: int) -> None:
         """Let go of window ``index`` unless there are dirty blocks in it."""
-        size = self._volume.window_blocks
-        if inode.dirty is None or not inode.dirty.count_in(index * size, size):
-            self._drop_pinned(inode, index)
-            inode.read_window = -1
+        dirty = inode.dirty
+        if dirty is not None:
+            size = self._volume.window_blocks
+            if dirty.count_in(index * size, size):
+                return
+        self._drop_pinned(inode, index)
+        inode.read_window = -1
 
     def _drop_pinned(self, inode: Inode, index: int) -> None:
         window = inode.pinned.pop(index, None)
         if window is not None:
             self.pinned_bytes -= window.pinned_bytes
             self.pinned_count -= 1
-            self._new_pins.pop((inode.ino, index), None)
 
     def drop_window(self, inode: Inode, index: int) -> None:
         """Forget window ``index`` of ``inode``, which is given up."""
@@ -284,7 +309,7 @@ class InodeTable:
         each.
         """
         if self._new_pins:
-            for (_, index), inode in [*self._new_pins.items()]:
+            for inode, index in self._new_pins:
                 self.unpin_window(inode, index)
             self._new_pins.clear()
         if len(self._inodes) > self._evict_above:

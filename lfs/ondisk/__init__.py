@@ -34,6 +34,17 @@ from lfs.ondisk.block import (
     block_seal_holds,
     block_sequence,
 )
+from lfs.ondisk.body import (
+    BLOCK_DATA,
+    BLOCK_NODE,
+    BLOCK_USAGE,
+    ENTRY_BYTES,
+    RECORD_OVERHEAD_BYTES,
+    Change,
+    Entry,
+    Record,
+    new_entry,
+)
 from lfs.ondisk.checkpoint import (
     CHECKPOINT_CLEAN,
     CHECKPOINT_MAGIC,
@@ -45,7 +56,6 @@ from lfs.ondisk.data import (
     RESERVED_MAGICS,
     is_reserved,
     original_data,
-    stored_block_checksum,
     stored_data,
 )
 from lfs.ondisk.items import (
@@ -120,16 +130,11 @@ from lfs.ondisk.node import (
     unpack_node,
 )
 from lfs.ondisk.summary import (
-    BLOCK_DATA,
-    BLOCK_NODE,
-    BLOCK_USAGE,
-    ENTRY_BYTES,
     HEAD_BULK,
     HEAD_COLD,
     HEAD_COUNT,
     HEAD_MAIN,
     HEAD_METADATA,
-    RECORD_OVERHEAD_BYTES,
     SUMMARY_BLOCKS_MAX,
     SUMMARY_CHECKPOINT,
     SUMMARY_CLEANER,
@@ -138,9 +143,8 @@ from lfs.ondisk.summary import (
     SUMMARY_HEADER_BYTES,
     SUMMARY_JUMP,
     SUMMARY_MAGIC,
-    Entry,
-    Record,
     Summary,
+    pack_summary,
     summary_blocks,
     summary_checksum,
     summary_from_blocks,

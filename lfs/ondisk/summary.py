@@ -12,20 +12,29 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar
 
+from lfs.ondisk.body import (
+    DELETED,
+    ENTRY,
+    ENTRY_BYTES,
+    RECORD,
+    RECORD_OVERHEAD_BYTES,
+    Change,
+    Entry,
+    Record,
+)
 from lfs.ondisk.layout import (
     I64,
-    U8,
     U16,
     U32,
     U64,
     AfterZeros,
     Bytes4,
     Bytes8,
-    Bytes17,
     Layout,
 )
+from lfs.ondisk.packing import pack_body
 from lfs.ondisk.seal import CHECKSUM_FIELD, expect, seal_holds, sealed
 
 SUMMARY_MAGIC = b"LSUM"
@@ -37,10 +46,6 @@ SUMMARY_JUMP = 2
 SUMMARY_CHECKPOINT = 4
 SUMMARY_CLEANER = 8
 
-BLOCK_DATA = 1
-BLOCK_NODE = 2
-BLOCK_USAGE = 3
-
 HEAD_MAIN = 0
 """Log heads: commits, small files, hot data that the cleaner moves."""
 HEAD_BULK = 1
@@ -50,54 +55,6 @@ HEAD_COLD = 2
 HEAD_METADATA = 3
 """Nodes and usage pages."""
 HEAD_COUNT = 4
-
-
-class EntryHead:
-    """What an entry says before the checksums of its payload blocks."""
-
-    kind: U8
-    count: Annotated[U32, AfterZeros(3)]
-    version: U64
-    owner: U64
-    key: U64
-
-
-ENTRY = Layout(EntryHead, 32)
-ENTRY_BYTES = ENTRY.size
-_pack_entry = ENTRY.struct.pack
-
-
-class Entry(NamedTuple):
-    """Owner of adjacent payload blocks: ``key`` is the first file block (data),
-    0 (nodes say what they are) or the usage page; ``checksums`` has one a block.
-    """
-
-    kind: int
-    owner: int
-    version: int
-    key: int
-    checksums: Sequence[int]
-
-
-class RecordHead:
-    """What a record says before the value."""
-
-    key: Bytes17
-    value_bytes: U16
-    """``_DELETED`` where the item is no more."""
-
-
-RECORD = Layout(RecordHead, 19)
-RECORD_OVERHEAD_BYTES = RECORD.size
-_DELETED = 0xFFFF
-_pack_record = RECORD.struct.pack
-
-
-class Record(NamedTuple):
-    """A change of one imap item; ``value`` None deletes it."""
-
-    key: bytes
-    value: bytes | None
 
 
 class Continuation:
@@ -143,21 +100,7 @@ class Summary:
 
     def pack(self, filesystem_id: bytes) -> bytes:
         """Return the summary's bytes, not padded to blocks."""
-        parts: list[bytes] = []
-        for kind, owner, version, key, checksums in self.entries:
-            parts.append(_pack_entry(kind, len(checksums), version, owner, key))
-            parts.append(struct.pack(f"<{len(checksums)}I", *checksums))
-        for record_key, value in self.records:
-            if value is None:
-                parts.append(_pack_record(record_key, _DELETED))
-            else:
-                parts.append(_pack_record(record_key, len(value)))
-                parts.append(value)
-        body = b"".join(parts)
-        # Each commit packs one: by hand, in the order of the fields.
-        head = SUMMARY.struct.pack(
-            SUMMARY_MAGIC,
-            0,
+        return pack_summary(
             filesystem_id,
             self.sequence,
             self.address,
@@ -168,17 +111,15 @@ class Summary:
             self.payload_address,
             self.payload_blocks,
             self.summary_blocks,
-            SUMMARY_HEADER_BYTES + len(body),
             self.previous_checksum,
             self.flushed_sequence,
             self.run_blocks,
             self.head,
             self.flags,
-            len(self.entries),
-            len(self.records),
             self.time_ns,
+            self.entries,
+            self.records,
         )
-        return sealed(head + body, _CHECKSUM_OFFSET)
 
     @staticmethod
     def peek_bytes(first_block: bytes, filesystem_id: bytes, address: int) -> int:
@@ -235,6 +176,56 @@ class Summary:
 SUMMARY = Layout(Summary, 128)
 SUMMARY_HEADER_BYTES = SUMMARY.size
 _CHECKSUM_OFFSET = SUMMARY.offset("checksum")
+_pack_head = SUMMARY.struct.pack
+
+
+def pack_summary(
+    filesystem_id: bytes,
+    sequence: int,
+    address: int,
+    next_address: int,
+    run_address: int,
+    run_sequence: int,
+    run_next_address: int,
+    payload_address: int,
+    payload_blocks: int,
+    blocks: int,
+    previous_checksum: int,
+    flushed_sequence: int,
+    run_blocks: int,
+    head: int,
+    flags: int,
+    time_ns: int,
+    entries: Sequence[Entry],
+    records: Sequence[Change],
+) -> bytes:
+    """Return the bytes of a ``Summary`` with these fields, not padded to blocks."""
+    body = pack_body(entries, records)
+    # Each commit packs one: by hand, in the order of the fields.
+    packed = _pack_head(
+        SUMMARY_MAGIC,
+        0,
+        filesystem_id,
+        sequence,
+        address,
+        next_address,
+        run_address,
+        run_sequence,
+        run_next_address,
+        payload_address,
+        payload_blocks,
+        blocks,
+        SUMMARY_HEADER_BYTES + len(body),
+        previous_checksum,
+        flushed_sequence,
+        run_blocks,
+        head,
+        flags,
+        len(entries),
+        len(records),
+        time_ns,
+    )
+    return sealed(packed + body, _CHECKSUM_OFFSET)
 
 
 def _unpack_head(raw: bytes, address: int) -> dict[str, Any]:
@@ -323,7 +314,7 @@ def _unpack_records(raw: bytes, offset: int, count: int, address: int) -> tuple[
         )
         key, length = RECORD.struct.unpack_from(raw, offset)
         offset += RECORD_OVERHEAD_BYTES
-        if length == _DELETED:
+        if length == DELETED:
             records.append(Record(key, None))
             continue
         expect(offset + length <= len(raw), "summary record", address, "room", length)

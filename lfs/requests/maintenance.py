@@ -22,7 +22,6 @@ from lfs.volume.volume import Volume
 _CHANGES_IDLE = 8192
 _CHANGES_SOFT = 32768
 _CHANGES_HARD = 131072
-_DIRTY_INODES_MAX = 512
 _CHECKPOINT_LOG_BYTES = 256 << 20
 _UNLOGGED_BYTES_MAX = 4 << 20
 
@@ -96,26 +95,22 @@ class Maintenance:
         since_ns = volume.elapsed.ns - self._checkpointer.elapsed_ns
         return changed or long or since_ns >= volume.options.checkpoint_interval_ns
 
-    @property
-    def has_many_dirty_inodes(self) -> bool:
-        """Tell whether so many inodes are dirty that they should be committed."""
-        return len(self._inodes.dirty) > min(_DIRTY_INODES_MAX, self._inodes.count_max)
-
     def keep_bounds(self, now_ns: int) -> None:
         """Checkpoint or commit when a request has left too much to replay or in memory.
 
         A log that it has found broken is mended too: no commit counts before that.
         """
         volume = self._volume
+        log, imap = volume.log, volume.imap
         if (
-            volume.log.is_broken
-            or len(volume.imap.changes) > _CHANGES_HARD
-            or volume.imap.memory_bytes > self._changes_bytes_max
-            or volume.log.blocks_since_checkpoint > 2 * self._log_blocks_max
+            log.is_broken
+            or len(imap.changes) > _CHANGES_HARD
+            or imap.memory_bytes > self._changes_bytes_max
+            or log.blocks_since_checkpoint > 2 * self._log_blocks_max
         ):
             self._checkpointer.checkpoint(now_ns)
         elif (
-            volume.imap.unlogged_bytes + self._inodes.inline_bytes > _UNLOGGED_BYTES_MAX
-            or self.has_many_dirty_inodes
+            imap.unlogged_bytes + self._inodes.inline_bytes > _UNLOGGED_BYTES_MAX
+            or self._inodes.has_many_dirty
         ):
             self._checkpointer.commit(now_ns)

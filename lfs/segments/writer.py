@@ -32,10 +32,10 @@ from lfs.ondisk import (
     HEAD_MAIN,
     SUMMARY_HEADER_BYTES,
     SUMMARY_JUMP,
+    Change,
     Entry,
-    Record,
-    Summary,
     Superblock,
+    pack_summary,
     summary_checksum,
     summary_room_bytes,
     summary_to_blocks,
@@ -266,7 +266,7 @@ class LogWriter:
         placement: Placement,
         entries: Sequence[Entry],
         buffers: Sequence[Buffer],
-        records: Sequence[Record],
+        records: Sequence[Change],
         flags: int,
         time_ns: int,
     ) -> None:
@@ -302,7 +302,7 @@ class LogWriter:
         placement: Placement,
         entries: Sequence[Entry],
         buffers: Sequence[Buffer],
-        records: Sequence[Record],
+        records: Sequence[Change],
         flags: int,
         time_ns: int,
         next_address: int,
@@ -311,7 +311,8 @@ class LogWriter:
         head = placement.head
         block_bytes = self._superblock.block_bytes
         # By position, which is faster: in the order of FORMAT.md.
-        summary = Summary(
+        raw = pack_summary(
+            self._superblock.filesystem_id,
             placement.sequence,
             placement.address,
             next_address,
@@ -330,7 +331,6 @@ class LogWriter:
             entries,
             records,
         )
-        raw = summary.pack(self._superblock.filesystem_id)
         padded = summary_to_blocks(raw, placement.summary_blocks, block_bytes)
         self._usage.touch_run(self._usage.segment_of(head.run_address), placement.sequence)
         self.previous_checksum = summary_checksum(raw)

@@ -27,9 +27,9 @@ from lfs.imap.map import Imap
 from lfs.imap.node_cache import NodeCache
 from lfs.ondisk import (
     NO_BLOCK,
+    Change,
     Entry,
     Pointer,
-    Record,
     Superblock,
     inline_bytes_max,
     original_data,
@@ -196,7 +196,7 @@ class Volume:
         placement: Placement,
         entries: Sequence[Entry],
         buffers: Sequence[Buffer],
-        records: Sequence[Record],
+        records: Sequence[Change],
         flags: int,
         time_ns: int,
     ) -> bool:

@@ -77,6 +77,13 @@ class Admission:
             self.make_room(0)
         return self._ledger.has_last_room
 
+    def allows(self, blocks: int) -> bool:
+        """Accept a request if it needs no closer look; otherwise ``admit`` takes one."""
+        if blocks < self._allowance_blocks:
+            self._allowance_blocks -= blocks
+            return True
+        return False
+
     def admit(
         self,
         blocks: int,
@@ -89,8 +96,7 @@ class Admission:
         filesystem can still be overwritten.  Raises FilesystemError(ENOSPC) when the
         request can't be promised.
         """
-        if blocks < self._allowance_blocks:
-            self._allowance_blocks -= blocks
+        if self.allows(blocks):
             return
         self._allowance_blocks = 0
         demand = anew or (lambda: Demand(blocks, blocks))
@@ -107,8 +113,7 @@ class Admission:
         there is a way to make room.  What is longer takes a few bytes, for which there is
         a part of the slack; raises FilesystemError(ENOSPC) when that is used up.
         """
-        if blocks < self._allowance_blocks:
-            self._allowance_blocks -= blocks
+        if self.allows(blocks):
             return
         self._allowance_blocks = 0
         if is_longer:

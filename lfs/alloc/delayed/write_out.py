@@ -10,7 +10,6 @@ write; after a crash the data is there if a commit followed it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from lfs.alloc.delayed.ledger import Ledger
 from lfs.alloc.scattered import ScatteredFiles
@@ -18,21 +17,26 @@ from lfs.device.base import Buffer
 from lfs.inodes.inode import Inode
 from lfs.inodes.table import InodeTable
 from lfs.inodes.window import Window, shares
-from lfs.ondisk import BLOCK_DATA, HEAD_BULK, HEAD_MAIN, Entry, stored_block_checksum, stored_data
+from lfs.ondisk import BLOCK_DATA, HEAD_BULK, HEAD_MAIN, Entry, new_entry, stored_data
 from lfs.segments.placement import BULK_BLOCKS, Placement
 from lfs.volume.volume import Volume
 
 _NEIGHBOUR_FRAGMENTS_MIN = 4
+_MANY = 2 * _NEIGHBOUR_FRAGMENTS_MIN
+"""So many fragments a window has that is worth much to be put together."""
 
 
-@dataclass(slots=True)
 class UnplacedExtent:
     """``count`` adjacent blocks of one file that go to one place, in buffers of whole blocks."""
 
-    inode: Inode
-    first: int
-    count: int
-    buffers: list[Buffer]
+    __slots__ = ("buffers", "count", "first", "inode")
+
+    def __init__(self, inode: Inode, first: int, count: int, buffers: list[Buffer]) -> None:
+        """Take ``count`` blocks of ``inode`` from file block ``first`` on."""
+        self.inode = inode
+        self.first = first
+        self.count = count
+        self.buffers = buffers
 
 
 class WriteOut:
@@ -55,20 +59,22 @@ class WriteOut:
         neighbours, which may fail.
         """
         self._spare_blocks = None
+        mark = self._inodes.new_pins()
         for inode in inodes:
             self._take_neighbours(inode)
-            self.scattered.wrote(inode.ino, self._volume.elapsed.ns)
-        return [extent for inode in inodes for extent in self._take(inode)]
-
-    def _take(self, inode: Inode) -> list[UnplacedExtent]:
-        if inode.dirty:
-            self._ledger.take_in_hand(inode.dirty.count)
-        extents = [
-            UnplacedExtent(inode, first, count, buffers)
-            for first, count, buffers in self._inodes.dirty_data.take(inode)
-        ]
-        inode.read_window = -1
-        self._inodes.mark_dirty(inode)
+            if self.scattered:
+                self.scattered.wrote(inode.ino, self._volume.elapsed.ns)
+        # Each has dirty blocks, or is unpinned with the last of them.
+        self._inodes.keep_pins(mark)
+        extents: list[UnplacedExtent] = []
+        blocks = 0
+        for inode in inodes:
+            for first, count, buffers in self._inodes.dirty_data.take(inode):
+                extents.append(UnplacedExtent(inode, first, count, buffers))
+                blocks += count
+            inode.read_window = -1
+            self._inodes.mark_dirty(inode)
+        self._ledger.take_in_hand(blocks)
         return extents
 
     def _take_neighbours(self, inode: Inode) -> None:
@@ -79,24 +85,44 @@ class WriteOut:
         four times as many.  Reading them must not make a commit fail, so damaged
         ones stay where they are.  A window that stays in many fragments is noted.
         """
+        dirty = inode.dirty
+        if dirty is None:
+            return
         size = self._volume.window_blocks
+        pairs = dirty.extents()
+        if len(pairs) == 1:
+            first, count = pairs[0]
+            index = first // size
+            if first + count <= (index + 1) * size:
+                self._take_neighbours_of(inode, index, count, 1)
+                return
         by_window: dict[int, int] = {}
         extents: dict[int, int] = {}
-        for first, count in inode.dirty.extents() if inode.dirty else ():
+        for first, count in pairs:
             for index, start, stop in shares(first, first + count, size):
                 by_window[index] = by_window.get(index, 0) + stop - start
                 extents[index] = extents.get(index, 0) + 1
-        for index, dirty in by_window.items():
-            window = self._inodes.pin_window(inode, index)
-            if not window.mapped or dirty == size:
-                continue
-            fragments = window.fragment_count(2 * _NEIGHBOUR_FRAGMENTS_MIN)
-            worth = 4 * dirty if fragments >= 2 * _NEIGHBOUR_FRAGMENTS_MIN else dirty
-            is_cheap = fragments >= _NEIGHBOUR_FRAGMENTS_MIN and window.mapped - dirty <= worth
-            if is_cheap and self._dirty_whole(inode, index, window):
-                continue
-            if fragments + 2 * extents[index] > 2 * _NEIGHBOUR_FRAGMENTS_MIN:
-                self.scattered.note(inode.ino, dirty, self._volume.elapsed.ns)
+        for index, blocks in by_window.items():
+            self._take_neighbours_of(inode, index, blocks, extents[index])
+
+    def _take_neighbours_of(
+        self, inode: Inode, index: int, dirty_blocks: int, extent_count: int
+    ) -> None:
+        """Do so in window ``index``, which has so many dirty blocks in so many extents."""
+        window = self._inodes.pin_window(inode, index)
+        # There are no more fragments than extents.
+        extents_max = len(window.extents)
+        if extents_max < _NEIGHBOUR_FRAGMENTS_MIN and extents_max + 2 * extent_count <= _MANY:
+            return
+        if not window.mapped or dirty_blocks == self._volume.window_blocks:
+            return
+        fragments = window.fragment_count(_MANY)
+        worth = 4 * dirty_blocks if fragments >= _MANY else dirty_blocks
+        is_cheap = fragments >= _NEIGHBOUR_FRAGMENTS_MIN and window.mapped - dirty_blocks <= worth
+        if is_cheap and self._dirty_whole(inode, index, window):
+            return
+        if fragments + 2 * extent_count > _MANY:
+            self.scattered.note(inode.ino, dirty_blocks, self._volume.elapsed.ns)
 
     def _dirty_whole(self, inode: Inode, index: int, window: Window) -> bool:
         """Read what is mapped and not dirty of a window and make it dirty.
@@ -132,8 +158,10 @@ class WriteOut:
     def place_all(self, extents: Sequence[UnplacedExtent], time_ns: int, flags: int = 0) -> None:
         """Write extents without records: large ones to the bulk head, the others to main."""
         large = [extent for extent in extents if extent.count >= BULK_BLOCKS]
-        small = [extent for extent in extents if extent.count < BULK_BLOCKS]
-        self.place(large, HEAD_BULK, time_ns, flags)
+        small = extents
+        if large:
+            self.place(large, HEAD_BULK, time_ns, flags)
+            small = [extent for extent in extents if extent.count < BULK_BLOCKS]
         self.place(small, HEAD_MAIN, time_ns, flags)
 
     def place(self, extents: Sequence[UnplacedExtent], head: int, time_ns: int, flags: int) -> None:
@@ -152,24 +180,31 @@ class WriteOut:
         self, extents: Sequence[UnplacedExtent], head: int, time_ns: int, flags: int
     ) -> None:
         rest = [*extents]
+        wanted = 0
+        for extent in rest:
+            wanted += extent.count
         while rest:
-            wanted = sum(extent.count for extent in rest)
-            # A large file is likely to grow further: expect as much again as it has.
-            expected = sum({e.inode.ino: e.inode.blocks for e in rest}.values())
+            expected = 0
+            if head == HEAD_BULK:
+                # A large file is likely to grow further: expect as much again as it has.
+                expected = sum({e.inode.ino: e.inode.blocks for e in rest}.values())
             placement = self._volume.reserve(
                 head,
                 wanted,
                 0,
                 len(rest),
                 spare_blocks=self._ledger.log_spare_blocks,
-                expected_blocks=expected if head == HEAD_BULK else 0,
+                expected_blocks=expected,
             )
-            now, rest = _split(rest, placement.payload_blocks, self._volume.block_bytes)
+            now, later = _split(rest, placement.payload_blocks, self._volume.block_bytes)
             entries, buffers = self.map(now, placement)
             if self._volume.emit(placement, entries, buffers, (), flags, time_ns):
-                self._ledger.written(sum(extent.count for extent in now))
+                blocks = min(wanted, placement.payload_blocks)
+                self._ledger.written(blocks)
+                wanted -= blocks
+                rest = later
             else:
-                rest = now + rest
+                rest = now + later
 
     def map(
         self, extents: Sequence[UnplacedExtent], placement: Placement
@@ -182,28 +217,23 @@ class WriteOut:
         address = placement.payload_address
         entries: list[Entry] = []
         buffers: list[Buffer] = []
+        touched: list[tuple[Inode, int, Window]] = []
         block_bytes = self._volume.block_bytes
-        windows: dict[tuple[Inode, int], Window] = {}
         for extent in extents:
+            inode, first = extent.inode, extent.first
             checksums: list[int] = []
             for buffer in extent.buffers:
-                if type(buffer) is bytes and len(buffer) == block_bytes:
-                    value = stored_block_checksum(buffer)
-                    if value is not None:
-                        checksums.append(value)
-                        buffers.append(buffer)
-                        continue
                 stored, values = stored_data(buffer, block_bytes)
                 checksums += values
                 buffers.append(stored)
-            inode = extent.inode
-            entries.append(Entry(BLOCK_DATA, inode.ino, inode.version, extent.first, checksums))
-            self._map_extent(inode, extent.first, checksums, address, windows)
-            address += len(checksums)
-        for (inode, index), window in windows.items():
-            self._inodes.store_mapped(inode, index, window)
-            self._inodes.unpin_window(inode, index)
-            self._inodes.mark_dirty(inode)
+            entries.append(new_entry((BLOCK_DATA, inode.ino, inode.version, first, checksums)))
+            self._map_extent(inode, first, checksums, address, touched)
+            address += extent.count
+        inodes = self._inodes
+        for inode, index, window in touched:
+            inodes.store_mapped(inode, index, window)
+            inodes.unpin_window(inode, index)
+            inodes.mark_dirty(inode)
         return entries, buffers
 
     def _map_extent(
@@ -212,19 +242,22 @@ class WriteOut:
         first: int,
         checksums: list[int],
         address: int,
-        windows: dict[tuple[Inode, int], Window],
+        touched: list[tuple[Inode, int, Window]],
     ) -> None:
-        """Point the windows of an extent to ``address`` and put them into ``windows``."""
+        """Point the windows of an extent to ``address`` and put them into ``touched``, once."""
         volume = self._volume
-        size = volume.window_blocks
-        for index, start, stop in shares(first, first + len(checksums), size):
-            window = windows.get((inode, index))
-            if window is None:
+        for index, start, stop in shares(first, first + len(checksums), volume.window_blocks):
+            if touched and touched[-1][0] is inode and touched[-1][1] == index:
+                window = touched[-1][2]
+            else:
                 window = self._inodes.pin_window(inode, index)
-                windows[inode, index] = window
-            position = index * size + start - first
-            part = checksums[position : position + stop - start]
-            inode.blocks += stop - start
+                touched.append((inode, index, window))
+            count = stop - start
+            position = index * volume.window_blocks + start - first
+            part = checksums
+            if count < len(checksums):
+                part = checksums[position : position + count]
+            inode.blocks += count
             for old_address, old_count in window.map(start, part, address + position):
                 volume.usage.drop_live(old_address, old_count)
                 inode.blocks = max(0, inode.blocks - old_count)
@@ -234,6 +267,11 @@ def _split(
     extents: list[UnplacedExtent], blocks: int, block_bytes: int
 ) -> tuple[list[UnplacedExtent], list[UnplacedExtent]]:
     """Return the extents that make up the first ``blocks`` blocks, and the rest."""
+    wanted = 0
+    for extent in extents:
+        wanted += extent.count
+    if wanted <= blocks:
+        return extents, []
     taken: list[UnplacedExtent] = []
     for position, extent in enumerate(extents):
         if extent.count > blocks:
