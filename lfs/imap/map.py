@@ -21,7 +21,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator
 from itertools import islice
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from lfs.common.errors import DamageError
 from lfs.imap.key_order import KeyOrder
@@ -40,7 +40,8 @@ from lfs.ondisk import (
 )
 
 _BATCH_ITEMS = 512
-_CHANGE_MEMORY_BYTES = 160
+CHANGE_MEMORY_BYTES: Final = 160
+"""What a changed item takes beside its value."""
 _PAST_ALL_KEYS = b"\xff" * (KEY_BYTES + 1)
 
 
@@ -114,7 +115,7 @@ class Imap:
 
     def get_stored(self, key: bytes) -> bytes | None:
         """Return the value that ``key`` had at the last checkpoint, or None."""
-        return self._leaf(key)[2].get(key)
+        return None if key >= self.fresh_key else self._leaf(key)[2].get(key)
 
     def put(self, key: bytes, value: bytes, may_grow: bool = True) -> None:
         """Set ``key`` to ``value``; the next commit logs it.
@@ -202,7 +203,7 @@ class Imap:
     @property
     def memory_bytes(self) -> int:
         """Return about how much memory the changed items take, those that are decoded apart."""
-        return self.changed_bytes + _CHANGE_MEMORY_BYTES * len(self.changes)
+        return self.changed_bytes + CHANGE_MEMORY_BYTES * len(self.changes)
 
     @property
     def growing_count(self) -> int:
@@ -246,6 +247,13 @@ class Imap:
             merged[key] = self.changed_value(key)
         items = [(key, value) for key, value in sorted(merged.items()) if value is not None]
         return items, following
+
+    def is_one_leaf(self, start: bytes, end: bytes) -> bool:
+        """Tell whether a leaf holds all that is stored of ``start <= key < end``.
+
+        ``batch`` returns all of that at once then.  Raises DamageError.
+        """
+        return end <= self._leaf(start)[1]
 
     def _leaf(self, key: bytes) -> tuple[bytes, bytes, PackedLeaf]:
         """Return the leaf that would hold ``key``, and its first key and the first past it.

@@ -20,15 +20,17 @@ from collections.abc import Iterator
 from lfs.alloc.dirty import DirtyData
 from lfs.common.errors import DamageError, FilesystemError
 from lfs.inodes.cuts import Cuts
-from lfs.inodes.inode import INODE_MEMORY_BYTES, Inode, check_inode, inode_key, orphan_key
+from lfs.inodes.inode import INODE_MEMORY_BYTES, Inode, check_inode
 from lfs.inodes.window import Window, window_key
 from lfs.inodes.window_cache import WindowCache
 from lfs.ondisk import (
     INO_MAX,
     INODE_BYTES,
     KIND_INODE,
+    KIND_ORPHAN,
     KIND_WINDOW,
     RECORD_OVERHEAD_BYTES,
+    SYSTEM_INO,
     pack_key,
     unpack_inode,
     unpack_key,
@@ -36,7 +38,8 @@ from lfs.ondisk import (
 from lfs.volume.arguments import check_integer
 from lfs.volume.volume import Volume
 
-_DIRTY_MAX = 512
+DIRTY_INODES_MAX = 512
+"""More are committed."""
 
 
 class InodeTable:
@@ -91,7 +94,7 @@ class InodeTable:
         if inode is not None:
             return inode
         check_integer("inode number", ino)
-        value = self._volume.imap.get(inode_key(ino)) if 0 <= ino <= INO_MAX else None
+        value = self._volume.imap.get(pack_key(ino, KIND_INODE, 0)) if 0 <= ino <= INO_MAX else None
         if value is None:
             return None
         inode = Inode(ino, *unpack_inode(value))
@@ -101,14 +104,14 @@ class InodeTable:
         if ino in self.leaving:
             self.leaving[ino] = inode
         else:
-            self._remember(inode)
+            self._inodes[ino] = inode
         return inode
 
     def parent_of(self, ino: int) -> int:
         """Return the parent of directory ``ino``, which is not kept in memory for that."""
         inode = self._inodes.get(ino)
         if inode is None:
-            value = self._volume.imap.get(inode_key(ino))
+            value = self._volume.imap.get(pack_key(ino, KIND_INODE, 0))
             if value is None:
                 raise DamageError(f"directory {ino} does not exist")
             inode = Inode(ino, *unpack_inode(value))
@@ -124,8 +127,9 @@ class InodeTable:
         volume.state.inode_count += 1
         inode.access_list = inode.default_list = b""
         inode.has_attributes = False
-        self._remember(inode)
-        self.mark_dirty(inode)
+        self._inodes[inode.ino] = self.dirty[inode.ino] = inode
+        if inode.inline:
+            self.inline_bytes += len(inode.inline)
 
     def mark_dirty(self, inode: Inode) -> None:
         """Let the next commit write ``inode``."""
@@ -141,21 +145,23 @@ class InodeTable:
     def has_many_dirty(self) -> bool:
         """Tell whether so many inodes are dirty that they should be committed."""
         count = len(self.dirty)
-        return count > _DIRTY_MAX or count > self.count_max
+        return count > DIRTY_INODES_MAX or count > self.count_max
 
     def remove(self, inode: Inode) -> None:
         """Remove an inode that is leaving and has no content left."""
         assert not inode.dirty
         imap = self._volume.imap
         ino = inode.ino
-        for cut in [*self.cuts.of(ino)]:
-            self.cuts.drop(cut)
-        imap.delete(inode_key(ino))
-        imap.delete(orphan_key(ino))
+        if inode.is_cut:
+            for cut in [*self.cuts.of(ino)]:
+                self.cuts.drop(cut)
+        imap.delete(pack_key(ino, KIND_INODE, 0))
+        imap.delete(pack_key(SYSTEM_INO, KIND_ORPHAN, ino))
         self.orphans.discard(ino)
         self.dirty.pop(ino, None)
         del self.leaving[ino]
-        self.cache.forget(ino, inode.windows)
+        if inode.windows:
+            self.cache.forget(ino, inode.windows)
         self._volume.state.inode_count = max(0, self._volume.state.inode_count - 1)
 
     def leave(self, inode: Inode) -> None:
@@ -164,8 +170,9 @@ class InodeTable:
         Its windows stay in memory until they are given up: they may be many.
         """
         self._inodes.pop(inode.ino, None)
-        for index in [*inode.pinned]:
-            self._drop_pinned(inode, index)
+        if inode.pinned:
+            for index in [*inode.pinned]:
+                self._drop_pinned(inode, index)
         self.leaving[inode.ino] = inode
 
     def stay(self, ino: int) -> None:
@@ -176,7 +183,7 @@ class InodeTable:
     def add_orphan(self, inode: Inode) -> None:
         """Note that ``inode`` has lost its last name."""
         self.orphans.add(inode.ino)
-        self._volume.imap.put(orphan_key(inode.ino), b"")
+        self._volume.imap.put(pack_key(SYSTEM_INO, KIND_ORPHAN, inode.ino), b"")
 
     @property
     def open_orphans(self) -> list[Inode]:
@@ -262,7 +269,8 @@ class InodeTable:
     def drop_window(self, inode: Inode, index: int) -> None:
         """Forget window ``index`` of ``inode``, which is given up."""
         self.cache.drop(inode.ino, inode.windows, index)
-        self._drop_pinned(inode, index)
+        if inode.pinned:
+            self._drop_pinned(inode, index)
         if inode.read_window == index:
             inode.read_window = -1
 
@@ -298,9 +306,6 @@ class InodeTable:
             self.cache.drop(inode.ino, inode.windows, index)
             self._volume.imap.delete(key)
             window.stored_bytes = 0
-
-    def _remember(self, inode: Inode) -> None:
-        self._inodes[inode.ino] = inode
 
     def trim(self) -> None:
         """Let go of windows pinned in vain, and of inodes when twice as many as are to be kept.

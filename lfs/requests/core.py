@@ -142,7 +142,8 @@ class Core:
     def give_up(self, inode: Inode) -> None:
         """Remove an inode that has neither a name nor a user."""
         may_go_on = self.admission.cover(self.now_ns)
-        self.data.drop_dirty(inode)
+        if inode.dirty is not None:
+            self.data.drop_dirty(inode)
         self.removal.line_up(inode)
         if may_go_on:
             self.removal.begin(inode.ino, self.now_ns)

@@ -14,7 +14,8 @@ from lfs.alloc.admission.removal import Removal
 from lfs.alloc.delayed.ledger import Ledger
 from lfs.commit.checkpoint import Checkpointer
 from lfs.common.turns import Turn
-from lfs.inodes.table import InodeTable
+from lfs.imap.map import CHANGE_MEMORY_BYTES
+from lfs.inodes.table import DIRTY_INODES_MAX, InodeTable
 from lfs.segments.cleaning.cleaner import Cleaner
 from lfs.segments.cleaning.defragment import Defragmenter
 from lfs.volume.volume import Volume
@@ -100,17 +101,21 @@ class Maintenance:
 
         A log that it has found broken is mended too: no commit counts before that.
         """
-        volume = self._volume
+        volume, inodes = self._volume, self._inodes
         log, imap = volume.log, volume.imap
+        changes = len(imap.changes)
         if (
             log.is_broken
-            or len(imap.changes) > _CHANGES_HARD
-            or imap.memory_bytes > self._changes_bytes_max
+            or changes > _CHANGES_HARD
+            or imap.changed_bytes + CHANGE_MEMORY_BYTES * changes > self._changes_bytes_max
             or log.blocks_since_checkpoint > 2 * self._log_blocks_max
         ):
             self._checkpointer.checkpoint(now_ns)
-        elif (
-            imap.unlogged_bytes + self._inodes.inline_bytes > _UNLOGGED_BYTES_MAX
-            or self._inodes.has_many_dirty
+            return
+        dirty = len(inodes.dirty)
+        if (
+            dirty > DIRTY_INODES_MAX
+            or dirty > inodes.count_max
+            or imap.unlogged_bytes + inodes.inline_bytes > _UNLOGGED_BYTES_MAX
         ):
             self._checkpointer.commit(now_ns)

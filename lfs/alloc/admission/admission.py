@@ -96,7 +96,8 @@ class Admission:
         filesystem can still be overwritten.  Raises FilesystemError(ENOSPC) when the
         request can't be promised.
         """
-        if self.allows(blocks):
+        if blocks < self._allowance_blocks:
+            self._allowance_blocks -= blocks
             return
         self._allowance_blocks = 0
         demand = anew or (lambda: Demand(blocks, blocks))
@@ -113,7 +114,8 @@ class Admission:
         there is a way to make room.  What is longer takes a few bytes, for which there is
         a part of the slack; raises FilesystemError(ENOSPC) when that is used up.
         """
-        if self.allows(blocks):
+        if blocks < self._allowance_blocks:
+            self._allowance_blocks -= blocks
             return
         self._allowance_blocks = 0
         if is_longer:

@@ -52,6 +52,8 @@ from lfs.segments.write_bound import WriteBound
 from lfs.volume.volume import Volume
 
 _INODE_ITEM_BYTES = 256
+_FEW_BLOCKS = 64
+"""So many fewer live blocks are not reckoned with by the crude bound."""
 _SCATTERED_BYTES = 3 * (EXTENT_BYTES + CHECKSUM_BYTES) // 2
 """What it takes to map a block that is an extent of its own, in leaves two thirds full."""
 _MAPPED_BYTES = RECORD_OVERHEAD_BYTES + WINDOW_HEADER_BYTES + 2 * EXTENT_BYTES + CHECKSUM_BYTES
@@ -120,12 +122,13 @@ class Ledger:
         self._last_blocks = LAST_SEGMENTS * superblock.segment_blocks
         self._in_hand_blocks = 0
         """Taken from memory to be written, and not yet written."""
-        self._stored_live_blocks = self._stored_nodes = -1
+        self._stored_live_blocks = 0
+        self._stored_nodes = -1
         """Live blocks and nodes, for which the next two were reckoned."""
         self._stored_kept_blocks = 0
         """``_kept_blocks`` but for large runs."""
-        self._stored_left_blocks = 0
-        """What of the limit is left to those who are not privileged, but for what is lost."""
+        self._stored_used_blocks = 0
+        """What counts as used, but for what is lost."""
 
     # ---------------------------------------------------------------- accounting
 
@@ -288,11 +291,17 @@ class Ledger:
         """Return about how much may be accepted without a closer look, less than 0 for nothing."""
         usage = self._volume.usage
         live_blocks, nodes = usage.live_total, self._volume.imap.node_count
-        if live_blocks != self._stored_live_blocks or nodes != self._stored_nodes:
+        if (
+            nodes != self._stored_nodes
+            or not 0 <= self._stored_live_blocks - live_blocks <= _FEW_BLOCKS
+        ):
             self._note_stored(live_blocks, nodes)
         clean_blocks = usage.buddy.free_units * usage.segment_blocks
         room_blocks = clean_blocks - self._stored_kept_blocks - usage.large_runs.breakup_blocks
-        unpromised_blocks = self._stored_left_blocks - usage.lost_blocks
+        unpromised_blocks = self._open_limit_blocks - self._stored_used_blocks
+        out_of_use = usage.out_of_use
+        if out_of_use.withheld or out_of_use.given_up or out_of_use.immovable:
+            unpromised_blocks -= usage.lost_blocks
         if unpromised_blocks < room_blocks:
             room_blocks = unpromised_blocks
         return room_blocks - self._crude_blocks()
@@ -328,7 +337,10 @@ class Ledger:
         """Tell whether what is clean covers what is pending and ``blocks`` more."""
         usage = self._volume.usage
         live_blocks, nodes = usage.live_total, self._volume.imap.node_count
-        if live_blocks != self._stored_live_blocks or nodes != self._stored_nodes:
+        if (
+            nodes != self._stored_nodes
+            or not 0 <= self._stored_live_blocks - live_blocks <= _FEW_BLOCKS
+        ):
             self._note_stored(live_blocks, nodes)
         needed_blocks = self._crude_blocks() + CRUDE_BLOCKS * blocks + self._stored_kept_blocks
         if needed_blocks + usage.large_runs.breakup_blocks < usage.clean_blocks:
@@ -341,15 +353,16 @@ class Ledger:
         return self.covers(0)
 
     def _note_stored(self, live_blocks: int, nodes: int) -> None:
-        """Reckon what is kept, and what is left to be promised, by what is stored now.
+        """Reckon what is kept, and what counts as used, by what is stored now.
 
-        What is pending adds to that is in the crude bound.
+        It is an upper bound while no more is stored in as many nodes.  What is pending adds
+        to that is in the crude bound.
         """
         companion_blocks, surcharge_blocks = self._reserve(nodes, live_blocks - nodes)
         self._stored_live_blocks = live_blocks
         self._stored_nodes = nodes
         self._stored_kept_blocks = self._working_blocks + companion_blocks
-        self._stored_left_blocks = self._open_limit_blocks - live_blocks - surcharge_blocks
+        self._stored_used_blocks = live_blocks + surcharge_blocks
 
     @property
     def _kept_blocks(self) -> int:
