@@ -290,12 +290,10 @@ class Ledger:
     def crude_spare_blocks(self) -> int:
         """Return about how much may be accepted without a closer look, less than 0 for nothing."""
         usage = self._volume.usage
-        live_blocks, nodes = usage.live_total, self._volume.imap.node_count
-        if (
-            nodes != self._stored_nodes
-            or not 0 <= self._stored_live_blocks - live_blocks <= _FEW_BLOCKS
-        ):
-            self._note_stored(live_blocks, nodes)
+        nodes = self._volume.imap.node_count
+        fewer_blocks = self._stored_live_blocks - usage.live_total
+        if nodes != self._stored_nodes or not 0 <= fewer_blocks <= _FEW_BLOCKS:
+            self._note_stored(usage.live_total, nodes)
         clean_blocks = usage.buddy.free_units * usage.segment_blocks
         room_blocks = clean_blocks - self._stored_kept_blocks - usage.large_runs.breakup_blocks
         unpromised_blocks = self._open_limit_blocks - self._stored_used_blocks
@@ -336,12 +334,10 @@ class Ledger:
     def covers(self, blocks: int) -> bool:
         """Tell whether what is clean covers what is pending and ``blocks`` more."""
         usage = self._volume.usage
-        live_blocks, nodes = usage.live_total, self._volume.imap.node_count
-        if (
-            nodes != self._stored_nodes
-            or not 0 <= self._stored_live_blocks - live_blocks <= _FEW_BLOCKS
-        ):
-            self._note_stored(live_blocks, nodes)
+        nodes = self._volume.imap.node_count
+        fewer_blocks = self._stored_live_blocks - usage.live_total
+        if nodes != self._stored_nodes or not 0 <= fewer_blocks <= _FEW_BLOCKS:
+            self._note_stored(usage.live_total, nodes)
         needed_blocks = self._crude_blocks() + CRUDE_BLOCKS * blocks + self._stored_kept_blocks
         if needed_blocks + usage.large_runs.breakup_blocks < usage.clean_blocks:
             return True
