@@ -76,6 +76,16 @@ class FileData:
     def _read_stored(self, inode: Inode, first: int, end: int) -> list[bytes]:
         """Return file blocks from disk, adjacent ones in one device request."""
         volume = self._volume
+        index, start = first // volume.window_blocks, first % volume.window_blocks
+        stop = start + end - first
+        if stop <= volume.window_blocks:
+            # The usual case: all of it lies side by side.
+            window = self._inodes.window(inode, index)
+            address = window.place_of(start, stop) if window is not None else 0
+            if window is not None and address:
+                if stop - start == 1:
+                    return [volume.read_data(address, [window.checksums[start]])]
+                return [volume.read_data(address, window.checksums[start:stop])]
         pending: list[int] = []
         pending_address = 0
         parts: list[bytes] = []

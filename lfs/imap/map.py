@@ -94,7 +94,8 @@ class Imap:
         """How many items have been deleted since the mount."""
         self.unlogged_bytes = 0
         """Upper bound of the length of the records that the next commit will log."""
-        self._unlogged: dict[bytes, None] = {}
+        self._unlogged: dict[bytes, Value | None] = {}
+        """What the next commit will log."""
         self.fresh_key = _PAST_ALL_KEYS
         """The tree has no key from here on: no inode had such a number at the checkpoint."""
         self._near: dict[int, tuple[bytes, bytes, PackedLeaf]] = {}
@@ -115,7 +116,10 @@ class Imap:
 
     def get_stored(self, key: bytes) -> bytes | None:
         """Return the value that ``key`` had at the last checkpoint, or None."""
-        return None if key >= self.fresh_key else self._leaf(key)[2].get(key)
+        if key >= self.fresh_key:
+            return None
+        leaf = self._leaf(key)[2]
+        return leaf.get(key) if leaf.count else None
 
     def put(self, key: bytes, value: bytes, may_grow: bool = True) -> None:
         """Set ``key`` to ``value``; the next commit logs it.
@@ -123,7 +127,7 @@ class Imap:
         Unless it ``may_grow``, the value is no longer than the one in the tree.
         """
         value_bytes = len(value)
-        self._unlogged[key] = None
+        self._unlogged[key] = value
         self.unlogged_bytes += value_bytes + RECORD_OVERHEAD_BYTES
         self._change(key, value, value_bytes, may_grow)
 
@@ -153,8 +157,9 @@ class Imap:
                 may_grow = value_bytes > value.stored_bytes
                 growth_bytes = self._change(key, value, value_bytes, may_grow)
                 value.counted_bytes = value_bytes
-        if growth_bytes > 0 and key in self._unlogged:
-            self.unlogged_bytes += growth_bytes
+        if key in self._unlogged:
+            self._unlogged[key] = value
+            self.unlogged_bytes += max(0, growth_bytes)
 
     def _change(self, key: bytes, value: Value | None, value_bytes: int, may_grow: bool) -> int:
         """Change ``key``; returns by how many bytes what is changed has grown.
@@ -310,10 +315,8 @@ class Imap:
 
     def take_unlogged(self) -> list[Change]:
         """Return what changed since the last commit; it counts as logged from now on."""
-        changes = self.changes
         records: list[Change] = []
-        for key in self._unlogged:
-            value = changes[key]
+        for key, value in self._unlogged.items():
             if value is None or isinstance(value, bytes):
                 records.append((key, value))
             else:

@@ -27,6 +27,17 @@ _WINDOW_MEMORY_BYTES = 800
 _EXTENT_MEMORY_BYTES = 108
 
 
+_no_checksums = array("I")
+
+
+def _zeros(count: int) -> array[int]:
+    """Return ``count`` zeros, which are to be copied."""
+    global _no_checksums
+    if len(_no_checksums) != count:
+        _no_checksums = array("I", bytes(CHECKSUM_BYTES * count))
+    return _no_checksums
+
+
 class Window(Packable):
     """Where the blocks of one window are: extents in file order, a checksum for each block."""
 
@@ -36,7 +47,7 @@ class Window(Packable):
         """Map nothing of ``block_count`` file blocks."""
         super().__init__()
         self.extents: list[tuple[int, int, int]] = []
-        self.checksums = array("I", bytes(4 * block_count))
+        self.checksums = _zeros(block_count)[:]
         self.mapped = 0
         self.pinned_bytes = 0
         """What it was counted as when it was pinned."""
@@ -170,15 +181,18 @@ class Window(Packable):
                 return address + block - first
         return 0
 
+    def place_of(self, first: int, end: int) -> int:
+        """Return the address of blocks ``first`` to ``end`` if they lie in one extent, or 0."""
+        for start, count, address in self.extents:
+            if start <= first and end <= start + count:
+                return address + first - start
+        return 0
+
     def pieces(self, first: int, end: int) -> list[tuple[int, int, int]]:
         """Return ``(block, count, address)`` covering ``first`` to ``end``; address 0 is a hole."""
         found: list[tuple[int, int, int]] = []
         position = first
         for start, count, address in self.extents:
-            if start <= position and end <= start + count:
-                # All that is left, and often all there is.
-                found.append((position, end - position, address + position - start))
-                return found
             if start + count <= position:
                 continue
             if start >= end:

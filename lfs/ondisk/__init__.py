@@ -115,6 +115,7 @@ from lfs.ondisk.key import (
     unpack_key,
     xattr_offset,
 )
+from lfs.ondisk.log_write import pack_summary
 from lfs.ondisk.node import (
     BRANCH_SLOT_BYTES,
     EMPTY_LEAF,
@@ -144,7 +145,6 @@ from lfs.ondisk.summary import (
     SUMMARY_JUMP,
     SUMMARY_MAGIC,
     Summary,
-    pack_summary,
     summary_blocks,
     summary_checksum,
     summary_from_blocks,

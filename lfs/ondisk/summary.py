@@ -20,7 +20,6 @@ from lfs.ondisk.body import (
     ENTRY_BYTES,
     RECORD,
     RECORD_OVERHEAD_BYTES,
-    Change,
     Entry,
     Record,
 )
@@ -100,26 +99,16 @@ class Summary:
 
     def pack(self, filesystem_id: bytes) -> bytes:
         """Return the summary's bytes, not padded to blocks."""
-        return pack_summary(
-            filesystem_id,
-            self.sequence,
-            self.address,
-            self.next_address,
-            self.run_address,
-            self.run_sequence,
-            self.run_next_address,
-            self.payload_address,
-            self.payload_blocks,
-            self.summary_blocks,
-            self.previous_checksum,
-            self.flushed_sequence,
-            self.run_blocks,
-            self.head,
-            self.flags,
-            self.time_ns,
-            self.entries,
-            self.records,
+        body = pack_body(self.entries, self.records)
+        head = SUMMARY.pack(
+            self,
+            checksum=0,
+            filesystem_id=filesystem_id,
+            summary_bytes=SUMMARY_HEADER_BYTES + len(body),
+            entry_count=len(self.entries),
+            record_count=len(self.records),
         )
+        return sealed(head + body, CHECKSUM_OFFSET)
 
     @staticmethod
     def peek_bytes(first_block: bytes, filesystem_id: bytes, address: int) -> int:
@@ -156,7 +145,7 @@ class Summary:
         magic, wanted = fields["magic"], fields["summary_bytes"]
         expect(magic == SUMMARY_MAGIC, "summary magic", address, SUMMARY_MAGIC, magic)
         expect(wanted == len(raw), "summary length", address, wanted, len(raw))
-        holds = seal_holds(raw, _CHECKSUM_OFFSET)
+        holds = seal_holds(raw, CHECKSUM_OFFSET)
         expect(holds, "summary checksum", address, "a match", "a mismatch")
         _expect_ours(fields, filesystem_id, address)
         entries, offset = _unpack_entries(raw, fields["entry_count"], address)
@@ -175,57 +164,7 @@ class Summary:
 
 SUMMARY = Layout(Summary, 128)
 SUMMARY_HEADER_BYTES = SUMMARY.size
-_CHECKSUM_OFFSET = SUMMARY.offset("checksum")
-_pack_head = SUMMARY.struct.pack
-
-
-def pack_summary(
-    filesystem_id: bytes,
-    sequence: int,
-    address: int,
-    next_address: int,
-    run_address: int,
-    run_sequence: int,
-    run_next_address: int,
-    payload_address: int,
-    payload_blocks: int,
-    blocks: int,
-    previous_checksum: int,
-    flushed_sequence: int,
-    run_blocks: int,
-    head: int,
-    flags: int,
-    time_ns: int,
-    entries: Sequence[Entry],
-    records: Sequence[Change],
-) -> bytes:
-    """Return the bytes of a ``Summary`` with these fields, not padded to blocks."""
-    body = pack_body(entries, records)
-    # Each commit packs one: by hand, in the order of the fields.
-    packed = _pack_head(
-        SUMMARY_MAGIC,
-        0,
-        filesystem_id,
-        sequence,
-        address,
-        next_address,
-        run_address,
-        run_sequence,
-        run_next_address,
-        payload_address,
-        payload_blocks,
-        blocks,
-        SUMMARY_HEADER_BYTES + len(body),
-        previous_checksum,
-        flushed_sequence,
-        run_blocks,
-        head,
-        flags,
-        len(entries),
-        len(records),
-        time_ns,
-    )
-    return sealed(packed + body, _CHECKSUM_OFFSET)
+CHECKSUM_OFFSET = SUMMARY.offset("checksum")
 
 
 def _unpack_head(raw: bytes, address: int) -> dict[str, Any]:
@@ -288,7 +227,7 @@ def summary_from_blocks(raw: bytes, length: int, block_bytes: int, address: int)
 
 def summary_checksum(raw: bytes) -> int:
     """Return the checksum stored in a packed summary."""
-    return int(CHECKSUM_FIELD.unpack_from(raw, _CHECKSUM_OFFSET)[0])
+    return int(CHECKSUM_FIELD.unpack_from(raw, CHECKSUM_OFFSET)[0])
 
 
 def _unpack_entries(raw: bytes, count: int, address: int) -> tuple[tuple[Entry, ...], int]:

@@ -83,6 +83,9 @@ def test_summary_packs_as_its_layouts(value: Summary) -> None:
         record_count=len(value.records),
     )
     assert _unsealed(value.pack(FILESYSTEM_ID)) == head + rest
+    fields = [getattr(value, name) for name in summary.SUMMARY.attributes if name != "checksum"]
+    fields += [value.entries, value.records]
+    assert ondisk.pack_summary(FILESYSTEM_ID, *fields) == value.pack(FILESYSTEM_ID)
 
 
 def test_entry_has_the_fields_of_its_layout() -> None:
