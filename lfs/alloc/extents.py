@@ -16,18 +16,14 @@ from collections.abc import Iterator
 class DirtyExtents:
     """A set of file blocks, kept as sorted extents that neither overlap nor touch."""
 
-    __slots__ = ("_count", "_ends", "_starts")
+    __slots__ = ("_ends", "_starts", "count")
 
     def __init__(self) -> None:
         """Start with no dirty block."""
         self._starts: list[int] = []
         self._ends: list[int] = []
-        self._count = 0
-
-    @property
-    def count(self) -> int:
-        """Return how many blocks are dirty."""
-        return self._count
+        self.count = 0
+        """How many blocks are dirty."""
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         """Yield ``(start, count)`` of each extent, ascending; no changes meanwhile."""
@@ -75,7 +71,7 @@ class DirtyExtents:
         """Make all blocks clean."""
         self._starts.clear()
         self._ends.clear()
-        self._count = 0
+        self.count = 0
 
     def add(self, start: int, count: int) -> int:
         """Make ``count`` blocks at ``start`` dirty; return how many of them were not."""
@@ -84,7 +80,7 @@ class DirtyExtents:
         end = start + count
         if self._ends and start == self._ends[-1]:
             self._ends[-1] = end
-            self._count += count
+            self.count += count
             return count
         if count == 0:
             return 0
@@ -94,7 +90,7 @@ class DirtyExtents:
         if first == last:
             self._starts.insert(first, start)
             self._ends.insert(first, end)
-            self._count += count
+            self.count += count
             return count
         before = sum(self._ends[first:last]) - sum(self._starts[first:last])
         start = min(start, self._starts[first])
@@ -102,7 +98,7 @@ class DirtyExtents:
         self._starts[first:last] = [start]
         self._ends[first:last] = [end]
         added = end - start - before
-        self._count += added
+        self.count += added
         return added
 
     def remove(self, start: int, count: int) -> int:
@@ -122,7 +118,7 @@ class DirtyExtents:
         self._starts[first:last] = [left for left, _ in kept]
         self._ends[first:last] = [right for _, right in kept]
         removed = before - sum(right - left for left, right in kept)
-        self._count -= removed
+        self.count -= removed
         return removed
 
     def truncate(self, block: int) -> int:

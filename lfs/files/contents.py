@@ -187,7 +187,9 @@ class FileData:
         block_bytes, size = volume.block_bytes, volume.window_blocks
         first, end = offset // block_bytes, -(-(offset + len(data)) // block_bytes)
         converting = inode.inline is not None
-        blocks = _clean_count(inode, first, end) + converting
+        blocks = end - first + converting
+        if inode.dirty is not None:
+            blocks = _clean_count(inode, first, end) + converting
         if blocks and not self._admission.allows(blocks):
             self._admission.admit(
                 blocks,
@@ -198,10 +200,11 @@ class FileData:
                 ),
             )
         index, last = first // size, (end - 1) // size
-        mark = inodes.new_pins()
+        mark = -1
         # One look is enough for all that goes to a window that does not exist yet.
         has_windows = inode.blocks or inode.is_cut
         if has_windows and (index != inode.read_window or index != last):
+            mark = inodes.new_pins()
             self._load_windows(inode, index, last)
         if converting:
             self._leave_inline(inode)
@@ -212,7 +215,8 @@ class FileData:
         head = self._base(inode, first) if head_cut or (tail_cut and single) else None
         tail = self._base(inode, end - 1) if tail_cut and not single else None
         inodes.dirty_data.write(inode, first, end, offset, data, head, tail)
-        inodes.keep_pins(mark)
+        if mark >= 0:
+            inodes.keep_pins(mark)
 
     def _load_windows(self, inode: Inode, first: int, last: int) -> None:
         """Read windows ``first`` to ``last``, and keep them until their blocks are taken.

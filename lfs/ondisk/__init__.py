@@ -42,8 +42,8 @@ from lfs.ondisk.body import (
     RECORD_OVERHEAD_BYTES,
     Change,
     Entry,
+    EntryFields,
     Record,
-    new_entry,
 )
 from lfs.ondisk.checkpoint import (
     CHECKPOINT_CLEAN,
@@ -115,7 +115,7 @@ from lfs.ondisk.key import (
     unpack_key,
     xattr_offset,
 )
-from lfs.ondisk.log_write import pack_summary
+from lfs.ondisk.log_write import pack_summary, summary_checksum, summary_to_blocks
 from lfs.ondisk.node import (
     BRANCH_SLOT_BYTES,
     EMPTY_LEAF,
@@ -146,10 +146,8 @@ from lfs.ondisk.summary import (
     SUMMARY_MAGIC,
     Summary,
     summary_blocks,
-    summary_checksum,
     summary_from_blocks,
     summary_room_bytes,
-    summary_to_blocks,
 )
 from lfs.ondisk.superblock import (
     BLOCK_BYTES_MAX,

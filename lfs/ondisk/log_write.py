@@ -9,10 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lfs.ondisk.body import Change, Entry
+from lfs.ondisk.body import Change, EntryFields
 from lfs.ondisk.packing import pack_body
-from lfs.ondisk.seal import sealed
-from lfs.ondisk.summary import CHECKSUM_OFFSET, SUMMARY, SUMMARY_HEADER_BYTES, SUMMARY_MAGIC
+from lfs.ondisk.seal import CHECKSUM_FIELD, sealed
+from lfs.ondisk.summary import (
+    CHECKSUM_OFFSET,
+    CONTINUATION,
+    SUMMARY,
+    SUMMARY_BLOCKS_MAX,
+    SUMMARY_CONTINUATION_MAGIC,
+    SUMMARY_HEADER_BYTES,
+    SUMMARY_MAGIC,
+    summary_room_bytes,
+)
 
 _pack_head = SUMMARY.struct.pack
 
@@ -34,7 +43,7 @@ def pack_summary(
     head: int,
     flags: int,
     time_ns: int,
-    entries: Sequence[Entry],
+    entries: Sequence[EntryFields],
     records: Sequence[Change],
 ) -> bytes:
     """Return the bytes of a ``Summary`` with these fields, not padded to blocks."""
@@ -63,3 +72,24 @@ def pack_summary(
         time_ns,
     )
     return sealed(packed + body, CHECKSUM_OFFSET)
+
+
+def summary_to_blocks(raw: bytes, blocks: int, block_bytes: int) -> bytes:
+    """Return a packed summary as it goes to the ``blocks`` blocks set aside for it."""
+    if blocks == 1:
+        assert len(raw) <= block_bytes
+        return raw.ljust(block_bytes, b"\0")
+    assert len(raw) <= summary_room_bytes(blocks, block_bytes)
+    assert blocks <= SUMMARY_BLOCKS_MAX
+    parts = [raw[:block_bytes].ljust(block_bytes, b"\0")]
+    room = block_bytes - CONTINUATION.size
+    for number in range(1, blocks):
+        start = block_bytes + (number - 1) * room
+        parts.append(CONTINUATION.struct.pack(SUMMARY_CONTINUATION_MAGIC, number))
+        parts.append(raw[start : start + room].ljust(room, b"\0"))
+    return b"".join(parts)
+
+
+def summary_checksum(raw: bytes) -> int:
+    """Return the checksum stored in a packed summary."""
+    return int(CHECKSUM_FIELD.unpack_from(raw, CHECKSUM_OFFSET)[0])

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
-from lfs.ondisk.body import DELETED, ENTRY, RECORD, Change, Entry
+from lfs.ondisk.body import DELETED, ENTRY, RECORD, Change, EntryFields
 
 _pack_entry = ENTRY.struct.pack
 _pack_entry_of_one = struct.Struct(ENTRY.struct.format + "I").pack
@@ -18,7 +18,7 @@ _pack_entry_of_one = struct.Struct(ENTRY.struct.format + "I").pack
 _pack_record = RECORD.struct.pack
 
 
-def pack_body(entries: Sequence[Entry], records: Sequence[Change]) -> bytes:
+def pack_body(entries: Sequence[EntryFields], records: Sequence[Change]) -> bytes:
     """Return what follows the head of a summary."""
     parts: list[bytes] = []
     pack_one, pack_record = _pack_entry_of_one, _pack_record

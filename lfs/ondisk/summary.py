@@ -34,7 +34,7 @@ from lfs.ondisk.layout import (
     Layout,
 )
 from lfs.ondisk.packing import pack_body
-from lfs.ondisk.seal import CHECKSUM_FIELD, expect, seal_holds, sealed
+from lfs.ondisk.seal import expect, seal_holds, sealed
 
 SUMMARY_MAGIC = b"LSUM"
 SUMMARY_CONTINUATION_MAGIC = b"LSUC"
@@ -196,21 +196,6 @@ def summary_room_bytes(blocks: int, block_bytes: int) -> int:
     return blocks * block_bytes - (blocks - 1) * CONTINUATION.size
 
 
-def summary_to_blocks(raw: bytes, blocks: int, block_bytes: int) -> bytes:
-    """Return a packed summary as it goes to the ``blocks`` blocks set aside for it."""
-    assert len(raw) <= summary_room_bytes(blocks, block_bytes)
-    assert blocks <= SUMMARY_BLOCKS_MAX
-    if blocks == 1:
-        return raw.ljust(block_bytes, b"\0")
-    parts = [raw[:block_bytes].ljust(block_bytes, b"\0")]
-    room = block_bytes - CONTINUATION.size
-    for number in range(1, blocks):
-        start = block_bytes + (number - 1) * room
-        parts.append(CONTINUATION.struct.pack(SUMMARY_CONTINUATION_MAGIC, number))
-        parts.append(raw[start : start + room].ljust(room, b"\0"))
-    return b"".join(parts)
-
-
 def summary_from_blocks(raw: bytes, length: int, block_bytes: int, address: int) -> bytes:
     """Return the ``length`` bytes of the summary in the blocks ``raw`` found at ``address``.
 
@@ -223,11 +208,6 @@ def summary_from_blocks(raw: bytes, length: int, block_bytes: int, address: int)
         expect(found == wanted, "summary continuation", address + number, wanted, found)
         parts.append(raw[start + CONTINUATION.size : start + block_bytes])
     return b"".join(parts)[:length]
-
-
-def summary_checksum(raw: bytes) -> int:
-    """Return the checksum stored in a packed summary."""
-    return int(CHECKSUM_FIELD.unpack_from(raw, CHECKSUM_OFFSET)[0])
 
 
 def _unpack_entries(raw: bytes, count: int, address: int) -> tuple[tuple[Entry, ...], int]:

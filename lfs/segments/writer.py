@@ -33,7 +33,7 @@ from lfs.ondisk import (
     SUMMARY_HEADER_BYTES,
     SUMMARY_JUMP,
     Change,
-    Entry,
+    EntryFields,
     Superblock,
     pack_summary,
     summary_checksum,
@@ -264,7 +264,7 @@ class LogWriter:
     def emit(
         self,
         placement: Placement,
-        entries: Sequence[Entry],
+        entries: Sequence[EntryFields],
         buffers: Sequence[Buffer],
         records: Sequence[Change],
         flags: int,
@@ -279,8 +279,8 @@ class LogWriter:
         """
         head = placement.head
         blocks = 0
-        for entry in entries:
-            blocks += len(entry.checksums)
+        for _, _, _, _, checksums in entries:
+            blocks += len(checksums)
         assert blocks <= placement.payload_blocks
         assert placement.sequence == self.next_sequence
         if head.payload_next:
@@ -290,7 +290,7 @@ class LogWriter:
             head.summary_next += placement.summary_blocks + blocks
         if not head.run_sequence:
             head.run_sequence = placement.sequence
-        if blocks and entries[0].kind == BLOCK_USAGE:
+        if blocks and entries[0][0] == BLOCK_USAGE:
             self._usage.add_pages(placement.payload_address, blocks)
         elif blocks:
             self._usage.add_live(placement.payload_address, blocks)
@@ -300,7 +300,7 @@ class LogWriter:
     def _write(
         self,
         placement: Placement,
-        entries: Sequence[Entry],
+        entries: Sequence[EntryFields],
         buffers: Sequence[Buffer],
         records: Sequence[Change],
         flags: int,

@@ -28,7 +28,7 @@ from lfs.imap.node_cache import NodeCache
 from lfs.ondisk import (
     NO_BLOCK,
     Change,
-    Entry,
+    EntryFields,
     Pointer,
     Superblock,
     inline_bytes_max,
@@ -194,7 +194,7 @@ class Volume:
     def emit(
         self,
         placement: Placement,
-        entries: Sequence[Entry],
+        entries: Sequence[EntryFields],
         buffers: Sequence[Buffer],
         records: Sequence[Change],
         flags: int,

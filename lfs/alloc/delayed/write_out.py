@@ -17,7 +17,7 @@ from lfs.device.base import Buffer
 from lfs.inodes.inode import Inode
 from lfs.inodes.table import InodeTable
 from lfs.inodes.window import Window, shares
-from lfs.ondisk import BLOCK_DATA, HEAD_BULK, HEAD_MAIN, Entry, new_entry, stored_data
+from lfs.ondisk import BLOCK_DATA, HEAD_BULK, HEAD_MAIN, EntryFields, stored_data
 from lfs.segments.placement import BULK_BLOCKS, Placement
 from lfs.volume.volume import Volume
 
@@ -208,14 +208,14 @@ class WriteOut:
 
     def map(
         self, extents: Sequence[UnplacedExtent], placement: Placement
-    ) -> tuple[list[Entry], list[Buffer]]:
+    ) -> tuple[list[EntryFields], list[Buffer]]:
         """Point the windows of ``extents`` to a placement.
 
         Returns the entries and buffers that the log write there must have.  The windows
         are pinned: nothing is read.
         """
         address = placement.payload_address
-        entries: list[Entry] = []
+        entries: list[EntryFields] = []
         buffers: list[Buffer] = []
         touched: list[tuple[Inode, int, Window]] = []
         block_bytes = self._volume.block_bytes
@@ -226,7 +226,7 @@ class WriteOut:
                 stored, values = stored_data(buffer, block_bytes)
                 checksums += values
                 buffers.append(stored)
-            entries.append(new_entry((BLOCK_DATA, inode.ino, inode.version, first, checksums)))
+            entries.append((BLOCK_DATA, inode.ino, inode.version, first, checksums))
             self._map_extent(inode, first, checksums, address, touched)
             address += extent.count
         inodes = self._inodes
