@@ -46,9 +46,9 @@ class DirtyFile:
         """Tell whether ``block`` is dirty."""
         return block in self._blocks
 
-    def extents(self) -> Iterator[tuple[int, int]]:
-        """Yield ``(start, count)`` of each extent, ascending; no changes meanwhile."""
-        return iter(self._extents)
+    def extents(self) -> list[tuple[int, int]]:
+        """Return ``(start, count)`` of each extent, ascending."""
+        return self._extents.pairs()
 
     def extents_between(self, first: int, end: int) -> Iterator[tuple[int, int]]:
         """Yield the same as far as it lies in blocks ``first`` to ``end``."""
@@ -189,7 +189,7 @@ class DirtyData(Generic[OwnerT]):
             return []
         taken = [
             (start, count, buffers_of(dirty._blocks, start, count, self._block_bytes))
-            for start, count in dirty._extents
+            for start, count in dirty._extents.pairs()
         ]
         self._block_count -= dirty._extents.count
         self._forget(owner)

@@ -19,6 +19,10 @@ class ScatteredFiles:
         self._blocks: dict[int, int] = {}
         self._written_ns: dict[int, int] = {}
 
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._blocks)
+
     def note(self, ino: int, blocks: int, at_ns: int) -> None:
         """Count ``blocks`` more of ``ino``, written at ``at_ns``.
 

@@ -33,16 +33,45 @@ S_IFREG = 0o100000
 S_IFLNK = 0o120000
 
 
-_BLOCKS = INODE.attributes.index("blocks")
-_FLAGS = INODE.attributes.index("flags")
+_pack_fields = INODE.struct.pack
 
 
 class Inode:
     """An inode in memory.
 
     ``blocks`` does not count what was cut off, and ``flags`` are what the item said that
-    was read: ``fields`` tells them as they are to be stored.
+    was read: ``pack`` tells them as they are to be stored.
     """
+
+    __slots__ = (
+        "access_list",
+        "atime_ns",
+        "blocks",
+        "btime_ns",
+        "ctime_ns",
+        "cut_blocks",
+        "default_list",
+        "dirty",
+        "flags",
+        "generation",
+        "gid",
+        "has_attributes",
+        "inline",
+        "ino",
+        "is_cut",
+        "mode",
+        "mtime_ns",
+        "nlink",
+        "open_count",
+        "parent_ino",
+        "pinned",
+        "rdev",
+        "read_window",
+        "size",
+        "uid",
+        "version",
+        "windows",
+    )
 
     def __init__(self, ino: int, numbers: tuple[int, ...], inline: bytes) -> None:
         """Take the fields of inode ``ino`` as ``unpack_inode`` returns them."""
@@ -83,32 +112,30 @@ class Inode:
         self.access_list: bytes | None = None
         self.default_list: bytes | None = None
 
-    def fields(self) -> tuple[list[int], bytes]:
-        """Return what ``pack_inode`` takes, as it goes to disk."""
+    def pack(self) -> bytes:
+        """Return the value of its item, as it goes to disk."""
         inline = self.inline
         flags = 0 if inline is None else INODE_INLINE
         if self.is_cut:
             flags |= INODE_CUT
-        numbers = [
+        packed = _pack_fields(
             self.mode,
             self.uid,
             self.gid,
             self.nlink,
             self.size,
-            self.blocks,
+            self.blocks + self.cut_blocks,
             self.atime_ns,
             self.mtime_ns,
             self.ctime_ns,
             self.btime_ns,
             self.rdev,
-            self.flags,
+            flags,
             self.version,
             self.generation,
             self.parent_ino,
-        ]
-        numbers[_FLAGS] = flags
-        numbers[_BLOCKS] += self.cut_blocks
-        return numbers, inline or b""
+        )
+        return packed + inline if inline else packed
 
     def hide_cut_blocks(self, file_blocks: int) -> None:
         """Count no more than ``file_blocks`` of what is mapped: the rest is cut off."""

@@ -13,6 +13,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 
 from lfs.common.checksum import CHECKSUM_BYTES
+from lfs.imap.map import Packable
 from lfs.ondisk import (
     EXTENT_BYTES,
     KIND_WINDOW,
@@ -26,20 +27,34 @@ _WINDOW_MEMORY_BYTES = 800
 _EXTENT_MEMORY_BYTES = 108
 
 
-class Window:
+_no_checksums = array("I")
+
+
+def _zeros(count: int) -> array[int]:
+    """Return ``count`` zeros, which are to be copied."""
+    global _no_checksums
+    if len(_no_checksums) != count:
+        _no_checksums = array("I", bytes(CHECKSUM_BYTES * count))
+    return _no_checksums
+
+
+class Window(Packable):
     """Where the blocks of one window are: extents in file order, a checksum for each block."""
 
-    __slots__ = ("checksums", "extents", "mapped", "pinned_bytes", "stored_bytes")
+    __slots__ = ("checksums", "extents", "kept_bytes", "mapped", "pinned_bytes", "was_used")
 
     def __init__(self, block_count: int) -> None:
         """Map nothing of ``block_count`` file blocks."""
+        super().__init__()
         self.extents: list[tuple[int, int, int]] = []
-        self.checksums = array("I", bytes(4 * block_count))
+        self.checksums = _zeros(block_count)[:]
         self.mapped = 0
         self.pinned_bytes = 0
         """What it was counted as when it was pinned."""
-        self.stored_bytes = 0
-        """No more than the length that its item has in the tree."""
+        self.kept_bytes = 0
+        """What ``lfs.inodes.window_cache`` counts it as."""
+        self.was_used = False
+        """Whether it was changed since that cache looked at it."""
 
     @classmethod
     def unpack(cls, raw: bytes, block_count: int) -> Window:
@@ -86,11 +101,29 @@ class Window:
         """
         count = len(checksums)
         extents = self.extents
-        past_end = not extents or extents[-1][0] + extents[-1][1] <= first
-        replaced = [] if past_end else self.unmap(first, first + count)
-        self.checksums[first : first + count] = array("I", checksums)
+        if count == 1:
+            self.checksums[first] = checksums[0]
+        else:
+            self.checksums[first : first + count] = array("I", checksums)
+        index = len(extents) - 1
+        if index < 0 or extents[index][0] + extents[index][1] <= first:
+            # What is written in order goes behind the last extent.
+            self.mapped += count
+            self._insert(index + 1, first, count, address)
+            return []
+        if index == 0 and extents[0][0] == first and extents[0][1] == count:
+            # And what is overwritten is often the whole of a small file.
+            replaced = [(extents[0][2], count)]
+            extents[0] = first, count, address
+            return replaced
+        replaced = self.unmap(first, first + count)
         self.mapped += count
-        index = bisect_left(extents, (first,))
+        self._insert(bisect_left(extents, (first,)), first, count, address)
+        return replaced
+
+    def _insert(self, index: int, first: int, count: int, address: int) -> None:
+        """Put an extent at ``index``, as one with those that it adjoins."""
+        extents = self.extents
         if index:
             start, length, at = extents[index - 1]
             if start + length == first and at + length == address:
@@ -103,7 +136,6 @@ class Window:
                 count += length
                 del extents[index]
         extents.insert(index, (first, count, address))
-        return replaced
 
     def unmap(self, first: int, end: int) -> list[tuple[int, int]]:
         """Unmap blocks ``first`` to ``end``; returns the ``(address, count)`` they had."""
@@ -149,6 +181,13 @@ class Window:
                 return address + block - first
         return 0
 
+    def place_of(self, first: int, end: int) -> int:
+        """Return the address of blocks ``first`` to ``end`` if they lie in one extent, or 0."""
+        for start, count, address in self.extents:
+            if start <= first and end <= start + count:
+                return address + first - start
+        return 0
+
     def pieces(self, first: int, end: int) -> list[tuple[int, int, int]]:
         """Return ``(block, count, address)`` covering ``first`` to ``end``; address 0 is a hole."""
         found: list[tuple[int, int, int]] = []
@@ -174,7 +213,9 @@ def shares(first: int, end: int, window_blocks: int) -> list[tuple[int, int, int
 
     ``first`` and ``end`` count blocks of the file, ``start`` and ``stop`` those of the window.
     """
-    index, start = divmod(first, window_blocks)
+    index, start = first // window_blocks, first % window_blocks
+    if start + end - first <= window_blocks and first < end:
+        return [(index, start, start + end - first)]
     found: list[tuple[int, int, int]] = []
     while first < end:
         stop = min(window_blocks, start + end - first)

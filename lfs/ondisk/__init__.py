@@ -34,6 +34,17 @@ from lfs.ondisk.block import (
     block_seal_holds,
     block_sequence,
 )
+from lfs.ondisk.body import (
+    BLOCK_DATA,
+    BLOCK_NODE,
+    BLOCK_USAGE,
+    ENTRY_BYTES,
+    RECORD_OVERHEAD_BYTES,
+    Change,
+    Entry,
+    EntryFields,
+    Record,
+)
 from lfs.ondisk.checkpoint import (
     CHECKPOINT_CLEAN,
     CHECKPOINT_MAGIC,
@@ -45,7 +56,6 @@ from lfs.ondisk.data import (
     RESERVED_MAGICS,
     is_reserved,
     original_data,
-    stored_block_checksum,
     stored_data,
 )
 from lfs.ondisk.items import (
@@ -104,6 +114,7 @@ from lfs.ondisk.key import (
     unpack_key,
     xattr_offset,
 )
+from lfs.ondisk.log_write import pack_summary, summary_checksum, summary_to_blocks
 from lfs.ondisk.node import (
     BRANCH_SLOT_BYTES,
     EMPTY_LEAF,
@@ -119,16 +130,11 @@ from lfs.ondisk.node import (
     unpack_node,
 )
 from lfs.ondisk.summary import (
-    BLOCK_DATA,
-    BLOCK_NODE,
-    BLOCK_USAGE,
-    ENTRY_BYTES,
     HEAD_BULK,
     HEAD_COLD,
     HEAD_COUNT,
     HEAD_MAIN,
     HEAD_METADATA,
-    RECORD_OVERHEAD_BYTES,
     SUMMARY_BLOCKS_MAX,
     SUMMARY_CHECKPOINT,
     SUMMARY_CLEANER,
@@ -137,14 +143,10 @@ from lfs.ondisk.summary import (
     SUMMARY_HEADER_BYTES,
     SUMMARY_JUMP,
     SUMMARY_MAGIC,
-    Entry,
-    Record,
     Summary,
     summary_blocks,
-    summary_checksum,
     summary_from_blocks,
     summary_room_bytes,
-    summary_to_blocks,
 )
 from lfs.ondisk.superblock import (
     BLOCK_BYTES_MAX,

@@ -15,7 +15,8 @@ from lfs.alloc.delayed.ledger import Ledger
 from lfs.alloc.delayed.write_out import WriteOut
 from lfs.commit.checkpoint import Checkpointer
 from lfs.common.turns import Turn
-from lfs.inodes.table import InodeTable
+from lfs.imap.map import CHANGE_MEMORY_BYTES
+from lfs.inodes.table import DIRTY_INODES_MAX, InodeTable
 from lfs.segments.cleaning.cleaner import Cleaner
 from lfs.segments.cleaning.defragment import Defragmenter
 from lfs.volume.volume import Volume
@@ -25,7 +26,6 @@ _CHANGES_SOFT = 32768
 _CHANGES_HELPING = 73728
 """From so many on, and from as large a part of the other bounds, requests help to keep them."""
 _CHANGES_MAX = 98304
-_DIRTY_INODES_MAX = 512
 _CHECKPOINT_LOG_BYTES = 256 << 20
 _UNLOGGED_BYTES_MAX = 4 << 20
 
@@ -48,14 +48,6 @@ class Maintenance:
         """Look after one volume."""
         self._volume = volume
         self._write_out = write_out
-        self._part_bytes = write_out.part_blocks * volume.block_bytes
-        self.dirty_bytes_max = volume.options.dirty_bytes_max
-        """From so much dirty data on, whoever writes more writes a part of it out.
-
-        Little while a commit is due, which so finds little itself.
-        """
-        self.pinned_bytes_max = volume.options.cache_bytes // 4
-        """So much of the windows of dirty data likewise."""
         self._inodes = inodes
         self._ledger = ledger
         self._admission = admission
@@ -76,7 +68,7 @@ class Maintenance:
     def note_commit(self) -> None:
         """Begin the commit interval."""
         self._commit_ns = self._volume.elapsed.ns
-        self.dirty_bytes_max = self._volume.options.dirty_bytes_max
+        self._write_out.end_hurry()
 
     def write_ahead(self, now_ns: int) -> bool:
         """Write a part of the dirty data out, if there is more than that; tell whether there was.
@@ -86,7 +78,7 @@ class Maintenance:
         """
         if not self._write_out.place_ahead(now_ns):
             return False
-        self.dirty_bytes_max = min(self.dirty_bytes_max, self._part_bytes)
+        self._write_out.hurry()
         return True
 
     def commit_due(self) -> bool:
@@ -123,15 +115,6 @@ class Maintenance:
         since_ns = volume.elapsed.ns - self._checkpointer.elapsed_ns
         return changed or long or since_ns >= volume.options.checkpoint_interval_ns
 
-    def keep_dirty_bounds(self, now_ns: int) -> None:
-        """Write a part of the dirty data out, or as many as it takes to keep the limits."""
-        dirty_bytes_max = self._volume.options.dirty_bytes_max
-        while self._ledger.dirty_blocks:
-            self._write_out.place_part(now_ns)
-            dirty_bytes = self._ledger.dirty_blocks * self._volume.block_bytes
-            if dirty_bytes < dirty_bytes_max and self._inodes.pinned_bytes < self.pinned_bytes_max:
-                return
-
     def _shorten_log(self, now_ns: int) -> None:
         """Do a step of a checkpoint, or all of it where a bound has been reached.
 
@@ -154,11 +137,6 @@ class Maintenance:
                 volume.await_flush(turn.flush)
             is_over = not self._checkpointer.busy or not (is_urgent or turn.flush)
 
-    @property
-    def has_many_dirty_inodes(self) -> bool:
-        """Tell whether so many inodes are dirty that they should be committed."""
-        return len(self._inodes.dirty) > min(_DIRTY_INODES_MAX, self._inodes.count_max)
-
     def keep_bounds(self, now_ns: int) -> None:
         """Checkpoint or commit when a request has left too much to replay or in memory.
 
@@ -166,17 +144,22 @@ class Maintenance:
         it adds; all of it only where that is not so.  A log that is found broken is mended
         too: no commit counts before that.
         """
-        volume = self._volume
+        volume, inodes = self._volume, self._inodes
+        log, imap = volume.log, volume.imap
+        changes = len(imap.changes)
         if (
-            volume.log.is_broken
-            or len(volume.imap.changes) > _CHANGES_HELPING
-            or volume.imap.memory_bytes > self._changes_bytes_helping
-            or volume.log.blocks_since_checkpoint > self._log_blocks_helping
+            log.is_broken
+            or changes > _CHANGES_HELPING
+            or imap.changed_bytes + CHANGE_MEMORY_BYTES * changes > self._changes_bytes_helping
+            or log.blocks_since_checkpoint > self._log_blocks_helping
         ):
             self._shorten_log(now_ns)
-        elif (
-            volume.imap.unlogged_bytes + self._inodes.inline_bytes > _UNLOGGED_BYTES_MAX
-            or self.has_many_dirty_inodes
+            return
+        dirty = len(inodes.dirty)
+        if (
+            dirty > DIRTY_INODES_MAX
+            or dirty > inodes.count_max
+            or imap.unlogged_bytes + inodes.inline_bytes > _UNLOGGED_BYTES_MAX
         ) and not self.write_ahead(now_ns):
             self._checkpointer.commit(now_ns)
-            self.dirty_bytes_max = volume.options.dirty_bytes_max
+            self._write_out.end_hurry()

@@ -24,6 +24,7 @@ from lfs.ondisk import (
     WindowItem,
     XattrItem,
     block,
+    body,
     items,
     key,
     node,
@@ -56,8 +57,8 @@ def _checksums(values: tuple[int, ...]) -> bytes:
 
 @given(summaries())
 def test_summary_packs_as_its_layouts(value: Summary) -> None:
-    body = b"".join(
-        summary.ENTRY.pack(
+    rest = b"".join(
+        body.ENTRY.pack(
             kind=entry.kind,
             count=len(entry.checksums),
             version=entry.version,
@@ -67,7 +68,7 @@ def test_summary_packs_as_its_layouts(value: Summary) -> None:
         + _checksums(tuple(entry.checksums))
         for entry in value.entries
     ) + b"".join(
-        summary.RECORD.pack(
+        body.RECORD.pack(
             key=record.key, value_bytes=0xFFFF if record.value is None else len(record.value)
         )
         + (record.value or b"")
@@ -77,15 +78,18 @@ def test_summary_packs_as_its_layouts(value: Summary) -> None:
         value,
         checksum=0,
         filesystem_id=FILESYSTEM_ID,
-        summary_bytes=summary.SUMMARY.size + len(body),
+        summary_bytes=summary.SUMMARY.size + len(rest),
         entry_count=len(value.entries),
         record_count=len(value.records),
     )
-    assert _unsealed(value.pack(FILESYSTEM_ID)) == head + body
+    assert _unsealed(value.pack(FILESYSTEM_ID)) == head + rest
+    fields = [getattr(value, name) for name in summary.SUMMARY.attributes if name != "checksum"]
+    fields += [value.entries, value.records]
+    assert ondisk.pack_summary(FILESYSTEM_ID, *fields) == value.pack(FILESYSTEM_ID)
 
 
 def test_entry_has_the_fields_of_its_layout() -> None:
-    stored = {row.name for row in summary.ENTRY.rows} - {"zero", "count"}
+    stored = {row.name for row in body.ENTRY.rows} - {"zero", "count"}
     assert {*Entry._fields} - {"checksums"} == stored
 
 

@@ -14,6 +14,7 @@ from lfs import ondisk
 from lfs.ondisk import (
     access_list,
     block,
+    body,
     checkpoint,
     items,
     key,
@@ -67,7 +68,7 @@ LAYOUTS: dict[str, list[tuple[Layout[Any], ...]]] = {
     "Superblock": [(superblock.SUPERBLOCK,)],
     "Checkpoint region": [(checkpoint.CHECKPOINT,), (checkpoint.USAGE_POINTER,)],
     "Usage page": [(block.BLOCK_HEADER, usage.USAGE_HEADER), (usage.USAGE,)],
-    "Log write": [(summary.SUMMARY,), (summary.ENTRY,), (summary.RECORD,), (summary.CONTINUATION,)],
+    "Log write": [(summary.SUMMARY,), (body.ENTRY,), (body.RECORD,), (summary.CONTINUATION,)],
     "Imap": [(block.BLOCK_HEADER, node.NODE_HEADER), (node.LEAF_SLOT,), (node.BRANCH_SLOT,)],
     "Keys": [(key.KEY,)],
     "Inode": [(items.INODE,)],

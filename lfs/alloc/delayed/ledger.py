@@ -51,6 +51,8 @@ from lfs.segments.write_bound import WriteBound
 from lfs.volume.volume import Volume
 
 _INODE_ITEM_BYTES = 256
+_FEW_BLOCKS = 64
+"""So many fewer live blocks are not reckoned with by the crude bound."""
 _SCATTERED_BYTES = 3 * (EXTENT_BYTES + CHECKSUM_BYTES) // 2
 """What it takes to map a block that is an extent of its own, in leaves two thirds full."""
 _MAPPED_BYTES = RECORD_OVERHEAD_BYTES + WINDOW_HEADER_BYTES + 2 * EXTENT_BYTES + CHECKSUM_BYTES
@@ -118,8 +120,13 @@ class Ledger:
         self._last_blocks = LAST_SEGMENTS * superblock.segment_blocks
         self._in_hand_blocks = 0
         """Taken from memory to be written, and not yet written."""
-        self._stored = 0, 0, self._working_blocks, 0
-        """Live blocks and nodes, what is kept for them, and how much more they count for."""
+        self._stored_live_blocks = 0
+        self._stored_nodes = -1
+        """Live blocks and nodes, for which the next two were reckoned."""
+        self._stored_kept_blocks = 0
+        """``_kept_blocks`` but for large runs."""
+        self._stored_used_blocks = 0
+        """What counts as used, but for what is lost."""
 
     # ---------------------------------------------------------------- accounting
 
@@ -281,10 +288,16 @@ class Ledger:
     def crude_spare_blocks(self) -> int:
         """Return about how much may be accepted without a closer look, less than 0 for nothing."""
         usage = self._volume.usage
-        kept_blocks, surcharge_blocks = self._stored_reserve()
-        room_blocks = usage.clean_blocks - kept_blocks
-        unpromised_blocks = self._open_limit_blocks - usage.live_total - usage.lost_blocks
-        unpromised_blocks -= surcharge_blocks
+        nodes = self._volume.imap.node_count
+        fewer_blocks = self._stored_live_blocks - usage.live_total
+        if nodes != self._stored_nodes or not 0 <= fewer_blocks <= _FEW_BLOCKS:
+            self._note_stored(usage.live_total, nodes)
+        clean_blocks = usage.buddy.free_units * usage.segment_blocks
+        room_blocks = clean_blocks - self._stored_kept_blocks - usage.large_runs.breakup_blocks
+        unpromised_blocks = self._open_limit_blocks - self._stored_used_blocks
+        out_of_use = usage.out_of_use
+        if out_of_use.withheld or out_of_use.given_up or out_of_use.immovable:
+            unpromised_blocks -= usage.lost_blocks
         if unpromised_blocks < room_blocks:
             room_blocks = unpromised_blocks
         return room_blocks - self._crude_blocks()
@@ -301,24 +314,30 @@ class Ledger:
         """
         imap = self._volume.imap
         inodes = self._inodes
-        dirty_count = len(inodes.dirty) + inodes.pinned_count + len(inodes.dirty_data.owners)
+        dirty_data = inodes.dirty_data
+        dirty_count = len(inodes.dirty) + inodes.pinned_count + len(dirty_data.owners)
+        nodes = imap.node_count
         path_count = (len(imap.changes) + dirty_count + len(imap.touched_keys)) * (
             imap.root_level + 1
         )
-        if path_count > imap.node_count:
-            path_count = imap.node_count + imap.node_count // 7
-        pending_bytes = imap.changed_bytes + imap.unlogged_bytes + inodes.inline_bytes
+        if path_count > nodes:
+            path_count = nodes + nodes // 7
         return (
             9 * (path_count + dirty_count) // 4
-            + 2 * (inodes.dirty_data.block_count + self._in_hand_blocks)
-            + pending_bytes // 192
+            + 2 * (dirty_data.block_count + self._in_hand_blocks)
+            + (imap.changed_bytes + imap.unlogged_bytes + inodes.inline_bytes) // 192
             + self._fixed_blocks
         )
 
     def covers(self, blocks: int) -> bool:
         """Tell whether what is clean covers what is pending and ``blocks`` more."""
-        crude_blocks = self._crude_blocks() + CRUDE_BLOCKS * blocks
-        if crude_blocks + self._stored_reserve()[0] < self._volume.usage.clean_blocks:
+        usage = self._volume.usage
+        nodes = self._volume.imap.node_count
+        fewer_blocks = self._stored_live_blocks - usage.live_total
+        if nodes != self._stored_nodes or not 0 <= fewer_blocks <= _FEW_BLOCKS:
+            self._note_stored(usage.live_total, nodes)
+        needed_blocks = self._crude_blocks() + CRUDE_BLOCKS * blocks + self._stored_kept_blocks
+        if needed_blocks + usage.large_runs.breakup_blocks < usage.clean_blocks:
             return True
         return self.shortage_blocks(blocks) <= 0
 
@@ -327,18 +346,17 @@ class Ledger:
         """Tell whether what is pending can be written as things are."""
         return self.covers(0)
 
-    def _stored_reserve(self) -> tuple[int, int]:
-        """Return ``_kept_blocks``, and what counts as used, for what is stored now.
+    def _note_stored(self, live_blocks: int, nodes: int) -> None:
+        """Reckon what is kept, and what counts as used, by what is stored now.
 
-        What is pending adds to that is in the crude bound.
+        It is an upper bound while no more is stored in as many nodes.  What is pending adds
+        to that is in the crude bound.
         """
-        usage, nodes = self._volume.usage, self._volume.imap.node_count
-        live_blocks = usage.live_total
-        if live_blocks != self._stored[0] or nodes != self._stored[1]:
-            companion_blocks, surcharge_blocks = self._reserve(nodes, live_blocks - nodes)
-            kept_blocks = self._working_blocks + companion_blocks
-            self._stored = live_blocks, nodes, kept_blocks, surcharge_blocks
-        return self._stored[2] + usage.large_runs.breakup_blocks, self._stored[3]
+        companion_blocks, surcharge_blocks = self._reserve(nodes, live_blocks - nodes)
+        self._stored_live_blocks = live_blocks
+        self._stored_nodes = nodes
+        self._stored_kept_blocks = self._working_blocks + companion_blocks
+        self._stored_used_blocks = live_blocks + surcharge_blocks
 
     @property
     def _kept_blocks(self) -> int:

@@ -15,7 +15,7 @@ have what belongs together, however it came.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from lfs.alloc.delayed.ledger import Ledger
 from lfs.alloc.scattered import ScatteredFiles
@@ -23,7 +23,7 @@ from lfs.device.base import Buffer
 from lfs.inodes.inode import Inode
 from lfs.inodes.table import InodeTable
 from lfs.inodes.window import Window, shares
-from lfs.ondisk import BLOCK_DATA, HEAD_BULK, HEAD_MAIN, Entry, stored_block_checksum, stored_data
+from lfs.ondisk import BLOCK_DATA, HEAD_BULK, HEAD_MAIN, EntryFields, stored_data
 from lfs.segments.placement import BULK_BLOCKS, Placement
 from lfs.volume.volume import Volume
 
@@ -36,6 +36,8 @@ _STEPS = 4
 """In so many steps a part is taken, at least."""
 _PART_BLOCKS_MIN = 32
 """Each part has a summary: that must come to little."""
+_MANY = 2 * _NEIGHBOUR_FRAGMENTS_MIN
+"""So many fragments a window has that is worth much to be put together."""
 
 
 class UnplacedExtent:
@@ -44,7 +46,7 @@ class UnplacedExtent:
     __slots__ = ("buffers", "count", "first", "inode")
 
     def __init__(self, inode: Inode, first: int, count: int, buffers: list[Buffer]) -> None:
-        """Take blocks ``first`` and after it."""
+        """Take ``count`` blocks of ``inode`` from file block ``first`` on."""
         self.inode = inode
         self.first = first
         self.count = count
@@ -63,6 +65,10 @@ class WriteOut:
         part_bytes = min(_PART_BYTES, volume.options.dirty_bytes_max // _PARTS_MIN)
         self.part_blocks = max(_PART_BLOCKS_MIN, part_bytes // volume.block_bytes)
         """A part of the dirty data has so many blocks, or what more it takes to end well."""
+        self.dirty_blocks_max = self._dirty_blocks_max = max(
+            1, -(-volume.options.dirty_bytes_max // volume.block_bytes)
+        )
+        """From so many dirty blocks on, whoever writes more writes a part of them out."""
         self._position = 0, 0
         """Inode number and file block where the next part begins."""
         self.scattered = ScatteredFiles()
@@ -76,11 +82,17 @@ class WriteOut:
         neighbours, which may fail.
         """
         self._spare_blocks = None
+        mark = self._inodes.new_pins()
         for inode in inodes:
-            self._take_neighbours(inode, inode.dirty.extents() if inode.dirty else ())
-            self.scattered.wrote(inode.ino, self._volume.elapsed.ns)
-        take = self._inodes.dirty_data.take
-        return [extent for inode in inodes for extent in self._taken(inode, take(inode))]
+            self._take_neighbours(inode, inode.dirty.extents() if inode.dirty else [])
+            if self.scattered:
+                self.scattered.wrote(inode.ino, self._volume.elapsed.ns)
+        # Each has dirty blocks, or is unpinned with the last of them.
+        self._inodes.keep_pins(mark)
+        extents: list[UnplacedExtent] = []
+        for inode in inodes:
+            extents += self._taken(inode, self._inodes.dirty_data.take(inode))
+        return extents
 
     def take_part(self) -> list[UnplacedExtent]:
         """Return the next part of all dirty data, as ``take_dirty`` does; none if there is none."""
@@ -118,17 +130,14 @@ class WriteOut:
         assert dirty is not None
         end = dirty.part_end(first, blocks, self._volume.window_blocks)
         if end is None and not first:
-            return self._take_whole(inode), None
+            return self.take_dirty([inode]), None
         stop = _PAST_ALL_BLOCKS if end is None else end
-        self._take_neighbours(inode, dirty.extents_between(first, stop))
-        self.scattered.wrote(inode.ino, self._volume.elapsed.ns)
+        mark = self._inodes.new_pins()
+        self._take_neighbours(inode, [*dirty.extents_between(first, stop)])
+        self._inodes.keep_pins(mark)
+        if self.scattered:
+            self.scattered.wrote(inode.ino, self._volume.elapsed.ns)
         return self._taken(inode, self._inodes.dirty_data.take_part(inode, first, stop)), end
-
-    def _take_whole(self, inode: Inode) -> list[UnplacedExtent]:
-        """Return all dirty data of ``inode``."""
-        self._take_neighbours(inode, inode.dirty.extents() if inode.dirty else ())
-        self.scattered.wrote(inode.ino, self._volume.elapsed.ns)
-        return self._taken(inode, self._inodes.dirty_data.take(inode))
 
     def _taken(
         self, inode: Inode, taken: list[tuple[int, int, list[Buffer]]]
@@ -139,7 +148,7 @@ class WriteOut:
         self._inodes.mark_dirty(inode)
         return [UnplacedExtent(inode, first, count, buffers) for first, count, buffers in taken]
 
-    def _take_neighbours(self, inode: Inode, dirty_extents: Iterable[tuple[int, int]]) -> None:
+    def _take_neighbours(self, inode: Inode, pairs: list[tuple[int, int]]) -> None:
         """Make the unchanged blocks of fragmented windows dirty when that is cheap.
 
         A window that will lie in several fragments is written whole if its unchanged
@@ -148,23 +157,39 @@ class WriteOut:
         ones stay where they are.  A window that stays in many fragments is noted.
         """
         size = self._volume.window_blocks
+        if len(pairs) == 1:
+            first, count = pairs[0]
+            index = first // size
+            if first + count <= (index + 1) * size:
+                self._take_neighbours_of(inode, index, count, 1)
+                return
         by_window: dict[int, int] = {}
         extents: dict[int, int] = {}
-        for first, count in dirty_extents:
+        for first, count in pairs:
             for index, start, stop in shares(first, first + count, size):
                 by_window[index] = by_window.get(index, 0) + stop - start
                 extents[index] = extents.get(index, 0) + 1
-        for index, dirty in by_window.items():
-            window = self._inodes.pin_window(inode, index)
-            if not window.mapped or dirty == size:
-                continue
-            fragments = window.fragment_count(2 * _NEIGHBOUR_FRAGMENTS_MIN)
-            worth = 4 * dirty if fragments >= 2 * _NEIGHBOUR_FRAGMENTS_MIN else dirty
-            is_cheap = fragments >= _NEIGHBOUR_FRAGMENTS_MIN and window.mapped - dirty <= worth
-            if is_cheap and self._dirty_whole(inode, index, window):
-                continue
-            if fragments + 2 * extents[index] > 2 * _NEIGHBOUR_FRAGMENTS_MIN:
-                self.scattered.note(inode.ino, dirty, self._volume.elapsed.ns)
+        for index, blocks in by_window.items():
+            self._take_neighbours_of(inode, index, blocks, extents[index])
+
+    def _take_neighbours_of(
+        self, inode: Inode, index: int, dirty_blocks: int, extent_count: int
+    ) -> None:
+        """Do so in window ``index``, which has so many dirty blocks in so many extents."""
+        window = self._inodes.pin_window(inode, index)
+        # There are no more fragments than extents.
+        extents_max = len(window.extents)
+        if extents_max < _NEIGHBOUR_FRAGMENTS_MIN and extents_max + 2 * extent_count <= _MANY:
+            return
+        if not window.mapped or dirty_blocks == self._volume.window_blocks:
+            return
+        fragments = window.fragment_count(_MANY)
+        worth = 4 * dirty_blocks if fragments >= _MANY else dirty_blocks
+        is_cheap = fragments >= _NEIGHBOUR_FRAGMENTS_MIN and window.mapped - dirty_blocks <= worth
+        if is_cheap and self._dirty_whole(inode, index, window):
+            return
+        if fragments + 2 * extent_count > _MANY:
+            self.scattered.note(inode.ino, dirty_blocks, self._volume.elapsed.ns)
 
     def _dirty_whole(self, inode: Inode, index: int, window: Window) -> bool:
         """Read what is mapped and not dirty of a window and make it dirty.
@@ -197,6 +222,23 @@ class WriteOut:
 
     # ----------------------------------------------------------------- placing
 
+    def hurry(self) -> None:
+        """Let whoever writes write a part out, too, until ``end_hurry``: a commit is due."""
+        self.dirty_blocks_max = min(self.dirty_blocks_max, self.part_blocks)
+
+    def end_hurry(self) -> None:
+        """Let dirty data wait again."""
+        self.dirty_blocks_max = self._dirty_blocks_max
+
+    def keep_limits(self, time_ns: int) -> None:
+        """Write a part of the dirty data out, or as many as it takes to keep the limits."""
+        inodes = self._inodes
+        while inodes.dirty_data.block_count:
+            self.place_part(time_ns)
+            is_little = inodes.dirty_data.block_count < self._dirty_blocks_max
+            if is_little and inodes.pinned_bytes < inodes.pinned_bytes_max:
+                return
+
     def place_part(self, time_ns: int) -> None:
         """Give the next part of all dirty data its place."""
         self.place_all(self.take_part(), time_ns)
@@ -211,8 +253,10 @@ class WriteOut:
     def place_all(self, extents: Sequence[UnplacedExtent], time_ns: int, flags: int = 0) -> None:
         """Write extents without records: large ones to the bulk head, the others to main."""
         large = [extent for extent in extents if extent.count >= BULK_BLOCKS]
-        small = [extent for extent in extents if extent.count < BULK_BLOCKS]
-        self.place(large, HEAD_BULK, time_ns, flags)
+        small = extents
+        if large:
+            self.place(large, HEAD_BULK, time_ns, flags)
+            small = [extent for extent in extents if extent.count < BULK_BLOCKS]
         self.place(small, HEAD_MAIN, time_ns, flags)
 
     def place(self, extents: Sequence[UnplacedExtent], head: int, time_ns: int, flags: int) -> None:
@@ -231,58 +275,60 @@ class WriteOut:
         self, extents: Sequence[UnplacedExtent], head: int, time_ns: int, flags: int
     ) -> None:
         rest = [*extents]
+        wanted = 0
+        for extent in rest:
+            wanted += extent.count
         while rest:
-            wanted = sum(extent.count for extent in rest)
-            # A large file is likely to grow further: expect as much again as it has.
-            expected = sum({e.inode.ino: e.inode.blocks for e in rest}.values())
+            expected = 0
+            if head == HEAD_BULK:
+                # A large file is likely to grow further: expect as much again as it has.
+                expected = sum({e.inode.ino: e.inode.blocks for e in rest}.values())
             placement = self._volume.reserve(
                 head,
                 wanted,
                 0,
                 len(rest),
                 spare_blocks=self._ledger.log_spare_blocks,
-                expected_blocks=expected if head == HEAD_BULK else 0,
+                expected_blocks=expected,
             )
-            now, rest = _split(rest, placement.payload_blocks, self._volume.block_bytes)
+            now, later = _split(rest, placement.payload_blocks, self._volume.block_bytes)
             entries, buffers = self.map(now, placement)
             if self._volume.emit(placement, entries, buffers, (), flags, time_ns):
-                self._ledger.written(sum(extent.count for extent in now))
+                blocks = min(wanted, placement.payload_blocks)
+                self._ledger.written(blocks)
+                wanted -= blocks
+                rest = later
             else:
-                rest = now + rest
+                rest = now + later
 
     def map(
         self, extents: Sequence[UnplacedExtent], placement: Placement
-    ) -> tuple[list[Entry], list[Buffer]]:
+    ) -> tuple[list[EntryFields], list[Buffer]]:
         """Point the windows of ``extents`` to a placement.
 
         Returns the entries and buffers that the log write there must have.  The windows
         are pinned: nothing is read.
         """
         address = placement.payload_address
-        entries: list[Entry] = []
+        entries: list[EntryFields] = []
         buffers: list[Buffer] = []
+        touched: list[tuple[Inode, int, Window]] = []
         block_bytes = self._volume.block_bytes
-        windows: dict[tuple[Inode, int], Window] = {}
         for extent in extents:
+            inode, first = extent.inode, extent.first
             checksums: list[int] = []
             for buffer in extent.buffers:
-                if type(buffer) is bytes and len(buffer) == block_bytes:
-                    value = stored_block_checksum(buffer)
-                    if value is not None:
-                        checksums.append(value)
-                        buffers.append(buffer)
-                        continue
                 stored, values = stored_data(buffer, block_bytes)
                 checksums += values
                 buffers.append(stored)
-            inode = extent.inode
-            entries.append(Entry(BLOCK_DATA, inode.ino, inode.version, extent.first, checksums))
-            self._map_extent(inode, extent.first, checksums, address, windows)
-            address += len(checksums)
-        for (inode, index), window in windows.items():
-            self._inodes.store_mapped(inode, index, window)
-            self._inodes.unpin_window(inode, index)
-            self._inodes.mark_dirty(inode)
+            entries.append((BLOCK_DATA, inode.ino, inode.version, first, checksums))
+            self._map_extent(inode, first, checksums, address, touched)
+            address += extent.count
+        inodes = self._inodes
+        for inode, index, window in touched:
+            inodes.store_mapped(inode, index, window)
+            inodes.unpin_window(inode, index)
+            inodes.mark_dirty(inode)
         return entries, buffers
 
     def _map_extent(
@@ -291,19 +337,22 @@ class WriteOut:
         first: int,
         checksums: list[int],
         address: int,
-        windows: dict[tuple[Inode, int], Window],
+        touched: list[tuple[Inode, int, Window]],
     ) -> None:
-        """Point the windows of an extent to ``address`` and put them into ``windows``."""
+        """Point the windows of an extent to ``address`` and put them into ``touched``, once."""
         volume = self._volume
-        size = volume.window_blocks
-        for index, start, stop in shares(first, first + len(checksums), size):
-            window = windows.get((inode, index))
-            if window is None:
+        for index, start, stop in shares(first, first + len(checksums), volume.window_blocks):
+            if touched and touched[-1][0] is inode and touched[-1][1] == index:
+                window = touched[-1][2]
+            else:
                 window = self._inodes.pin_window(inode, index)
-                windows[inode, index] = window
-            position = index * size + start - first
-            part = checksums[position : position + stop - start]
-            inode.blocks += stop - start
+                touched.append((inode, index, window))
+            count = stop - start
+            position = index * volume.window_blocks + start - first
+            part = checksums
+            if count < len(checksums):
+                part = checksums[position : position + count]
+            inode.blocks += count
             for old_address, old_count in window.map(start, part, address + position):
                 volume.usage.drop_live(old_address, old_count)
                 inode.blocks = max(0, inode.blocks - old_count)
@@ -313,6 +362,11 @@ def _split(
     extents: list[UnplacedExtent], blocks: int, block_bytes: int
 ) -> tuple[list[UnplacedExtent], list[UnplacedExtent]]:
     """Return the extents that make up the first ``blocks`` blocks, and the rest."""
+    wanted = 0
+    for extent in extents:
+        wanted += extent.count
+    if wanted <= blocks:
+        return extents, []
     taken: list[UnplacedExtent] = []
     for position, extent in enumerate(extents):
         if extent.count > blocks:

@@ -131,7 +131,7 @@ def test_crude_bound_is_a_bound_whatever_is_pending(
     inodes.dirty_data.owners = dict.fromkeys(_NUMBERS[:files])  # type: ignore[assignment]
     inodes.dirty_data._block_count = dirty_blocks
     volume.imap.touched_keys = _NUMBERS[:touched]  # type: ignore[assignment]
-    volume.imap._still = dict.fromkeys(_NUMBERS[: min(still, changed)], 0)  # type: ignore[arg-type]
+    volume.imap._still = {*_NUMBERS[: min(still, changed)]}
     volume.imap.node_count, volume.imap.root_level = nodes, level
     volume.imap.changed_bytes, volume.imap.unlogged_bytes = changed_bytes, unlogged_bytes
     volume.usage.live_total = nodes + data_blocks

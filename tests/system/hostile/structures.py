@@ -23,6 +23,7 @@ from lfs.ondisk import (
     SUMMARY_HEADER_BYTES,
     Branch,
     backup_superblock_offset_bytes,
+    body,
     items,
     node,
     read_node,
@@ -216,7 +217,7 @@ def add_log(sample: Sample) -> None:
         sample.add(f"summary-{number}", fields_of(summary.SUMMARY.struct, start), reseal)
         if chain[number].entries:
             entry = start + SUMMARY_HEADER_BYTES
-            sample.add(f"entry-{number}", fields_of(summary.ENTRY.struct, entry), reseal)
+            sample.add(f"entry-{number}", fields_of(body.ENTRY.struct, entry), reseal)
         if chain[number].records:
             record = (
                 start
