@@ -7,6 +7,7 @@ what compiling takes: one line says so, and the package is pure Python then.
 
 from __future__ import annotations
 
+import compileall
 import os
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from typing import Any
 from setuptools import Distribution, setup
 from setuptools.command.build_ext import build_ext
 
+PACKAGES = ("lfs", "mkfs", "fsck", "faultdisk")
 FOLDERS = (
     "lfs/alloc",
     "lfs/segments",
@@ -73,6 +75,15 @@ def missing() -> str:
             return f"no C compiler: {compiler[0]}: {error.strerror}"
     lines = done.stderr.strip().splitlines() or [f"{compiler[0]} exits with {done.returncode}"]
     return f"the C compiler can't be used: {lines[0]}" if done.returncode else ""
+
+
+def write_byte_code() -> None:
+    """Let a checkout have byte code, as an installation has: each start would compile it.
+
+    Python writes it by itself where it may, which ``PYTHONDONTWRITEBYTECODE`` denies.
+    """
+    for package in PACKAGES:
+        compileall.compile_dir(package, quiet=1)
 
 
 class CoreDistribution(Distribution):  # type: ignore[misc]  # setuptools is untyped
@@ -130,6 +141,7 @@ class BuildCore(build_ext):  # type: ignore[misc]  # setuptools is untyped
         if self.inplace:
             for output in [*Path("lfs").rglob("*.so"), *Path().glob("lfs__mypyc*.so")]:
                 os.utime(output, (begun, begun))
+            write_byte_code()
 
 
 if __name__ == "__main__":

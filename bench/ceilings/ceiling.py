@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 import pyfuse3
 import trio
 
+from bench.ceilings.kept import KeptInMemory
 from lfs.fuse.replies import VALID_SECONDS, missing_entry
 from lfs.kernel import latency
 from lfs.kernel.connection import connect, read_ahead
@@ -103,11 +104,8 @@ class Node:
         self.attributes.st_blocks = -(-self.content.size // _SECTOR_BYTES)
 
 
-class Ceiling(pyfuse3.Operations):
+class Ceiling(KeptInMemory):
     """Every request is a dictionary access."""
-
-    supports_dot_lookup = True
-    enable_acl = True
 
     def __init__(self) -> None:
         """Start with an empty root."""
@@ -260,12 +258,6 @@ class Ceiling(pyfuse3.Operations):
             node.update_size()
         return self._file_info(inode)
 
-    async def opendir(
-        self, inode: pyfuse3.InodeT, ctx: pyfuse3.RequestContext
-    ) -> pyfuse3.FileHandleT:
-        """Open a directory."""
-        return pyfuse3.FileHandleT(inode)
-
     async def readdir(
         self, fh: pyfuse3.FileHandleT, start_id: int, token: pyfuse3.ReaddirToken
     ) -> None:
@@ -286,43 +278,6 @@ class Ceiling(pyfuse3.Operations):
         node.content.write(off, buf)
         node.update_size()
         return len(buf)
-
-    async def fsync(self, fh: pyfuse3.FileHandleT, datasync: bool) -> None:
-        """Have nothing to make durable."""
-
-    async def fsyncdir(self, fh: pyfuse3.FileHandleT, datasync: bool) -> None:
-        """Have nothing to make durable."""
-
-    async def flush(self, fh: pyfuse3.FileHandleT) -> None:
-        """Tell the kernel not to ask again."""
-        raise pyfuse3.FUSEError(errno.ENOSYS)
-
-    async def getxattr(
-        self, inode: pyfuse3.InodeT, name: bytes, ctx: pyfuse3.RequestContext
-    ) -> bytes:
-        """Have no attributes."""
-        raise pyfuse3.FUSEError(errno.ENODATA)
-
-    async def listxattr(
-        self, inode: pyfuse3.InodeT, ctx: pyfuse3.RequestContext
-    ) -> Sequence[bytes]:
-        """Have no attributes."""
-        return []
-
-    async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
-        """Have room for ever."""
-        data = pyfuse3.StatvfsData()
-        data.f_bsize = data.f_frsize = 4096
-        data.f_blocks = data.f_bfree = data.f_bavail = 1 << 30
-        data.f_files = data.f_ffree = data.f_favail = 1 << 30
-        data.f_namemax = 255
-        return data
-
-    async def releasedir(self, fh: pyfuse3.FileHandleT) -> None:
-        """Nothing is kept for an open directory."""
-
-    async def release(self, fh: pyfuse3.FileHandleT) -> None:
-        """Nothing is kept for an open file."""
 
 
 def attach(

@@ -24,6 +24,7 @@ from collections.abc import Sequence
 import pyfuse3
 
 from bench.ceilings.ceiling import Content, main
+from bench.ceilings.kept import KeptInMemory
 from lfs.fuse.replies import VALID_SECONDS, missing_entry
 
 # The kind of a file is its number modulo four, which makes the root a directory.
@@ -49,11 +50,8 @@ def _attributes_of(kind: int) -> pyfuse3.EntryAttributes:
     return attributes
 
 
-class LeanCeiling(pyfuse3.Operations):
+class LeanCeiling(KeptInMemory):
     """Every request is answered at once, most of them without a look at anything."""
-
-    supports_dot_lookup = True
-    enable_acl = True
 
     def __init__(self) -> None:
         """Start with an empty root."""
@@ -64,11 +62,6 @@ class LeanCeiling(pyfuse3.Operations):
         self._attributes = [_attributes_of(kind or _FILE) for kind in range(_STEP)]
         self._absent = missing_entry()
         self._info = pyfuse3.FileInfo(keep_cache=True)
-        self._statistics = pyfuse3.StatvfsData()
-        self._statistics.f_bsize = self._statistics.f_frsize = 4096
-        self._statistics.f_blocks = self._statistics.f_bfree = self._statistics.f_bavail = 1 << 30
-        self._statistics.f_files = self._statistics.f_ffree = self._statistics.f_favail = 1 << 30
-        self._statistics.f_namemax = 255
 
     def _reply(self, ino: int) -> pyfuse3.EntryAttributes:
         attributes = self._attributes[ino % _STEP]
@@ -196,12 +189,6 @@ class LeanCeiling(pyfuse3.Operations):
             self._contents.pop(inode, None)
         return self._opened(inode)
 
-    async def opendir(
-        self, inode: pyfuse3.InodeT, ctx: pyfuse3.RequestContext
-    ) -> pyfuse3.FileHandleT:
-        """Open a directory."""
-        return pyfuse3.FileHandleT(inode)
-
     async def readdir(
         self, fh: pyfuse3.FileHandleT, start_id: int, token: pyfuse3.ReaddirToken
     ) -> None:
@@ -233,38 +220,6 @@ class LeanCeiling(pyfuse3.Operations):
         else:
             self._contents[fh] = buf
         return len(buf)
-
-    async def fsync(self, fh: pyfuse3.FileHandleT, datasync: bool) -> None:
-        """Have nothing to make durable."""
-
-    async def fsyncdir(self, fh: pyfuse3.FileHandleT, datasync: bool) -> None:
-        """Have nothing to make durable."""
-
-    async def flush(self, fh: pyfuse3.FileHandleT) -> None:
-        """Tell the kernel not to ask again."""
-        raise pyfuse3.FUSEError(errno.ENOSYS)
-
-    async def getxattr(
-        self, inode: pyfuse3.InodeT, name: bytes, ctx: pyfuse3.RequestContext
-    ) -> bytes:
-        """Have no attributes."""
-        raise pyfuse3.FUSEError(errno.ENODATA)
-
-    async def listxattr(
-        self, inode: pyfuse3.InodeT, ctx: pyfuse3.RequestContext
-    ) -> Sequence[bytes]:
-        """Have no attributes."""
-        return ()
-
-    async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
-        """Have room for ever."""
-        return self._statistics
-
-    async def releasedir(self, fh: pyfuse3.FileHandleT) -> None:
-        """Nothing is kept for an open directory."""
-
-    async def release(self, fh: pyfuse3.FileHandleT) -> None:
-        """Nothing is kept for an open file."""
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ Held by ``tests/control/test_answers.py``.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import os
 
 from lfs.command.output import add_json, print_json
@@ -47,8 +48,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _syncfs(descriptor: int, directory: str) -> None:
     """Call syncfs(2), which Python lacks; raises OSError."""
-    import ctypes
-
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.syncfs(descriptor) != 0:
         code = ctypes.get_errno()

@@ -16,7 +16,12 @@ from lfs.common.version import __version__
 class _ShowVersion(argparse.Action):
     """Prints the version and ends."""
 
-    def __init__(self, option_strings: Sequence[str], dest: str, help: str) -> None:  # noqa: A002
+    def __init__(
+        self,
+        option_strings: Sequence[str],
+        dest: str,
+        help: str,  # noqa: A002  # argparse gives it by this name
+    ) -> None:
         super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help=help)
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:

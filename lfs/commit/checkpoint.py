@@ -158,8 +158,6 @@ class Checkpointer:
         """Merge what has changed part by part, until what is left takes no longer than those."""
         volume = self._volume
         items_max = volume.options.merged_items_max
-        # After a crash all of it has to be merged once more, beside what the parts take.
-        again_blocks = self._ledger.pending_blocks()
         for _ in range(_PASSES_MAX):
             start: bytes | None = _LOWEST_KEY
             if len(volume.imap.changes) <= items_max:
@@ -167,9 +165,9 @@ class Checkpointer:
             self._committer.log(now_ns)
             yield
             while start is not None:
-                if volume.log.is_broken or (
-                    self._ledger.shortage_blocks(again_blocks + PART_BLOCKS) > 0
-                ):
+                # After a crash all of it is merged once more, beside what the parts have taken.
+                taken_blocks = self._merger.ahead_blocks + PART_BLOCKS
+                if volume.log.is_broken or self._ledger.shortage_blocks(taken_blocks) > 0:
                     return
                 try:
                     keys, start = next_part(volume.imap, start, items_max, volume.block_bytes)
@@ -219,7 +217,7 @@ class Checkpointer:
         log.mend()
         volume.flushed(sequence)
         log.blocks_since_checkpoint -= log_blocks
-        volume.error_count = self._unread_count = 0
+        volume.error_count = self._unread_count = self._merger.ahead_blocks = 0
         self.elapsed_ns = volume.elapsed.ns
         self.last_clean = clean
         return was_broken

@@ -64,6 +64,7 @@ class Committer:
         it has after any other exception.
         """
         volume = self._volume
+        self._write_out.end_hurry()
         if not self.has_unlogged:
             return
         try:

@@ -34,6 +34,8 @@ class Merger:
         """Write to ``volume``, whose space ``ledger`` counts."""
         self._volume = volume
         self._ledger = ledger
+        self.ahead_blocks = 0
+        """So many blocks the parts took since a region was written: a mount takes them again."""
 
     def rebuilt(self) -> Rebuilt:
         """Return the tree with all changes; raises DamageError when a node can't be read."""
@@ -62,6 +64,7 @@ class Merger:
         except BaseException as error:
             volume.fail(error)
             raise
+        self.ahead_blocks += len(rebuilt.new_nodes)
         volume.imap.adopt_part(keys, *self._outcome(rebuilt))
 
     def _outcome(self, rebuilt: Rebuilt) -> tuple[Pointer, int, int, int]:

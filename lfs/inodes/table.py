@@ -66,6 +66,8 @@ class InodeTable:
         self.pinned_bytes_max = share_bytes
         self.pinned_bytes = 0
         """About what the windows of dirty blocks take."""
+        self.pinned_bytes_max = share_bytes
+        """So much of these is kept before dirty data is written out."""
         self.pinned_count = 0
         """How many of these there are."""
         self._new_pins: list[tuple[Inode, int]] = []

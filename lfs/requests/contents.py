@@ -58,6 +58,12 @@ class ContentRequests:
         if inode.mode & S_IFMT != S_IFREG:
             raise FilesystemError(errno.EISDIR if inode.is_directory else errno.EINVAL)
         written = core.data.write(inode, offset, data, now_ns, privileged, stamp)
+        inodes, write_out = core.inodes, core.write_out
+        if (
+            inodes.dirty_data.block_count >= write_out.dirty_blocks_max
+            or inodes.pinned_bytes >= inodes.pinned_bytes_max
+        ):
+            write_out.keep_limits(now_ns)
         core.end()
         return written
 

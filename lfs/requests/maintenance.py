@@ -68,7 +68,6 @@ class Maintenance:
     def note_commit(self) -> None:
         """Begin the commit interval."""
         self._commit_ns = self._volume.elapsed.ns
-        self._write_out.end_hurry()
 
     def write_ahead(self, now_ns: int) -> bool:
         """Write a part of the dirty data out, if there is more than that; tell whether there was.
@@ -162,4 +161,3 @@ class Maintenance:
             or imap.unlogged_bytes + inodes.inline_bytes > _UNLOGGED_BYTES_MAX
         ) and not self.write_ahead(now_ns):
             self._checkpointer.commit(now_ns)
-            self._write_out.end_hurry()

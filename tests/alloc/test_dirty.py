@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import count, takewhile
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lfs.alloc.dirty import DirtyData, DirtyFile
@@ -124,10 +124,15 @@ def contents_of(taken: list[tuple[int, int, list[Buffer]]]) -> dict[int, bytes]:
     return found
 
 
-@given(st.sets(st.integers(0, 300)), st.integers(0, 300), st.integers(1, 100), st.integers(1, 40))
+RUNS = st.lists(st.tuples(st.integers(0, 300), st.integers(1, 60)), max_size=12)
+
+
+@given(RUNS, st.integers(0, 300), st.integers(1, 100), st.integers(1, 40))
+@example([(0, 3), (5, 30)], 0, 3, 16)
 def test_part_ends_between_windows_and_amid_no_extent(
-    dirty_blocks: set[int], first: int, wanted: int, window: int
+    runs: list[tuple[int, int]], first: int, wanted: int, window: int
 ) -> None:
+    dirty_blocks = {block for start, length in runs for block in range(start, start + length)}
     dirty: DirtyData[File] = DirtyData(BLOCK)
     file = File(1)
     for block in dirty_blocks:

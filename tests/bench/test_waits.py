@@ -88,7 +88,7 @@ def test_probes_come_between_parts_of_the_work_and_count_to_no_rate(
         return nullcontext()
 
     probe = ProbeOfTwo(tmp_path)
-    context = Context(host, tmp_path, QUICK, watch, probe)  # type: ignore[arg-type]
+    context = Context(host, tmp_path, QUICK, watch, probe)  # type: ignore[arg-type]  # a stand-in
     found = context.each(operation, range(40), finish, cold=True, probed=True)
     probe.close()
     parts = [step for number in range(0, 40, 2) for step in (str(number), str(number + 1), "probe")]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from lfs.device.recording import Write
+from lfs.device.recording import Flush, Write
 from lfs.filesystem import Options
 from lfs.imap.part import PART_BLOCKS, PART_LEAVES
 from lfs.ondisk import ROOT_INO
@@ -129,6 +129,17 @@ def test_requests_between_the_parts_are_kept() -> None:
     assert problems(disk.medium) == []
 
 
+def test_dirty_data_goes_in_parts_before_a_checkpoint_in_turns() -> None:
+    disk = Disk(128 << 20)
+    for number in range(10):
+        disk.make_file(b"%d" % number, data(number, 1 << 20))
+    blocks = [*turns(disk)]
+    assert sum(blocks) > 2560
+    assert max(blocks) <= 600
+    disk.unmount()
+    assert problems(disk.medium) == []
+
+
 def test_checkpoint_that_is_needed_at_once_ends_the_one_in_parts() -> None:
     disk = Disk(options=FEW)
     for number in range(100):
@@ -170,6 +181,26 @@ def test_leaf_that_cannot_be_read_is_for_the_end_of_the_checkpoint() -> None:
     assert any("trying again later" in line for line in disk.lines)
 
 
+def test_region_follows_at_once_where_a_request_wrote_the_last_nodes() -> None:
+    """What has been written without a region takes room from a mount after a crash."""
+    disk = Disk(options=FEW)
+    for number in range(100):
+        disk.make_file(b"%d" % number)
+    disk.sync()
+    state = disk.filesystem.core.volume.state
+    number = state.checkpoint_number
+    maintenance = disk.filesystem.core.maintenance
+    maintenance._log_blocks_helping = 0
+    steps = 0
+    while state.checkpoint_number == number:
+        before = len(disk.device.events)
+        maintenance.keep_bounds(disk.now_ns)
+        steps += 1
+        flushes = [event for event in disk.device.events[before:] if isinstance(event, Flush)]
+        assert bool(flushes) == (state.checkpoint_number > number)
+    assert steps > 10
+
+
 @pytest.mark.pure_core
 def test_requests_help_with_a_checkpoint_that_is_overdue(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without any turn in the background no request has to merge everything."""
@@ -184,7 +215,8 @@ def test_requests_help_with_a_checkpoint_that_is_overdue(monkeypatch: pytest.Mon
         longest = max(longest, sum(len(write.data) for write in writes) // BLOCK_BYTES)
         assert len(disk.filesystem.core.volume.imap.changes) <= 2000
     assert disk.filesystem.core.volume.imap.node_count > 50
-    assert longest <= PART_BLOCKS
+    # All 1,500 changes at once would be more.
+    assert longest <= 48
     # The log gets no longer than it may either: they bring that to an end.
     number = disk.filesystem.core.volume.state.checkpoint_number
     disk.filesystem.core.maintenance._log_blocks_helping = 1500
@@ -194,3 +226,28 @@ def test_requests_help_with_a_checkpoint_that_is_overdue(monkeypatch: pytest.Mon
         disk.sync()
         assert disk.filesystem.core.volume.log.blocks_since_checkpoint < 2000
     assert disk.filesystem.core.volume.state.checkpoint_number > number
+
+
+def test_parts_leave_room_to_merge_everything_anew_after_a_crash() -> None:
+    """A mount begins where the last region was: it writes again what the parts have written."""
+    disk = Disk(options=FEW)
+    merger = disk.filesystem.core.checkpointer._merger
+    usage = disk.filesystem.core.volume.usage
+    for number in range(100):
+        disk.make_file(b"%d" % number)
+    steps = disk.filesystem.checkpoint_steps(disk.now_ns)
+    assert [next(steps) for _ in range(6)] == [None] * 6
+    # After the commit each of them has merged something.
+    assert merger.ahead_blocks >= 5
+    # As if they had taken nearly all there is: the rest is merged in one go.
+    merger.ahead_blocks = usage.clean_blocks - PART_BLOCKS
+    flush = next(steps)
+    assert flush is not None
+    assert disk.filesystem.core.volume.imap.changes == {}
+    disk.device.flush()
+    flush.done = True
+    for last in steps:
+        assert last is not None
+        disk.device.flush()
+        last.done = True
+    assert merger.ahead_blocks == 0

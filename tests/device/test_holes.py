@@ -66,6 +66,17 @@ def test_holes_behind_commits_are_filled_with_zeros(device: FileDevice, image: P
     assert end - MIB <= allocated_bytes(image) <= end - MIB + 2 * PIECE_BYTES
 
 
+def test_no_commit_after_the_second_reaches_into_a_hole(device: FileDevice) -> None:
+    """However long it is: a piece is filled before the one before is used up."""
+    length_bytes = 3 * 4096
+    offset_bytes = MIB
+    for number in range(100):
+        assert number < 2 or device.is_stored(offset_bytes, length_bytes), number
+        device.write(offset_bytes, [b"c" * length_bytes])
+        device.flush()
+        offset_bytes += length_bytes
+
+
 def test_holes_are_filled_up_to_what_follows_them(device: FileDevice, image: Path) -> None:
     device.write(MIB, [b"d" * MIB])
     end = commit(device, MIB - PIECE_BYTES // 2, 2)

@@ -26,6 +26,7 @@ class FakeFilesystem:
         self.logged_count = 0
         self.durable_count = 0
         self.failed = False
+        self.ahead_count = 0
         self.begin_count = 0
 
     def change(self) -> int:
@@ -33,7 +34,8 @@ class FakeFilesystem:
         return self.change_count
 
     def write_ahead(self, now_ns: int) -> bool:
-        return False
+        self.ahead_count -= self.ahead_count > 0
+        return self.ahead_count > 0
 
     def begin_commit(self, now_ns: int) -> int:
         if self.failed:
@@ -134,6 +136,27 @@ def test_commit_with_fast_flush_runs_in_place(monkeypatch: pytest.MonkeyPatch) -
     run(work)
     # The first is in a thread: nobody knows the disk yet.
     assert (bench.device.flush_count, bench.threaded_count) == (20, 1)
+
+
+def test_requests_are_served_between_what_is_written_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(monkeypatch, FAST_NS)
+    bench.filesystem.ahead_count = 20
+    served: list[int] = []
+
+    async def serve() -> None:
+        while bench.filesystem.begin_count == 0:
+            served.append(bench.filesystem.ahead_count)
+            await trio.lowlevel.checkpoint()
+
+    async def work() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve)
+            nursery.start_soon(bench.change_and_commit)
+
+    run(work)
+    # All of it comes before the commit, and others have their turns all the while.
+    assert bench.filesystem.ahead_count == 0
+    assert len(set(served)) >= 9
 
 
 def test_commit_with_slow_flush_moves_to_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:

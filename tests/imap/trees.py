@@ -9,7 +9,7 @@ from lfs.common.checksum import checksum
 from lfs.common.errors import DamageError
 from lfs.imap.map import Imap
 from lfs.imap.node_cache import NodeCache
-from lfs.imap.rebuild import NewNode, Rebuild
+from lfs.imap.rebuild import NewNode, Rebuild, Rebuilt
 from lfs.ondisk import (
     KEY_BYTES,
     KIND_INODE,
@@ -50,6 +50,17 @@ class Tree:
         imap = self.imap
         imap.take_unlogged()
         rebuilt = Rebuild(imap, BLOCK_BYTES, {*touched, *imap.changes}).run()
+        imap.adopt(*self._written(rebuilt))
+        return rebuilt.freed_addresses
+
+    def rebuild_part(self, keys: list[bytes]) -> None:
+        """Merge the changes of ``keys``."""
+        rebuilt = Rebuild(self.imap, BLOCK_BYTES, keys).run()
+        self.imap.adopt_part(keys, *self._written(rebuilt))
+
+    def _written(self, rebuilt: Rebuilt) -> tuple[Pointer, int, int, int]:
+        """Write the new nodes and free the others; returns what the map is to adopt."""
+        imap = self.imap
         for new in rebuilt.new_nodes:
             raw = pack_node(new.finished(), FILESYSTEM_ID, self.next_address, 1, BLOCK_BYTES)
             new.pointer = Pointer(self.next_address, checksum(raw))
@@ -60,8 +71,7 @@ class Tree:
             imap.nodes.drop(address)
         root = rebuilt.root.pointer if isinstance(rebuilt.root, NewNode) else rebuilt.root
         node_count = imap.node_count + len(rebuilt.new_nodes) - len(rebuilt.freed_addresses)
-        imap.adopt(root, rebuilt.root_level, node_count, 1 << 62)
-        return rebuilt.freed_addresses
+        return root, rebuilt.root_level, node_count, 1 << 62
 
     def items(self) -> list[tuple[bytes, bytes]]:
         """Return all items."""

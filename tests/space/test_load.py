@@ -1,4 +1,4 @@
-"""Two thousand runs of loads on small disks of all shapes; each is told by its id.
+"""A thousand runs of loads on small disks of all shapes; each is told by its id.
 
 ``./check --space MINUTES`` makes runs of real size with the limits of a mount.
 """
@@ -13,7 +13,7 @@ from tests.space.kinds import go
 from tests.space.load import Run
 
 _BATCH = 100
-_BATCHES = int(os.environ.get("LFS_SPACE_RUNS", "2000")) // _BATCH
+_BATCHES = int(os.environ.get("LFS_SPACE_RUNS", "1000")) // _BATCH
 
 
 # The bound of what a checkpoint writes is watched from inside a core that is not compiled.

@@ -99,6 +99,18 @@ def test_checkout_runs_from_anywhere_and_never_what_is_outdated(tmp_path: Path) 
     assert core_of(tmp_path) == "pure Python core"
 
 
+def test_checkout_gets_byte_code_even_where_python_writes_none(
+    building: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.chdir(tmp_path)
+    for package in building["PACKAGES"]:
+        (tmp_path / package / "part").mkdir(parents=True)
+        (tmp_path / package / "part" / "module.py").touch()
+    building["write_byte_code"]()
+    assert len([*tmp_path.rglob("__pycache__/module.*.pyc")]) == len(building["PACKAGES"])
+
+
 def test_without_a_compiler_there_is_pure_python(tmp_path: Path) -> None:
     done = build(tmp_path, CC="/nowhere/cc", LFS_PURE="0")
     assert done.returncode == 0, done.stderr

@@ -89,6 +89,7 @@ def test_interrupted_writing_is_no_success(number: int, exception: type[BaseExce
         again.read(entry.ino, 0, 1 << 20, 10**15)
 
 
+@pytest.mark.pure_core
 @pytest.mark.parametrize("owner", [WriteOut, LogWriter])
 @pytest.mark.parametrize("size", [20_000, 200_000])
 def test_interrupted_amid_writing_is_no_success(

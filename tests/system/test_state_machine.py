@@ -133,7 +133,7 @@ _long_examples = int(os.environ.get("LFS_TEST_LONG", "0"))
 TestFilesystemMachine = FilesystemMachine.TestCase
 TestFilesystemMachine.settings = settings(
     # Both cores do the same in the same examples: on one of them a part of these is enough.
-    max_examples=_long_examples or (150 if is_compiled() else 400),
+    max_examples=_long_examples or (100 if is_compiled() else 200),
     stateful_step_count=80,
     derandomize=not _long_examples,
 )

@@ -65,9 +65,8 @@ class WriteOut:
         part_bytes = min(_PART_BYTES, volume.options.dirty_bytes_max // _PARTS_MIN)
         self.part_blocks = max(_PART_BLOCKS_MIN, part_bytes // volume.block_bytes)
         """A part of the dirty data has so many blocks, or what more it takes to end well."""
-        self.dirty_blocks_max = self._dirty_blocks_max = max(
-            1, -(-volume.options.dirty_bytes_max // volume.block_bytes)
-        )
+        self._dirty_blocks_max = max(1, -(-volume.options.dirty_bytes_max // volume.block_bytes))
+        self.dirty_blocks_max = self._dirty_blocks_max
         """From so many dirty blocks on, whoever writes more writes a part of them out."""
         self._position = 0, 0
         """Inode number and file block where the next part begins."""
@@ -82,17 +81,7 @@ class WriteOut:
         neighbours, which may fail.
         """
         self._spare_blocks = None
-        mark = self._inodes.new_pins()
-        for inode in inodes:
-            self._take_neighbours(inode, inode.dirty.extents() if inode.dirty else [])
-            if self.scattered:
-                self.scattered.wrote(inode.ino, self._volume.elapsed.ns)
-        # Each has dirty blocks, or is unpinned with the last of them.
-        self._inodes.keep_pins(mark)
-        extents: list[UnplacedExtent] = []
-        for inode in inodes:
-            extents += self._taken(inode, self._inodes.dirty_data.take(inode))
-        return extents
+        return self._take_whole(inodes)
 
     def take_part(self) -> list[UnplacedExtent]:
         """Return the next part of all dirty data, as ``take_dirty`` does; none if there is none."""
@@ -130,7 +119,7 @@ class WriteOut:
         assert dirty is not None
         end = dirty.part_end(first, blocks, self._volume.window_blocks)
         if end is None and not first:
-            return self.take_dirty([inode]), None
+            return self._take_whole([inode]), None
         stop = _PAST_ALL_BLOCKS if end is None else end
         mark = self._inodes.new_pins()
         self._take_neighbours(inode, [*dirty.extents_between(first, stop)])
@@ -138,6 +127,20 @@ class WriteOut:
         if self.scattered:
             self.scattered.wrote(inode.ino, self._volume.elapsed.ns)
         return self._taken(inode, self._inodes.dirty_data.take_part(inode, first, stop)), end
+
+    def _take_whole(self, inodes: Sequence[Inode]) -> list[UnplacedExtent]:
+        """Return all dirty data of ``inodes``."""
+        mark = self._inodes.new_pins()
+        for inode in inodes:
+            self._take_neighbours(inode, inode.dirty.extents() if inode.dirty else [])
+            if self.scattered:
+                self.scattered.wrote(inode.ino, self._volume.elapsed.ns)
+        # Each has dirty blocks, or is unpinned with the last of them.
+        self._inodes.keep_pins(mark)
+        extents: list[UnplacedExtent] = []
+        for inode in inodes:
+            extents += self._taken(inode, self._inodes.dirty_data.take(inode))
+        return extents
 
     def _taken(
         self, inode: Inode, taken: list[tuple[int, int, list[Buffer]]]
@@ -222,23 +225,6 @@ class WriteOut:
 
     # ----------------------------------------------------------------- placing
 
-    def hurry(self) -> None:
-        """Let whoever writes write a part out, too, until ``end_hurry``: a commit is due."""
-        self.dirty_blocks_max = min(self.dirty_blocks_max, self.part_blocks)
-
-    def end_hurry(self) -> None:
-        """Let dirty data wait again."""
-        self.dirty_blocks_max = self._dirty_blocks_max
-
-    def keep_limits(self, time_ns: int) -> None:
-        """Write a part of the dirty data out, or as many as it takes to keep the limits."""
-        inodes = self._inodes
-        while inodes.dirty_data.block_count:
-            self.place_part(time_ns)
-            is_little = inodes.dirty_data.block_count < self._dirty_blocks_max
-            if is_little and inodes.pinned_bytes < inodes.pinned_bytes_max:
-                return
-
     def place_part(self, time_ns: int) -> None:
         """Give the next part of all dirty data its place."""
         self.place_all(self.take_part(), time_ns)
@@ -249,6 +235,23 @@ class WriteOut:
             return False
         self.place_part(time_ns)
         return True
+
+    def hurry(self) -> None:
+        """Let whoever writes write a part out, too, until ``end_hurry``: a commit is due."""
+        self.dirty_blocks_max = min(self.dirty_blocks_max, self.part_blocks)
+
+    def end_hurry(self) -> None:
+        """Let dirty data wait again: it has been committed."""
+        self.dirty_blocks_max = self._dirty_blocks_max
+
+    def keep_limits(self, time_ns: int) -> None:
+        """Write a part of the dirty data out, or as many as it takes to keep the limits."""
+        inodes = self._inodes
+        while inodes.dirty_data.block_count:
+            self.place_part(time_ns)
+            is_little = inodes.dirty_data.block_count < self._dirty_blocks_max
+            if is_little and inodes.pinned_bytes < inodes.pinned_bytes_max:
+                return
 
     def place_all(self, extents: Sequence[UnplacedExtent], time_ns: int, flags: int = 0) -> None:
         """Write extents without records: large ones to the bulk head, the others to main."""

@@ -123,6 +123,22 @@ def test_no_request_writes_all_that_is_dirty() -> None:
     assert disk.filesystem.core.volume.log.written_sequence > 0
 
 
+def test_part_has_few_neighbours_of_what_is_dirty() -> None:
+    """Windows in many pieces are written whole, which may be five times what is dirty."""
+    disk = roomy_disk(Options(dirty_bytes_max=16 * MIB))
+    ino = disk.make_file(b"file", data(1, 24 * MIB))
+    disk.checkpoint()
+    for position in range(3, WINDOW_BLOCKS, WINDOW_BLOCKS // 10):
+        for index in range(24 * MIB // BLOCK_BYTES // WINDOW_BLOCKS):
+            block(disk, ino, index * WINDOW_BLOCKS + position, position)
+        disk.sync()
+    for number in range(0, 24 * MIB // BLOCK_BYTES, 4):
+        block(disk, ino, number, number)
+    disk.device.reset_counters()
+    assert disk.filesystem.write_ahead(disk.now_ns)
+    assert MIB <= disk.device.written_bytes <= 5 * MIB // 2
+
+
 def test_sync_beside_much_dirty_data_comes_in_parts() -> None:
     disk = roomy_disk(Options(dirty_bytes_max=32 * MIB, extent_bytes_max=32 * MIB))
     for number in range(12):
@@ -146,6 +162,18 @@ def test_sync_beside_much_dirty_data_comes_in_parts() -> None:
     assert disk.filesystem.core.ledger.dirty_blocks == 2 * MIB // BLOCK_BYTES + 1
     disk.unmount()
     assert problems(disk.medium) == []
+
+
+def test_dirty_data_waits_again_after_any_commit() -> None:
+    """What was hurried for one commit is not written out early for ever."""
+    disk = roomy_disk(Options(dirty_bytes_max=32 * MIB, extent_bytes_max=32 * MIB))
+    for number in range(3):
+        disk.make_file(b"%d" % number, data(number, 2 * MIB))
+    assert disk.filesystem.write_ahead(disk.now_ns)
+    # Not the one that it was for.
+    disk.filesystem.core.checkpointer.commit(disk.now_ns)
+    disk.make_file(b"large", data(1, 4 * MIB))
+    assert disk.filesystem.core.ledger.dirty_blocks == 4 * MIB // BLOCK_BYTES
 
 
 def test_small_files_beyond_the_limit_go_out_together() -> None:

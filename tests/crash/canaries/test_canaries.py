@@ -51,7 +51,7 @@ CAUGHT_BY = {
     "room for what is pending while the cleaner moves": Task("crowd-1", 8),
     "flush when files are put together": Task("scatter-7", 200),
     "reuse only of what is empty in a commit": Task("reuse-10", 250),
-    "reservation of commit and checkpoint": Task("clean-9", 8),
+    "reservation of commit and checkpoint": Task("worn-16", 8),
     "moving only what is still in its place": Task("turn-2", 8),
 }
 

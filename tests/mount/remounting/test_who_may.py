@@ -18,6 +18,8 @@ from tests.support.mounts import Mounter
 
 _AS_NOBODY = """
 import os, sys
+# Nobody need be able to read where Python and lfs are: what is imported late is imported now.
+import locale, lfs.mount.remount
 from lfs.mount.main import main
 os.setgroups([])
 os.setgid(65534)

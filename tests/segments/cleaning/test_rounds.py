@@ -21,11 +21,12 @@ from tests.segments.cleaning.half_dead import (
     check_contents,
     clean,
     cleaner_of,
+    closed_runs,
     holey_disk,
     small_disk,
     usage_of,
 )
-from tests.support.disks import BLOCK_BYTES, data, problems
+from tests.support.disks import BLOCK_BYTES, Disk, data, problems
 
 
 def room_for(most: int) -> Callable[[Found, Found], bool]:
@@ -47,6 +48,22 @@ def test_cleaner_leaves_out_victims_that_have_no_room(monkeypatch: pytest.Monkey
         live[run] for run in left_out
     )
     check_contents(disk, contents)
+
+
+def test_round_writes_dirty_data_in_parts() -> None:
+    """The commit of a round takes all that is dirty, but not in one step."""
+    disk = Disk(64 << 20)
+    disk.make_half_dead_runs()
+    victims = closed_runs(disk)
+    for number in range(12):
+        disk.make_file(b"dirty %d" % number, data(number, 1 << 20))
+    longest, before = 0, disk.device.written_bytes
+    for _ in cleaner_of(disk)._clean(victims, disk.now_ns):
+        longest = max(longest, disk.device.written_bytes - before)
+        before = disk.device.written_bytes
+    assert disk.filesystem.core.ledger.dirty_blocks == 0
+    assert 1 << 20 <= longest <= 3 << 20
+    assert problems(disk.medium) == []
 
 
 @pytest.mark.pure_core
