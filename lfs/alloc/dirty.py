@@ -172,14 +172,10 @@ class DirtyData(Generic[OwnerT]):
     def __init__(self, block_bytes: int) -> None:
         """Start with none, in blocks of ``block_bytes`` bytes."""
         self._block_bytes = block_bytes
-        self._block_count = 0
+        self.block_count = 0
+        """How many blocks are dirty in all files."""
         self.owners: dict[int, OwnerT] = {}
         """The files that have some, by inode number, in the order in which they came to it."""
-
-    @property
-    def block_count(self) -> int:
-        """Return how many blocks are dirty in all files."""
-        return self._block_count
 
     def write(
         self,
@@ -204,7 +200,7 @@ class DirtyData(Generic[OwnerT]):
         else:
             blocks = dirty._blocks
             cut_around(blocks, first, end, block_bytes)
-        self._block_count += dirty._add(first, end)
+        self.block_count += dirty._add(first, end)
         start = 0
         if head is not None:
             skip = offset - first * block_bytes
@@ -224,7 +220,7 @@ class DirtyData(Generic[OwnerT]):
         if dirty is None:
             dirty = self._begin(owner)
         cut_around(dirty._blocks, block, block + 1, self._block_bytes)
-        self._block_count += dirty._add(block, block + 1)
+        self.block_count += dirty._add(block, block + 1)
         dirty._blocks[block] = content
 
     def editable(self, owner: OwnerT, block: int) -> bytearray | None:
@@ -244,7 +240,7 @@ class DirtyData(Generic[OwnerT]):
         cut_around(blocks, first, _PAST_ALL_BLOCKS, self._block_bytes)
         for block in [block for block in blocks if block >= first]:
             del blocks[block]
-        self._block_count -= dirty._truncate(first)
+        self.block_count -= dirty._truncate(first)
         if not blocks:
             self._forget(owner)
 
@@ -257,7 +253,7 @@ class DirtyData(Generic[OwnerT]):
         taken: list[tuple[int, int, list[Buffer]]] = []
         for start, count in dirty.extents():
             taken.append((start, count, buffers_of(blocks, start, count, block_bytes)))
-            self._block_count -= count
+            self.block_count -= count
         self._forget(owner)
         return taken
 

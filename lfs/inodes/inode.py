@@ -59,6 +59,7 @@ class Inode:
         "inline",
         "ino",
         "is_cut",
+        "key",
         "mode",
         "mtime_ns",
         "nlink",
@@ -92,6 +93,8 @@ class Inode:
         self.parent_ino: int = numbers[14]
         flags = self.flags
         self.ino = ino
+        self.key = pack_key(ino, KIND_INODE, 0) if ino else b""
+        """Of its item."""
         self.inline: bytes | None = inline if flags & INODE_INLINE else None
         self.is_cut = bool(flags & INODE_CUT)
         """Whether there are windows that were cut off and are still mapped."""

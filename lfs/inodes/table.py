@@ -123,13 +123,14 @@ class InodeTable:
     def add(self, inode: Inode) -> None:
         """Give a new inode the next number and this mount's generation; it is dirty."""
         volume = self._volume
-        inode.ino = volume.state.next_ino
+        inode.ino = ino = volume.state.next_ino
+        inode.key = pack_key(ino, KIND_INODE, 0)
         inode.generation = self.generation
         volume.state.next_ino += 1
         volume.state.inode_count += 1
         inode.access_list = inode.default_list = b""
         inode.has_attributes = False
-        self._inodes[inode.ino] = self.dirty[inode.ino] = inode
+        self._inodes[ino] = self.dirty[ino] = inode
         if inode.inline:
             self.inline_bytes += len(inode.inline)
 
@@ -157,7 +158,7 @@ class InodeTable:
         if inode.is_cut:
             for cut in [*self.cuts.of(ino)]:
                 self.cuts.drop(cut)
-        imap.delete(pack_key(ino, KIND_INODE, 0))
+        imap.delete(inode.key)
         imap.delete(pack_key(SYSTEM_INO, KIND_ORPHAN, ino))
         self.orphans.discard(ino)
         self.dirty.pop(ino, None)
@@ -208,8 +209,8 @@ class InodeTable:
         """Put every dirty inode into the inode map."""
         imap = self._volume.imap
         fresh_key, size = imap.fresh_key, INODE_BYTES
-        for ino, inode in self.dirty.items():
-            key, value = pack_key(ino, KIND_INODE, 0), inode.pack()
+        for inode in self.dirty.values():
+            key, value = inode.key, inode.pack()
             # Only data in it makes an inode longer that was there at the checkpoint.
             imap.put(key, value, len(value) > size or key >= fresh_key)
         self.dirty.clear()
@@ -225,10 +226,11 @@ class InodeTable:
             window = inode.pinned.get(index)
             if window is not None or not inode.blocks:
                 return window
-            value = self._volume.imap.get(window_key(inode.ino, index))
+            key = window_key(inode.ino, index)
+            value = self._volume.imap.get(key)
             if value is None:
                 return None
-            window = self.unpacked(value)
+            window = self.unpacked(key, value)
             self.cache.keep(inode.ino, inode.windows, index, window)
         return window
 
@@ -236,10 +238,12 @@ class InodeTable:
         """Return window ``index`` of ``inode``, which stays in memory until it is unpinned."""
         window = inode.pinned.get(index)
         if window is None:
-            window = self.window(inode, index) or Window(self._volume.window_blocks)
+            window = self.window(inode, index)
+            if window is None:
+                window = Window(self._volume.window_blocks, window_key(inode.ino, index))
             inode.pinned[index] = window
-            window.pinned_bytes = window.memory_bytes
-            self.pinned_bytes += window.pinned_bytes
+            window.pinned_bytes = pinned_bytes = window.memory_bytes
+            self.pinned_bytes += pinned_bytes
             self.pinned_count += 1
             self._new_pins.append((inode, index))
         return window
@@ -276,9 +280,9 @@ class InodeTable:
         if inode.read_window == index:
             inode.read_window = -1
 
-    def unpacked(self, value: bytes) -> Window:
+    def unpacked(self, key: bytes, value: bytes) -> Window:
         """Return the window of an item that lies in segments in use; raises DamageError."""
-        window = Window.unpack(value, self._volume.window_blocks)
+        window = Window.unpack(value, self._volume.window_blocks, key)
         self._volume.check_in_use(window.extents)
         return window
 
@@ -289,16 +293,16 @@ class InodeTable:
         for key, value in self._volume.imap.scan(start, end):
             index = unpack_key(key)[2]
             if not (inode.is_cut and self.cuts.find(inode.ino, index)):
-                yield index, self.unpacked(value)
+                yield index, self.unpacked(key, value)
 
     def store_mapped(self, inode: Inode, index: int, window: Window) -> None:
         """Write a window that gained blocks through to the map; their log write tells it."""
         self.cache.keep(inode.ino, inode.windows, index, window)
-        self._volume.imap.apply(window_key(inode.ino, index), window)
+        self._volume.imap.apply(window.key, window)
 
     def store_unmapped(self, inode: Inode, index: int, window: Window) -> None:
         """Write a window that lost blocks through to the map; the next commit logs it."""
-        key = window_key(inode.ino, index)
+        key = window.key
         if window.extents:
             self.cache.keep(inode.ino, inode.windows, index, window)
             value = window.pack()

@@ -41,11 +41,12 @@ def _zeros(count: int) -> array[int]:
 class Window(Packable):
     """Where the blocks of one window are: extents in file order, a checksum for each block."""
 
-    __slots__ = ("checksums", "extents", "kept_bytes", "mapped", "pinned_bytes", "was_used")
+    __slots__ = ("checksums", "extents", "kept_bytes", "key", "mapped", "pinned_bytes", "was_used")
 
-    def __init__(self, block_count: int) -> None:
-        """Map nothing of ``block_count`` file blocks."""
+    def __init__(self, block_count: int, key: bytes = b"") -> None:
+        """Map nothing of ``block_count`` file blocks; ``key`` is that of the item."""
         super().__init__()
+        self.key = key
         self.extents: list[tuple[int, int, int]] = []
         self.checksums = _zeros(block_count)[:]
         self.mapped = 0
@@ -57,10 +58,10 @@ class Window(Packable):
         """Whether it was changed since that cache looked at it."""
 
     @classmethod
-    def unpack(cls, raw: bytes, block_count: int) -> Window:
+    def unpack(cls, raw: bytes, block_count: int, key: bytes = b"") -> Window:
         """Read a window item; raises DamageError."""
         item = WindowItem.unpack(raw, block_count)
-        window = cls(block_count)
+        window = cls(block_count, key)
         position = 0
         for first, count, _, address in item.extents:
             window.extents.append((first, count, address))
@@ -105,21 +106,34 @@ class Window(Packable):
             self.checksums[first] = checksums[0]
         else:
             self.checksums[first : first + count] = array("I", checksums)
-        index = len(extents) - 1
-        if index < 0 or extents[index][0] + extents[index][1] <= first:
+        if not extents:
+            self.mapped = count
+            extents.append((first, count, address))
+            return []
+        start, length, at = extents[-1]
+        if start + length <= first:
             # What is written in order goes behind the last extent.
             self.mapped += count
-            self._insert(index + 1, first, count, address)
+            if start + length == first and at + length == address:
+                extents[-1] = start, length + count, at
+            else:
+                extents.append((first, count, address))
             return []
-        if index == 0 and extents[0][0] == first and extents[0][1] == count:
-            # And what is overwritten is often the whole of a small file.
-            replaced = [(extents[0][2], count)]
-            extents[0] = first, count, address
-            return replaced
+        if start == first and length == count:
+            # What is overwritten is often what was written at once, such as a small file.
+            extents[-1] = first, count, address
+            if len(extents) > 1:
+                self._join_last()
+            return [(at, count)]
         replaced = self.unmap(first, first + count)
         self.mapped += count
         self._insert(bisect_left(extents, (first,)), first, count, address)
         return replaced
+
+    def _join_last(self) -> None:
+        """Make the last two extents one where they adjoin."""
+        first, count, address = self.extents.pop()
+        self._insert(len(self.extents), first, count, address)
 
     def _insert(self, index: int, first: int, count: int, address: int) -> None:
         """Put an extent at ``index``, as one with those that it adjoins."""

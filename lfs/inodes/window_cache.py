@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from lfs.imap.map import Imap
-from lfs.inodes.window import Window, window_key
+from lfs.inodes.window import Window
 
 Windows = dict[int, Window]
 
@@ -54,7 +54,7 @@ class WindowCache:
         kept = self._kept
         while self.bytes_kept > self._bytes_max and len(kept) > 1:
             place, windows = kept.popitem(last=False)
-            ino, index = place
+            index = place[1]
             window = windows[index]
             if window.was_used:
                 window.was_used = False
@@ -62,7 +62,7 @@ class WindowCache:
                 continue
             del windows[index]
             self.bytes_kept -= window.kept_bytes
-            self._imap.pack_change(window_key(ino, index), window)
+            self._imap.pack_change(window.key, window)
 
     def drop(self, ino: int, windows: Windows, index: int) -> None:
         """Take a window that is gone out of ``windows``; it need not be there."""
@@ -74,5 +74,5 @@ class WindowCache:
     def forget(self, ino: int, windows: Windows) -> None:
         """Take all windows out of ``windows``, because their inode leaves memory."""
         for index, window in [*windows.items()]:
-            self._imap.pack_change(window_key(ino, index), window)
+            self._imap.pack_change(window.key, window)
             self.drop(ino, windows, index)

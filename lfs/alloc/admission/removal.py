@@ -248,7 +248,7 @@ class Removal:
         for key, value in items:
             if key[KEY_KIND] == KIND_WINDOW:
                 index = unpack_key(key)[2]
-                windows[index] = inode.windows.get(index) or self._inodes.unpacked(value)
+                windows[index] = inode.windows.get(index) or self._inodes.unpacked(key, value)
         self._check_counts(inode, windows)
         for key, _ in items:
             volume.imap.delete(key)
@@ -262,26 +262,26 @@ class Removal:
         """Delete all windows of a small ``inode`` that is known to have no other items.
 
         Returns how many those were, -1 where only ``_take`` can tell.  Raises as that does.
+        The caller removes the inode, too.
         """
         size = self._volume.window_blocks
         end = -(-inode.size // (size * self._volume.block_bytes))
         if inode.has_attributes or inode.is_cut or inode.is_directory or end > _FEW_WINDOWS:
             return -1
-        windows: dict[int, Window] = {}
-        mapped = 0
-        for index in range(end) if inode.blocks else ():
-            window = self._inodes.window(inode, index)
+        indices = range(end if inode.blocks else 0)
+        windows = [self._inodes.window(inode, index) for index in indices]
+        mapped = count = 0
+        for window in windows:
             if window is not None:
-                windows[index] = window
                 mapped += window.mapped
+                count += 1
         if mapped != inode.blocks:
             return -1
-        for index, window in windows.items():
-            self._volume.imap.delete(window_key(inode.ino, index))
-            self._give_up(inode, index, window)
-        if windows:
-            self._inodes.mark_dirty(inode)
-        return len(windows)
+        for index, window in enumerate(windows):
+            if window is not None:
+                self._volume.imap.delete(window.key)
+                self._give_up(inode, index, window)
+        return count
 
     def _give_up(self, inode: Inode, index: int, window: Window) -> None:
         """Forget a window whose item was deleted, and what lives by it."""

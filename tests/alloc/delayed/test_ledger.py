@@ -129,7 +129,7 @@ def test_crude_bound_is_a_bound_whatever_is_pending(
     inodes.inline_bytes = inline_bytes
     inodes.pinned_count = pinned
     inodes.dirty_data.owners = dict.fromkeys(_NUMBERS[:files])  # type: ignore[assignment]
-    inodes.dirty_data._block_count = dirty_blocks
+    inodes.dirty_data.block_count = dirty_blocks
     volume.imap.touched_keys = _NUMBERS[:touched]  # type: ignore[assignment]
     volume.imap._still = {*_NUMBERS[: min(still, changed)]}
     volume.imap.node_count, volume.imap.root_level = nodes, level
@@ -285,4 +285,4 @@ def _filesystem_of(limit_blocks: int, privileged_blocks: int) -> Filesystem:
 
 def promise(space: Ledger, blocks: int) -> None:
     """Let so many blocks be dirty."""
-    space._inodes.dirty_data._block_count = blocks
+    space._inodes.dirty_data.block_count = blocks
