@@ -315,50 +315,59 @@ class WriteOut:
         address = placement.payload_address
         entries: list[EntryFields] = []
         buffers: list[Buffer] = []
-        touched: list[tuple[Inode, int, Window]] = []
-        block_bytes = self._volume.block_bytes
+        block_bytes, size = self._volume.block_bytes, self._volume.window_blocks
+        owner: Inode | None = None
+        window: Window | None = None
+        current = -1
         for extent in extents:
-            inode, first = extent.inode, extent.first
-            checksums: list[int] = []
-            for buffer in extent.buffers:
-                stored, values = stored_data(buffer, block_bytes)
-                checksums += values
+            inode, first, count = extent.inode, extent.first, extent.count
+            if len(extent.buffers) == 1:
+                stored, checksums = stored_data(extent.buffers[0], block_bytes)
                 buffers.append(stored)
+            else:
+                checksums = []
+                for buffer in extent.buffers:
+                    stored, values = stored_data(buffer, block_bytes)
+                    checksums += values
+                    buffers.append(stored)
             entries.append((BLOCK_DATA, inode.ino, inode.version, first, checksums))
-            self._map_extent(inode, first, checksums, address, touched)
-            address += extent.count
-        inodes = self._inodes
-        for inode, index, window in touched:
-            inodes.store_mapped(inode, index, window)
-            inodes.unpin_window(inode, index)
-            inodes.mark_dirty(inode)
+            position = 0
+            while position < count:
+                index = (first + position) // size
+                if inode is not owner or index != current or window is None:
+                    # Extents are in file order: one window after the other is through.
+                    if owner is not None and window is not None:
+                        self._mapped(owner, current, window)
+                    owner, current = inode, index
+                    window = self._inodes.pin_window(inode, index)
+                start = first + position - index * size
+                stop = start + count - position
+                part: Sequence[int] = checksums
+                if stop > size or position:
+                    stop = min(stop, size)
+                    part = checksums[position : position + stop - start]
+                self._map_part(inode, window, start, part, address + position)
+                position += stop - start
+            address += count
+        if owner is not None and window is not None:
+            self._mapped(owner, current, window)
         return entries, buffers
 
-    def _map_extent(
-        self,
-        inode: Inode,
-        first: int,
-        checksums: list[int],
-        address: int,
-        touched: list[tuple[Inode, int, Window]],
+    def _map_part(
+        self, inode: Inode, window: Window, start: int, checksums: Sequence[int], address: int
     ) -> None:
-        """Point the windows of an extent to ``address`` and put them into ``touched``, once."""
-        volume = self._volume
-        for index, start, stop in shares(first, first + len(checksums), volume.window_blocks):
-            if touched and touched[-1][0] is inode and touched[-1][1] == index:
-                window = touched[-1][2]
-            else:
-                window = self._inodes.pin_window(inode, index)
-                touched.append((inode, index, window))
-            count = stop - start
-            position = index * volume.window_blocks + start - first
-            part = checksums
-            if count < len(checksums):
-                part = checksums[position : position + count]
-            inode.blocks += count
-            for old_address, old_count in window.map(start, part, address + position):
-                volume.usage.drop_live(old_address, old_count)
-                inode.blocks = max(0, inode.blocks - old_count)
+        """Point blocks of a window to ``address``; what was there before is dead."""
+        inode.blocks += len(checksums)
+        for old_address, old_count in window.map(start, checksums, address):
+            self._volume.usage.drop_live(old_address, old_count)
+            inode.blocks = max(0, inode.blocks - old_count)
+
+    def _mapped(self, inode: Inode, index: int, window: Window) -> None:
+        """Take a window that is mapped over into the inode map, and let go of it."""
+        inodes = self._inodes
+        inodes.store_mapped(inode, index, window)
+        inodes.unpin_window(inode, index)
+        inodes.mark_dirty(inode)
 
 
 def _split(
