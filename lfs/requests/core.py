@@ -127,7 +127,7 @@ class Core:
                 return
         if options.atime == "noatime" or volume.read_only or volume.failed:
             return
-        if inode.is_directory and not options.directory_atime:
+        if not options.directory_atime and inode.is_directory:
             return
         if at_ns == now_ns or not self.ledger.covers(0):
             return
