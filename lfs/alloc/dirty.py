@@ -269,7 +269,7 @@ class DirtyData(Generic[OwnerT]):
             taken.append((start, count, buffers_of(blocks, start, count, self._block_bytes)))
             for block in range(start, start + count):
                 del blocks[block]
-            self._block_count -= dirty._remove(start, start + count)
+            self.block_count -= dirty._remove(start, start + count)
         if not blocks:
             self._forget(owner)
         return taken
