@@ -34,17 +34,6 @@ from lfs.ondisk.block import (
     block_seal_holds,
     block_sequence,
 )
-from lfs.ondisk.body import (
-    BLOCK_DATA,
-    BLOCK_NODE,
-    BLOCK_USAGE,
-    ENTRY_BYTES,
-    RECORD_OVERHEAD_BYTES,
-    Change,
-    Entry,
-    EntryFields,
-    Record,
-)
 from lfs.ondisk.checkpoint import (
     CHECKPOINT_CLEAN,
     CHECKPOINT_MAGIC,
@@ -114,22 +103,18 @@ from lfs.ondisk.key import (
     unpack_key,
     xattr_offset,
 )
-from lfs.ondisk.log_write import pack_summary, summary_checksum, summary_to_blocks
-from lfs.ondisk.node import (
-    BRANCH_SLOT_BYTES,
-    EMPTY_LEAF,
-    LEAF_SLOT_BYTES,
-    NODE_HEADER_BYTES,
-    NODE_MAGIC,
-    Branch,
-    Leaf,
-    Node,
-    PackedLeaf,
-    pack_node,
-    read_node,
-    unpack_node,
+from lfs.ondisk.log_write.body import (
+    BLOCK_DATA,
+    BLOCK_NODE,
+    BLOCK_USAGE,
+    ENTRY_BYTES,
+    RECORD_OVERHEAD_BYTES,
+    Change,
+    Entry,
+    EntryFields,
+    Record,
 )
-from lfs.ondisk.summary import (
+from lfs.ondisk.log_write.summary import (
     HEAD_BULK,
     HEAD_COLD,
     HEAD_COUNT,
@@ -147,6 +132,21 @@ from lfs.ondisk.summary import (
     summary_blocks,
     summary_from_blocks,
     summary_room_bytes,
+)
+from lfs.ondisk.log_write.summary_packing import pack_summary, summary_checksum, summary_to_blocks
+from lfs.ondisk.node import (
+    BRANCH_SLOT_BYTES,
+    EMPTY_LEAF,
+    LEAF_SLOT_BYTES,
+    NODE_HEADER_BYTES,
+    NODE_MAGIC,
+    Branch,
+    Leaf,
+    Node,
+    PackedLeaf,
+    pack_node,
+    read_node,
+    unpack_node,
 )
 from lfs.ondisk.superblock import (
     BLOCK_BYTES_MAX,

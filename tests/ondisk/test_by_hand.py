@@ -24,13 +24,12 @@ from lfs.ondisk import (
     WindowItem,
     XattrItem,
     block,
-    body,
     items,
     key,
     node,
-    summary,
     usage,
 )
+from lfs.ondisk.log_write import body, summary
 from tests.ondisk.samples import (
     ADDRESS,
     BLOCK_BYTES,

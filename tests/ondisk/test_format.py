@@ -14,16 +14,15 @@ from lfs import ondisk
 from lfs.ondisk import (
     access_list,
     block,
-    body,
     checkpoint,
     items,
     key,
     node,
-    summary,
     superblock,
     usage,
 )
-from lfs.ondisk.layout import Layout
+from lfs.ondisk.log_write import body, summary
+from lfs.ondisk.structure.layout import Layout
 
 FORMAT = (Path(__file__).parents[2] / "FORMAT.md").read_text()
 

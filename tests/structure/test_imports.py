@@ -23,6 +23,8 @@ PACKAGES = ("lfs", "mkfs", "fsck", "faultdisk")
 FOLDERS = (
     "lfs/common",
     "lfs/command",
+    "lfs/ondisk/structure",
+    "lfs/ondisk/log_write",
     "lfs/ondisk",
     "lfs/device/exclusion",
     "lfs/device",

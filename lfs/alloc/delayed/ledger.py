@@ -23,8 +23,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from lfs.alloc.delayed.pending import Moving, Pending
 from lfs.alloc.margins import (
-    BRANCH_FILL,
     CHANGE_SHARE,
     CLEAN_SHARE_LOW,
     COMPANION,
@@ -36,27 +36,13 @@ from lfs.alloc.margins import (
 )
 from lfs.common.checksum import CHECKSUM_BYTES
 from lfs.inodes.table import InodeTable
-from lfs.ondisk import (
-    BRANCH_SLOT_BYTES,
-    EXTENT_BYTES,
-    HEAD_MAIN,
-    HEAD_METADATA,
-    INODE_BYTES,
-    NODE_HEADER_BYTES,
-    RECORD_OVERHEAD_BYTES,
-    WINDOW_HEADER_BYTES,
-)
-from lfs.segments.placement import BULK_BLOCKS
-from lfs.segments.write_bound import WriteBound
+from lfs.ondisk import EXTENT_BYTES
 from lfs.volume.volume import Volume
 
-_INODE_ITEM_BYTES = 256
 _FEW_BLOCKS = 64
 """So many fewer live blocks are not reckoned with by the crude bound."""
 _SCATTERED_BYTES = 3 * (EXTENT_BYTES + CHECKSUM_BYTES) // 2
 """What it takes to map a block that is an extent of its own, in leaves two thirds full."""
-_MAPPED_BYTES = RECORD_OVERHEAD_BYTES + WINDOW_HEADER_BYTES + 2 * EXTENT_BYTES + CHECKSUM_BYTES
-"""What a dirty block adds to the map at most: to a window of its own, or amid an extent."""
 
 
 class Space(NamedTuple):
@@ -70,32 +56,15 @@ class Space(NamedTuple):
     inode_count: int
 
 
-class Moving(NamedTuple):
-    """What is about to be moved, in numbers."""
-
-    blocks: int = 0
-    inodes: int = 0
-    windows: int = 0
-    divisible_windows: int = 0
-    """Those that may have more extents then."""
-    nodes: int = 0
-    usage_pages: int = 0
-
-
-_NOTHING = Moving()
-
-
-class Ledger:
+class Ledger(Pending):
     """The space of one volume: what is used, promised, and to be written."""
 
     def __init__(self, volume: Volume, inodes: InodeTable) -> None:
         """Count for ``volume``."""
-        self._volume = volume
-        self._inodes = inodes
+        super().__init__(volume, inodes)
         superblock = volume.superblock
         segments = superblock.segment_count
         usable = max(0, segments - slack_segments(segments))
-        self._block_bytes = superblock.block_bytes
         nodes_for_block = _SCATTERED_BYTES / superblock.block_bytes
         self._scattered_cost = 1 + nodes_for_block * (1 + NODE_SURCHARGE + COMPANION)
         """What a block of data counts for when each is an extent of its own."""
@@ -103,7 +72,6 @@ class Ledger:
         spare_bytes = spare_segments * superblock.segment_blocks * superblock.block_bytes
         self.write_bytes_max = 1 << (spare_bytes // 2).bit_length() - 1
         """So much can be made ready to be taken at once on a full disk: a power of two."""
-        self._bound = WriteBound(superblock.segment_blocks, superblock.block_bytes)
         # What the cleaner can put into a segment, of blocks that are all scattered.
         limit_blocks = usable * self._bound.full_blocks
         privileged_blocks = limit_blocks * superblock.reserved_basis_points // 10_000
@@ -114,12 +82,7 @@ class Ledger:
         self._open_limit_blocks = limit_blocks - privileged_blocks
         self._cleaner_blocks = cleaner_segments(segments) * superblock.segment_blocks
         self._fixed_blocks = 2 * volume.usage.page_count + 5 * superblock.segment_blocks
-        self._branch_slots = (superblock.block_bytes - NODE_HEADER_BYTES) // BRANCH_SLOT_BYTES
-        # A third is the least that is left alone (``lfs.imap.rebuild``), but for one at the end.
-        self._children_min = self._branch_slots // BRANCH_FILL
         self._last_blocks = LAST_SEGMENTS * superblock.segment_blocks
-        self._in_hand_blocks = 0
-        """Taken from memory to be written, and not yet written."""
         self._stored_live_blocks = 0
         self._stored_nodes = -1
         """Live blocks and nodes, for which the next two were reckoned."""
@@ -127,22 +90,6 @@ class Ledger:
         """``_kept_blocks`` but for large runs."""
         self._stored_used_blocks = 0
         """What counts as used, but for what is lost."""
-
-    # ---------------------------------------------------------------- accounting
-
-    @property
-    def dirty_blocks(self) -> int:
-        """Return the blocks promised to dirty data and not yet written out or dropped."""
-        return self._inodes.dirty_data.block_count
-
-    @property
-    def metadata_blocks(self) -> int:
-        """Return an upper bound of the blocks that changed items will add to the map."""
-        volume = self._volume
-        inodes = self._inodes
-        pending = volume.imap.growing_bytes + len(inodes.dirty) * _INODE_ITEM_BYTES
-        pending += inodes.inline_bytes
-        return 2 * pending // volume.block_bytes
 
     def available_blocks(self, privileged: bool, leaving_blocks: int = 0) -> int:
         """Return how many more blocks may be promised once ``leaving_blocks`` are gone."""
@@ -214,63 +161,6 @@ class Ledger:
             min(total_blocks, self.available_blocks(False, leaving_blocks)),
             self._volume.state.inode_count - len(self._inodes.leaving),
         )
-
-    def take_in_hand(self, blocks: int) -> None:
-        """Count blocks as pending although they are in memory no more, until ``written``."""
-        self._in_hand_blocks += blocks
-
-    def written(self, blocks: int) -> None:
-        """Note that blocks in hand, or moved, have been written."""
-        self._in_hand_blocks = max(0, self._in_hand_blocks - blocks)
-
-    def _node_blocks(self, moving: Moving = _NOTHING) -> int:
-        """Return an upper bound of the nodes that a commit and a checkpoint write after ``moving``.
-
-        On each level a change rewrites the node on its way, and cuts it in two if it grows
-        or takes in the one beside it if it shrinks; but no node goes twice, and slots that
-        do not grow need no more nodes, nor do nodes that are only to lie elsewhere.  What
-        growing items hold beyond that fills nodes of its own.
-        """
-        imap = self._volume.imap
-        inodes = self._inodes
-        # Dirty data changes pinned windows, and makes those of a file that had none, which
-        # lie side by side.
-        dirty = len(inodes.dirty) + inodes.pinned_count + len(inodes.dirty_data.owners)
-        changes = len(imap.changes) + dirty + moving.inodes + moving.windows
-        touched = len(imap.touched_keys) + moving.nodes
-        growing = imap.growing_count + dirty + moving.divisible_windows
-        mapped = self.dirty_blocks + self._in_hand_blocks
-        written = 2 * (imap.root_level + 2) + 2 * _MAPPED_BYTES * mapped // self._block_bytes
-        nodes = imap.node_count
-        for _ in range(imap.root_level + 1):
-            written += min(2 * changes + touched, nodes + min(growing, nodes))
-            nodes = nodes // self._children_min + 1
-        return written + self.metadata_blocks
-
-    def pending_blocks(self, moving: Moving = _NOTHING) -> int:
-        """Return an upper bound of the clean blocks that a commit and a checkpoint take now.
-
-        What is ``moving`` included.  docs/design/space.md, "What writing takes", derives it.
-        """
-        volume = self._volume
-        usage = volume.usage
-        records = volume.imap.unlogged_bytes + self._inodes.dirty_record_bytes()
-        records += moving.inodes * (INODE_BYTES + RECORD_OVERHEAD_BYTES)
-        data = self.dirty_blocks + self._in_hand_blocks
-        nodes = self._node_blocks(moving)
-        mapped = data + moving.blocks + nodes
-        pages = len(usage.dirty_pages) + moving.usage_pages + 2 * mapped + 8
-        pages = min(usage.page_count, pages)
-        bound, log = self._bound, volume.log
-        main = data + records // volume.block_bytes + 1
-        main_blocks = bound.clean_blocks(main, log.room_blocks(HEAD_MAIN))
-        metadata_blocks = bound.clean_blocks(nodes + pages, log.room_blocks(HEAD_METADATA))
-        # What moves goes to the cold head or to the main one, and neither may have room.
-        moved_blocks = bound.clean_blocks(moving.blocks, 0) if moving.blocks else 0
-        heads = bool(main_blocks or moved_blocks) + bool(metadata_blocks) + bool(moved_blocks)
-        more_heads = max(0, heads - 1) + (data >= BULK_BLOCKS)
-        clean_blocks = main_blocks + metadata_blocks + moved_blocks
-        return clean_blocks + more_heads * volume.superblock.segment_blocks
 
     def change_blocks(self) -> int:
         """Return how much of the slack is left to what replaces something by what is longer."""

@@ -18,16 +18,16 @@ from bisect import bisect_left
 from collections.abc import Sequence
 
 from lfs.alloc.delayed.ledger import Ledger
+from lfs.alloc.delayed.neighbours import Neighbours
 from lfs.alloc.scattered import ScatteredFiles
 from lfs.device.base import Buffer
 from lfs.inodes.inode import Inode
 from lfs.inodes.table import InodeTable
-from lfs.inodes.window import Window, shares
+from lfs.inodes.window import Window
 from lfs.ondisk import BLOCK_DATA, HEAD_BULK, HEAD_MAIN, EntryFields, stored_data
 from lfs.segments.placement import BULK_BLOCKS, Placement
 from lfs.volume.volume import Volume
 
-_NEIGHBOUR_FRAGMENTS_MIN = 4
 _PAST_ALL_BLOCKS = 1 << 62
 _PART_BYTES = 1 << 20
 _PARTS_MIN = 4
@@ -36,8 +36,6 @@ _STEPS = 4
 """In so many steps a part is taken, at least."""
 _PART_BLOCKS_MIN = 32
 """Each part has a summary: that must come to little."""
-_MANY = 2 * _NEIGHBOUR_FRAGMENTS_MIN
-"""So many fragments a window has that is worth much to be put together."""
 
 
 class UnplacedExtent:
@@ -61,7 +59,6 @@ class WriteOut:
         self._volume = volume
         self._inodes = inodes
         self._ledger = ledger
-        self._spare_blocks: int | None = None
         part_bytes = min(_PART_BYTES, volume.options.dirty_bytes_max // _PARTS_MIN)
         self.part_blocks = max(_PART_BLOCKS_MIN, part_bytes // volume.block_bytes)
         """A part of the dirty data has so many blocks, or what more it takes to end well."""
@@ -71,6 +68,7 @@ class WriteOut:
         self._position = 0, 0
         """Inode number and file block where the next part begins."""
         self.scattered = ScatteredFiles()
+        self._neighbours = Neighbours(volume, inodes, ledger, self.scattered)
 
     # --------------------------------------------------------------- collecting
 
@@ -80,12 +78,12 @@ class WriteOut:
         Whoever made a block dirty pinned its window, so nothing has to be read but
         neighbours, which may fail.
         """
-        self._spare_blocks = None
-        return self._take_whole(inodes)
+        self._neighbours.spare_blocks = None
+        return self._take(inodes, 0, _PAST_ALL_BLOCKS)
 
     def take_part(self) -> list[UnplacedExtent]:
         """Return the next part of all dirty data, as ``take_dirty`` does; none if there is none."""
-        self._spare_blocks = None
+        self._neighbours.spare_blocks = None
         owners = self._inodes.dirty_data.owners
         position = self._position
         inos = sorted(owners)
@@ -118,110 +116,37 @@ class WriteOut:
         dirty = inode.dirty
         assert dirty is not None
         end = dirty.part_end(first, blocks, self._volume.window_blocks)
-        if end is None and not first:
-            return self._take_whole([inode]), None
         stop = _PAST_ALL_BLOCKS if end is None else end
-        mark = self._inodes.new_pins()
-        self._take_neighbours(inode, [*dirty.extents_between(first, stop)])
-        self._inodes.keep_pins(mark)
-        if self.scattered:
-            self.scattered.wrote(inode.ino, self._volume.elapsed.ns)
-        return self._taken(inode, self._inodes.dirty_data.take_part(inode, first, stop)), end
+        return self._take([inode], first, stop), end
 
-    def _take_whole(self, inodes: Sequence[Inode]) -> list[UnplacedExtent]:
-        """Return all dirty data of ``inodes``."""
+    def _take(self, inodes: Sequence[Inode], first: int, stop: int) -> list[UnplacedExtent]:
+        """Return what is dirty in blocks ``first`` to ``stop`` of each inode; it is in hand now."""
+        dirty_data = self._inodes.dirty_data
+        is_whole = not first and stop == _PAST_ALL_BLOCKS
         mark = self._inodes.new_pins()
         for inode in inodes:
-            self._take_neighbours(inode, inode.dirty.extents() if inode.dirty else [])
+            dirty = inode.dirty
+            if dirty is not None:
+                pairs = dirty.extents() if is_whole else [*dirty.extents_between(first, stop)]
+                self._neighbours.take(inode, pairs)
             if self.scattered:
                 self.scattered.wrote(inode.ino, self._volume.elapsed.ns)
         # Each has dirty blocks, or is unpinned with the last of them.
         self._inodes.keep_pins(mark)
         extents: list[UnplacedExtent] = []
+        blocks = 0
         for inode in inodes:
-            extents += self._taken(inode, self._inodes.dirty_data.take(inode))
+            if is_whole:
+                taken = dirty_data.take(inode)
+            else:
+                taken = dirty_data.take_part(inode, first, stop)
+            for start, count, buffers in taken:
+                extents.append(UnplacedExtent(inode, start, count, buffers))
+                blocks += count
+            inode.read_window = -1
+            self._inodes.mark_dirty(inode)
+        self._ledger.take_in_hand(blocks)
         return extents
-
-    def _taken(
-        self, inode: Inode, taken: list[tuple[int, int, list[Buffer]]]
-    ) -> list[UnplacedExtent]:
-        """Return what was taken from the dirty data of ``inode``, which is in hand now."""
-        self._ledger.take_in_hand(sum([count for _, count, _ in taken]))
-        inode.read_window = -1
-        self._inodes.mark_dirty(inode)
-        return [UnplacedExtent(inode, first, count, buffers) for first, count, buffers in taken]
-
-    def _take_neighbours(self, inode: Inode, pairs: list[tuple[int, int]]) -> None:
-        """Make the unchanged blocks of fragmented windows dirty when that is cheap.
-
-        A window that will lie in several fragments is written whole if its unchanged
-        blocks are no more than the dirty ones, or, once it has many fragments, than
-        four times as many.  Reading them must not make a commit fail, so damaged
-        ones stay where they are.  A window that stays in many fragments is noted.
-        """
-        size = self._volume.window_blocks
-        if len(pairs) == 1:
-            first, count = pairs[0]
-            index = first // size
-            if first + count <= (index + 1) * size:
-                self._take_neighbours_of(inode, index, count, 1)
-                return
-        by_window: dict[int, int] = {}
-        extents: dict[int, int] = {}
-        for first, count in pairs:
-            for index, start, stop in shares(first, first + count, size):
-                by_window[index] = by_window.get(index, 0) + stop - start
-                extents[index] = extents.get(index, 0) + 1
-        for index, blocks in by_window.items():
-            self._take_neighbours_of(inode, index, blocks, extents[index])
-
-    def _take_neighbours_of(
-        self, inode: Inode, index: int, dirty_blocks: int, extent_count: int
-    ) -> None:
-        """Do so in window ``index``, which has so many dirty blocks in so many extents."""
-        window = self._inodes.pin_window(inode, index)
-        # There are no more fragments than extents.
-        extents_max = len(window.extents)
-        if extents_max < _NEIGHBOUR_FRAGMENTS_MIN and extents_max + 2 * extent_count <= _MANY:
-            return
-        if not window.mapped or dirty_blocks == self._volume.window_blocks:
-            return
-        fragments = window.fragment_count(_MANY)
-        worth = 4 * dirty_blocks if fragments >= _MANY else dirty_blocks
-        is_cheap = fragments >= _NEIGHBOUR_FRAGMENTS_MIN and window.mapped - dirty_blocks <= worth
-        if is_cheap and self._dirty_whole(inode, index, window):
-            return
-        if fragments + 2 * extent_count > _MANY:
-            self.scattered.note(inode.ino, dirty_blocks, self._volume.elapsed.ns)
-
-    def _dirty_whole(self, inode: Inode, index: int, window: Window) -> bool:
-        """Read what is mapped and not dirty of a window and make it dirty.
-
-        Returns False when there is no space to spare for all of it.
-        """
-        base = index * self._volume.window_blocks
-        block_bytes = self._volume.block_bytes
-        dirty = inode.dirty
-        assert dirty is not None
-        for first, count, address in window.extents:
-            wanted = [b for b in range(first, first + count) if base + b not in dirty]
-            if not wanted:
-                continue
-            if self._spare_blocks is None:
-                # Half of what is spare may go to neighbours.
-                self._spare_blocks = self._ledger.spare_blocks() // 2
-            if len(wanted) > self._spare_blocks:
-                return False
-            try:
-                raw = self._volume.read_data(address, window.checksums[first : first + count])
-            except OSError:
-                continue
-            self._spare_blocks -= len(wanted)
-            for block in wanted:
-                start = (block - first) * block_bytes
-                content = raw[start : start + block_bytes]
-                self._inodes.dirty_data.put(inode, base + block, content)
-        return True
 
     # ----------------------------------------------------------------- placing
 

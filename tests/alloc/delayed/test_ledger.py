@@ -12,7 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lfs.alloc.admission.admission import Admission, Demand
-from lfs.alloc.delayed.ledger import Ledger, Moving
+from lfs.alloc.delayed.ledger import Ledger
+from lfs.alloc.delayed.pending import Moving
 from lfs.common.errors import FilesystemError
 from lfs.device.memory import MemoryDevice
 from lfs.filesystem import Filesystem

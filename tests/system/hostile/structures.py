@@ -23,17 +23,16 @@ from lfs.ondisk import (
     SUMMARY_HEADER_BYTES,
     Branch,
     backup_superblock_offset_bytes,
-    body,
     items,
     node,
     read_node,
-    summary,
     superblock,
     unpack_key,
     usage,
 )
 from lfs.ondisk import block as block_module
 from lfs.ondisk import checkpoint as checkpoint_module
+from lfs.ondisk.log_write import body, summary
 from lfs.segments.reader import LogReader
 from tests.system.hostile.cases import (
     BLOCK_BYTES,

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lfs.ondisk.body import Change, EntryFields
-from lfs.ondisk.packing import pack_body
-from lfs.ondisk.seal import CHECKSUM_FIELD, sealed
-from lfs.ondisk.summary import (
+from lfs.ondisk.log_write.body import Change, EntryFields
+from lfs.ondisk.log_write.body_packing import pack_body
+from lfs.ondisk.log_write.summary import (
     CHECKSUM_OFFSET,
     CONTINUATION,
     SUMMARY,
@@ -22,6 +21,7 @@ from lfs.ondisk.summary import (
     SUMMARY_MAGIC,
     summary_room_bytes,
 )
+from lfs.ondisk.structure.seal import CHECKSUM_FIELD, sealed
 
 _pack_head = SUMMARY.struct.pack
 

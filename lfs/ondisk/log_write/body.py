@@ -6,7 +6,7 @@ Held by ``tests/ondisk/test_structures.py``.
 from collections.abc import Sequence
 from typing import Annotated, NamedTuple
 
-from lfs.ondisk.layout import U8, U16, U32, U64, AfterZeros, Bytes17, Layout
+from lfs.ondisk.structure.layout import U8, U16, U32, U64, AfterZeros, Bytes17, Layout
 
 BLOCK_DATA = 1
 BLOCK_NODE = 2

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
-from lfs.ondisk.body import (
+from lfs.ondisk.log_write.body import (
     DELETED,
     ENTRY,
     ENTRY_BYTES,
@@ -20,7 +20,8 @@ from lfs.ondisk.body import (
     Entry,
     Record,
 )
-from lfs.ondisk.layout import (
+from lfs.ondisk.log_write.body_packing import pack_body
+from lfs.ondisk.structure.layout import (
     I64,
     U16,
     U32,
@@ -31,8 +32,7 @@ from lfs.ondisk.layout import (
     Layout,
     Structure,
 )
-from lfs.ondisk.packing import pack_body
-from lfs.ondisk.seal import expect, seal_holds, sealed
+from lfs.ondisk.structure.seal import expect, seal_holds, sealed
 
 SUMMARY_MAGIC = b"LSUM"
 SUMMARY_CONTINUATION_MAGIC = b"LSUC"

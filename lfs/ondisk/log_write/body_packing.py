@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
-from lfs.ondisk.body import DELETED, ENTRY, RECORD, Change, EntryFields
+from lfs.ondisk.log_write.body import DELETED, ENTRY, RECORD, Change, EntryFields
 
 _pack_entry = ENTRY.struct.pack
 _pack_entry_of_one = struct.Struct(ENTRY.struct.format + "I").pack

@@ -1,0 +1,1 @@
+"""How a structure is declared by its fields, and sealed by a checksum inside it."""
