@@ -32,9 +32,8 @@ FOLDERS = (
 )
 MODULES = (
     "lfs/ondisk/data.py",
-    "lfs/ondisk/log_write/summary_packing.py",
-    "lfs/ondisk/log_write/body_packing.py",
-    "lfs/ondisk/structure/seal.py",
+    "lfs/ondisk/packing.py",
+    "lfs/ondisk/seal.py",
     "lfs/device/file.py",
     "lfs/device/holes.py",
     "lfs/device/reading.py",
@@ -42,7 +41,7 @@ MODULES = (
     "lfs/requests/maintenance.py",
 )
 # Values of the disk are described by annotations that compiled classes don't have
-# (lfs/ondisk/structure/layout.py), and requests are what tests and front ends put themselves into.
+# (lfs/ondisk/layout.py), and requests are what tests and front ends put themselves into.
 
 
 def core_modules() -> list[str]:

@@ -54,8 +54,8 @@ class Packable:
         """Begin as a value that no item has."""
         self.stored_bytes = 0
         """No more than the length that the value has in the tree."""
-        self.counted_bytes = 0
-        """What the map counts it as while it is among its changes, otherwise 0."""
+        self.counted_bytes = -1
+        """What the map counts it as while it is among its changes, otherwise -1."""
 
     @property
     def packed_bytes(self) -> int:
@@ -175,7 +175,7 @@ class Imap:
                 before_bytes = len(before)
             else:
                 before_bytes = before.counted_bytes
-                before.counted_bytes = 0
+                before.counted_bytes = -1
         else:
             is_new = key not in changes
         if not may_grow:
@@ -202,7 +202,7 @@ class Imap:
             self.changed_bytes += growth_bytes
             if key in self._still:
                 self._still_bytes += growth_bytes
-            value.counted_bytes = 0
+            value.counted_bytes = -1
             self.changes[key] = packed
 
     @property
@@ -360,7 +360,7 @@ class Imap:
         for value in self.changes.values():
             if isinstance(value, Packable):
                 value.stored_bytes = value.counted_bytes
-                value.counted_bytes = 0
+                value.counted_bytes = -1
         self._still.clear()
         self._still_bytes = 0
         self.changes.clear()
@@ -384,7 +384,7 @@ class Imap:
             value = self.changes.pop(key)
             if isinstance(value, Packable):
                 value.stored_bytes = value.counted_bytes
-                value.counted_bytes = 0
+                value.counted_bytes = -1
 
     def _turn_to(self, root: Pointer, root_level: int, node_count: int, next_ino: int) -> None:
         self.fresh_key = pack_key(next_ino, 0, 0)

@@ -103,37 +103,6 @@ from lfs.ondisk.key import (
     unpack_key,
     xattr_offset,
 )
-from lfs.ondisk.log_write.body import (
-    BLOCK_DATA,
-    BLOCK_NODE,
-    BLOCK_USAGE,
-    ENTRY_BYTES,
-    RECORD_OVERHEAD_BYTES,
-    Change,
-    Entry,
-    EntryFields,
-    Record,
-)
-from lfs.ondisk.log_write.summary import (
-    HEAD_BULK,
-    HEAD_COLD,
-    HEAD_COUNT,
-    HEAD_MAIN,
-    HEAD_METADATA,
-    SUMMARY_BLOCKS_MAX,
-    SUMMARY_CHECKPOINT,
-    SUMMARY_CLEANER,
-    SUMMARY_COMMIT,
-    SUMMARY_CONTINUATION_MAGIC,
-    SUMMARY_HEADER_BYTES,
-    SUMMARY_JUMP,
-    SUMMARY_MAGIC,
-    Summary,
-    summary_blocks,
-    summary_from_blocks,
-    summary_room_bytes,
-)
-from lfs.ondisk.log_write.summary_packing import pack_summary, summary_checksum, summary_to_blocks
 from lfs.ondisk.node import (
     BRANCH_SLOT_BYTES,
     EMPTY_LEAF,
@@ -147,6 +116,35 @@ from lfs.ondisk.node import (
     pack_node,
     read_node,
     unpack_node,
+)
+from lfs.ondisk.packing import pack_summary, summary_checksum, summary_to_blocks
+from lfs.ondisk.summary import (
+    BLOCK_DATA,
+    BLOCK_NODE,
+    BLOCK_USAGE,
+    ENTRY_BYTES,
+    HEAD_BULK,
+    HEAD_COLD,
+    HEAD_COUNT,
+    HEAD_MAIN,
+    HEAD_METADATA,
+    RECORD_OVERHEAD_BYTES,
+    SUMMARY_BLOCKS_MAX,
+    SUMMARY_CHECKPOINT,
+    SUMMARY_CLEANER,
+    SUMMARY_COMMIT,
+    SUMMARY_CONTINUATION_MAGIC,
+    SUMMARY_HEADER_BYTES,
+    SUMMARY_JUMP,
+    SUMMARY_MAGIC,
+    Change,
+    Entry,
+    EntryFields,
+    Record,
+    Summary,
+    summary_blocks,
+    summary_from_blocks,
+    summary_room_bytes,
 )
 from lfs.ondisk.superblock import (
     BLOCK_BYTES_MAX,

@@ -8,7 +8,7 @@ Held by ``tests/ondisk/test_format.py``.
 
 from typing import ClassVar, NamedTuple
 
-from lfs.ondisk.structure.layout import U16, U32, Layout
+from lfs.ondisk.layout import U16, U32, Layout
 
 ACL_VERSION = 2
 ACL_OWNER = 0x01

@@ -9,8 +9,8 @@ Held by ``tests/ondisk/test_structures.py``.
 
 from typing import NamedTuple
 
-from lfs.ondisk.structure.layout import U32, U64, Bytes4, Bytes8, Layout
-from lfs.ondisk.structure.seal import damage, expect, seal_holds
+from lfs.ondisk.layout import U32, U64, Bytes4, Bytes8, Layout
+from lfs.ondisk.seal import damage, expect, seal_holds
 
 
 class Pointer(NamedTuple):

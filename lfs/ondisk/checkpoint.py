@@ -6,8 +6,8 @@ Held by ``tests/ondisk/test_structures.py``.
 from typing import ClassVar
 
 from lfs.ondisk.block import Pointer
-from lfs.ondisk.structure.layout import I64, U32, U64, Bytes8, Layout, Structure
-from lfs.ondisk.structure.seal import expect, seal_holds, sealed
+from lfs.ondisk.layout import I64, U32, U64, Bytes8, Layout, Structure
+from lfs.ondisk.seal import expect, seal_holds, sealed
 from lfs.ondisk.superblock import CHECKPOINT_REGION_BYTES
 
 CHECKPOINT_MAGIC = b"lfs-ckpt"

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lfs.common.checksum import block_checksums, checksum
-from lfs.ondisk.log_write.summary import SUMMARY_CONTINUATION_MAGIC, SUMMARY_MAGIC
+from lfs.ondisk.summary import SUMMARY_CONTINUATION_MAGIC, SUMMARY_MAGIC
 
 RESERVED_MAGICS = (SUMMARY_MAGIC, SUMMARY_CONTINUATION_MAGIC)
 ESCAPE_CHECKSUM_BITS = 0x5CA9ED17

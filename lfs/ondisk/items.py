@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable
 from operator import attrgetter
 from typing import Annotated, NamedTuple, Self
 
-from lfs.ondisk.structure.layout import I64, U8, U16, U32, U64, AfterZeros, Layout, Structure
-from lfs.ondisk.structure.seal import damage, expect
+from lfs.ondisk.layout import I64, U8, U16, U32, U64, AfterZeros, Layout, Structure
+from lfs.ondisk.seal import damage, expect
 
 NAME_BYTES_MAX = 255
 XATTR_VALUE_BYTES_MAX = 65536

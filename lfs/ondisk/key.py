@@ -7,7 +7,7 @@ Held by ``tests/ondisk/test_structures.py``.
 
 from collections.abc import Callable
 
-from lfs.ondisk.structure.layout import U8, U64, Layout
+from lfs.ondisk.layout import U8, U64, Layout
 
 
 class Key:

@@ -14,8 +14,8 @@ from typing import Annotated, NamedTuple
 
 from lfs.ondisk.block import BLOCK_CHECKSUM_OFFSET, BLOCK_HEADER, Pointer, check_header
 from lfs.ondisk.key import KEY_BYTES
-from lfs.ondisk.structure.layout import U8, U16, U32, AfterZeros, Bytes17, Layout
-from lfs.ondisk.structure.seal import damage, sealed
+from lfs.ondisk.layout import U8, U16, U32, AfterZeros, Bytes17, Layout
+from lfs.ondisk.seal import damage, sealed
 from lfs.ondisk.superblock import BLOCK_BYTES_MAX
 
 NODE_MAGIC = b"LNOD"

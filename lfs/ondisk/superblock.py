@@ -8,8 +8,8 @@ Held by ``tests/ondisk/test_structures.py``.
 
 from typing import ClassVar, Self
 
-from lfs.ondisk.structure.layout import I64, U32, U64, Bytes8, Bytes16, Bytes64, Layout, Structure
-from lfs.ondisk.structure.seal import expect, seal_holds, sealed
+from lfs.ondisk.layout import I64, U32, U64, Bytes8, Bytes16, Bytes64, Layout, Structure
+from lfs.ondisk.seal import expect, seal_holds, sealed
 
 FORMAT_VERSION = 2
 FILESYSTEM_ID_BYTES = 8

@@ -14,8 +14,8 @@ from lfs.ondisk.block import (
     block_sequence,
     check_header,
 )
-from lfs.ondisk.structure.layout import U8, U16, U32, U64, Layout
-from lfs.ondisk.structure.seal import expect, sealed
+from lfs.ondisk.layout import U8, U16, U32, U64, Layout
+from lfs.ondisk.seal import expect, sealed
 
 USAGE_MAGIC = b"LUSE"
 

@@ -27,9 +27,9 @@ from lfs.ondisk import (
     items,
     key,
     node,
+    summary,
     usage,
 )
-from lfs.ondisk.log_write import body, summary
 from tests.ondisk.samples import (
     ADDRESS,
     BLOCK_BYTES,
@@ -57,7 +57,7 @@ def _checksums(values: tuple[int, ...]) -> bytes:
 @given(summaries())
 def test_summary_packs_as_its_layouts(value: Summary) -> None:
     rest = b"".join(
-        body.ENTRY.pack(
+        summary.ENTRY.pack(
             kind=entry.kind,
             count=len(entry.checksums),
             version=entry.version,
@@ -67,7 +67,7 @@ def test_summary_packs_as_its_layouts(value: Summary) -> None:
         + _checksums(tuple(entry.checksums))
         for entry in value.entries
     ) + b"".join(
-        body.RECORD.pack(
+        summary.RECORD.pack(
             key=record.key, value_bytes=0xFFFF if record.value is None else len(record.value)
         )
         + (record.value or b"")
@@ -88,7 +88,7 @@ def test_summary_packs_as_its_layouts(value: Summary) -> None:
 
 
 def test_entry_has_the_fields_of_its_layout() -> None:
-    stored = {row.name for row in body.ENTRY.rows} - {"zero", "count"}
+    stored = {row.name for row in summary.ENTRY.rows} - {"zero", "count"}
     assert {*Entry._fields} - {"checksums"} == stored
 
 

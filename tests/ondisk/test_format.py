@@ -18,11 +18,11 @@ from lfs.ondisk import (
     items,
     key,
     node,
+    summary,
     superblock,
     usage,
 )
-from lfs.ondisk.log_write import body, summary
-from lfs.ondisk.structure.layout import Layout
+from lfs.ondisk.layout import Layout
 
 FORMAT = (Path(__file__).parents[2] / "FORMAT.md").read_text()
 
@@ -67,7 +67,7 @@ LAYOUTS: dict[str, list[tuple[Layout[Any], ...]]] = {
     "Superblock": [(superblock.SUPERBLOCK,)],
     "Checkpoint region": [(checkpoint.CHECKPOINT,), (checkpoint.USAGE_POINTER,)],
     "Usage page": [(block.BLOCK_HEADER, usage.USAGE_HEADER), (usage.USAGE,)],
-    "Log write": [(summary.SUMMARY,), (body.ENTRY,), (body.RECORD,), (summary.CONTINUATION,)],
+    "Log write": [(summary.SUMMARY,), (summary.ENTRY,), (summary.RECORD,), (summary.CONTINUATION,)],
     "Imap": [(block.BLOCK_HEADER, node.NODE_HEADER), (node.LEAF_SLOT,), (node.BRANCH_SLOT,)],
     "Keys": [(key.KEY,)],
     "Inode": [(items.INODE,)],

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lfs.ondisk.structure.layout import (
+from lfs.ondisk.layout import (
     I64,
     U8,
     U16,

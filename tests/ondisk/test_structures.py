@@ -26,7 +26,7 @@ from lfs.ondisk import (
     XattrItem,
 )
 from lfs.ondisk.checkpoint import CHECKPOINT
-from lfs.ondisk.log_write.summary import SUMMARY
+from lfs.ondisk.summary import SUMMARY
 from lfs.ondisk.superblock import SUPERBLOCK
 from tests.ondisk.samples import (
     ADDRESS,

@@ -23,8 +23,6 @@ PACKAGES = ("lfs", "mkfs", "fsck", "faultdisk")
 FOLDERS = (
     "lfs/common",
     "lfs/command",
-    "lfs/ondisk/structure",
-    "lfs/ondisk/log_write",
     "lfs/ondisk",
     "lfs/device/exclusion",
     "lfs/device",

@@ -9,8 +9,8 @@ from lfs.commit.roll_forward import RollForward
 from lfs.common.errors import DamageError
 from lfs.ondisk import SUMMARY_COMMIT, Pointer, Summary
 from lfs.ondisk import checkpoint as ondisk_checkpoint
+from lfs.ondisk import summary as ondisk_summary
 from lfs.ondisk import superblock as ondisk_superblock
-from lfs.ondisk.log_write import summary as ondisk_summary
 from lfs.segments.reader import LogReader
 from lfs.volume.volume import Volume
 from tests.crash.canaries.canary import Canaries, Patch

@@ -26,13 +26,13 @@ from lfs.ondisk import (
     items,
     node,
     read_node,
+    summary,
     superblock,
     unpack_key,
     usage,
 )
 from lfs.ondisk import block as block_module
 from lfs.ondisk import checkpoint as checkpoint_module
-from lfs.ondisk.log_write import body, summary
 from lfs.segments.reader import LogReader
 from tests.system.hostile.cases import (
     BLOCK_BYTES,
@@ -216,7 +216,7 @@ def add_log(sample: Sample) -> None:
         sample.add(f"summary-{number}", fields_of(summary.SUMMARY.struct, start), reseal)
         if chain[number].entries:
             entry = start + SUMMARY_HEADER_BYTES
-            sample.add(f"entry-{number}", fields_of(body.ENTRY.struct, entry), reseal)
+            sample.add(f"entry-{number}", fields_of(summary.ENTRY.struct, entry), reseal)
         if chain[number].records:
             record = (
                 start

@@ -1,4 +1,4 @@
-"""Packing the summary of a log write by hand: each commit does.
+"""Packing the summary of a log write by hand: each commit does, with hundreds of entries.
 
 Apart from the structure itself because it is compiled (docs/design/compiled.md).
 
@@ -7,23 +7,50 @@ Held by ``tests/ondisk/test_by_hand.py``.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 
-from lfs.ondisk.log_write.body import Change, EntryFields
-from lfs.ondisk.log_write.body_packing import pack_body
-from lfs.ondisk.log_write.summary import (
+from lfs.ondisk.seal import CHECKSUM_FIELD, sealed
+from lfs.ondisk.summary import (
     CHECKSUM_OFFSET,
     CONTINUATION,
+    DELETED,
+    ENTRY,
+    RECORD,
     SUMMARY,
     SUMMARY_BLOCKS_MAX,
     SUMMARY_CONTINUATION_MAGIC,
     SUMMARY_HEADER_BYTES,
     SUMMARY_MAGIC,
+    Change,
+    EntryFields,
     summary_room_bytes,
 )
-from lfs.ondisk.structure.seal import CHECKSUM_FIELD, sealed
 
 _pack_head = SUMMARY.struct.pack
+_pack_entry = ENTRY.struct.pack
+_pack_entry_of_one = struct.Struct(ENTRY.struct.format + "I").pack
+"""An entry of one block, with its checksum."""
+_pack_record = RECORD.struct.pack
+
+
+def _pack_body(entries: Sequence[EntryFields], records: Sequence[Change]) -> bytes:
+    """Return what follows the head of a summary."""
+    parts: list[bytes] = []
+    pack_one, pack_record = _pack_entry_of_one, _pack_record
+    for kind, owner, version, key, checksums in entries:
+        if len(checksums) == 1:
+            parts.append(pack_one(kind, 1, version, owner, key, checksums[0]))
+        else:
+            parts.append(_pack_entry(kind, len(checksums), version, owner, key))
+            parts.append(struct.pack(f"<{len(checksums)}I", *checksums))
+    for record_key, value in records:
+        if value is None:
+            parts.append(pack_record(record_key, DELETED))
+        else:
+            parts.append(pack_record(record_key, len(value)))
+            parts.append(value)
+    return b"".join(parts)
 
 
 def pack_summary(
@@ -47,7 +74,7 @@ def pack_summary(
     records: Sequence[Change],
 ) -> bytes:
     """Return the bytes of a ``Summary`` with these fields, not padded to blocks."""
-    body = pack_body(entries, records)
+    body = _pack_body(entries, records)
     packed = _pack_head(
         SUMMARY_MAGIC,
         0,

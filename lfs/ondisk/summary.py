@@ -9,30 +9,22 @@ Held by ``tests/ondisk/test_structures.py``.
 
 import struct
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, NamedTuple
 
-from lfs.ondisk.log_write.body import (
-    DELETED,
-    ENTRY,
-    ENTRY_BYTES,
-    RECORD,
-    RECORD_OVERHEAD_BYTES,
-    Entry,
-    Record,
-)
-from lfs.ondisk.log_write.body_packing import pack_body
-from lfs.ondisk.structure.layout import (
+from lfs.ondisk.layout import (
     I64,
+    U8,
     U16,
     U32,
     U64,
     AfterZeros,
     Bytes4,
     Bytes8,
+    Bytes17,
     Layout,
     Structure,
 )
-from lfs.ondisk.structure.seal import expect, seal_holds, sealed
+from lfs.ondisk.seal import expect, seal_holds, sealed
 
 SUMMARY_MAGIC = b"LSUM"
 SUMMARY_CONTINUATION_MAGIC = b"LSUC"
@@ -52,6 +44,65 @@ HEAD_COLD = 2
 HEAD_METADATA = 3
 """Nodes and usage pages."""
 HEAD_COUNT = 4
+
+
+BLOCK_DATA = 1
+BLOCK_NODE = 2
+BLOCK_USAGE = 3
+
+
+class EntryHead:
+    """What an entry says before the checksums of its payload blocks."""
+
+    kind: U8
+    count: Annotated[U32, AfterZeros(3)]
+    version: U64
+    owner: U64
+    key: U64
+
+
+ENTRY = Layout(EntryHead, 32)
+ENTRY_BYTES = ENTRY.size
+
+
+class Entry(NamedTuple):
+    """Owner of adjacent payload blocks: ``key`` is the first file block (data),
+    0 (nodes say what they are) or the usage page; ``checksums`` has one a block.
+    """
+
+    kind: int
+    owner: int
+    version: int
+    key: int
+    checksums: Sequence[int]
+
+
+EntryFields = tuple[int, int, int, int, Sequence[int]]
+"""What an ``Entry`` has, by position: that is made in a quarter of the time."""
+
+
+class RecordHead:
+    """What a record says before the value."""
+
+    key: Bytes17
+    value_bytes: U16
+    """``DELETED`` where the item is no more."""
+
+
+RECORD = Layout(RecordHead, 19)
+RECORD_OVERHEAD_BYTES = RECORD.size
+DELETED = 0xFFFF
+
+
+Change = tuple[bytes, bytes | None]
+"""The key of an imap item and its new value, None to delete it."""
+
+
+class Record(NamedTuple):
+    """A change of one imap item, as a summary has it."""
+
+    key: bytes
+    value: bytes | None
 
 
 class Continuation:
@@ -93,8 +144,15 @@ class Summary(Structure):
     records: Sequence[Record] = ()
 
     def pack(self, filesystem_id: bytes) -> bytes:
-        """Return the summary's bytes, not padded to blocks."""
-        body = pack_body(self.entries, self.records)
+        """Return the summary's bytes, not padded to blocks (``pack_summary`` is for commits)."""
+        parts: list[bytes] = []
+        for kind, owner, version, key, checksums in self.entries:
+            parts.append(ENTRY.struct.pack(kind, len(checksums), version, owner, key))
+            parts.append(struct.pack(f"<{len(checksums)}I", *checksums))
+        for record_key, value in self.records:
+            length = DELETED if value is None else len(value)
+            parts += RECORD.struct.pack(record_key, length), value or b""
+        body = b"".join(parts)
         head = SUMMARY.pack(
             self,
             checksum=0,

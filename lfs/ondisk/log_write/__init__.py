@@ -1,1 +1,0 @@
-"""A log write: what its summary says, and packing that for each commit."""
