@@ -143,12 +143,6 @@ class FileData:
         block_bytes, options, dirty = volume.block_bytes, volume.options, inode.dirty
         if dirty is not None and dirty.count * block_bytes >= options.extent_bytes_max:
             self.write_out([inode], now_ns)
-        write_out = self._write_out
-        if (
-            inodes.dirty_data.block_count >= write_out.dirty_blocks_max
-            or inodes.pinned_bytes >= inodes.pinned_bytes_max
-        ):
-            write_out.keep_limits(now_ns)
         return size
 
     def fill(self, inode: Inode, data: bytes) -> None:
