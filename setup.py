@@ -31,7 +31,12 @@ FOLDERS = (
     "lfs/files",
 )
 MODULES = (
+    "lfs/ondisk/data.py",
+    "lfs/ondisk/packing.py",
+    "lfs/ondisk/seal.py",
     "lfs/device/file.py",
+    "lfs/device/holes.py",
+    "lfs/device/reading.py",
     "lfs/requests/core.py",
     "lfs/requests/maintenance.py",
 )

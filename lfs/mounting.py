@@ -206,7 +206,8 @@ class Mount:
                 self._become_read_only(now_ns)
             else:
                 self._become_writable(now_ns)
-        volume.options = replace(chosen, read_only=volume.read_only)
+        volume.options = options = replace(chosen, read_only=volume.read_only)
+        self.core.inodes.pinned_bytes_max = options.cache_bytes // 4
 
     def _check_not_written_since(self) -> None:
         """Raise FilesystemError when somebody else has written to the device meanwhile.

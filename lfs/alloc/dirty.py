@@ -6,6 +6,9 @@ many there are in all files, which is the room promised to them, and which files
 ``DirtyData`` owns all four.  Others read a file's part (``DirtyFile``), and nobody but it
 changes anything.
 
+Nearly every file has its dirty blocks side by side.  So one extent is two numbers, and only
+a file that has had several at once gets ``DirtyExtents``.
+
 Invariants: a file has a ``DirtyFile`` exactly while it has dirty blocks, and is among
 ``owners`` as long; the extents are those of the blocks; ``block_count`` is their number.
 """
@@ -25,34 +28,92 @@ _PAST_ALL_BLOCKS = 1 << 62
 class DirtyFile:
     """The dirty blocks of one file, to be read."""
 
-    __slots__ = ("_block_bytes", "_blocks", "_extents")
+    __slots__ = ("_block_bytes", "_blocks", "_end", "_several", "_start")
 
     def __init__(self, block_bytes: int) -> None:
         """Start with none, of ``block_bytes`` bytes each."""
         self._block_bytes = block_bytes
         self._blocks: DirtyBlocks = {}
-        self._extents = DirtyExtents()
+        self._start = 0
+        self._end = 0
+        """The only extent, unless there have been several."""
+        self._several: DirtyExtents | None = None
 
     @property
     def count(self) -> int:
         """Return how many blocks are dirty."""
-        return self._extents.count
+        several = self._several
+        return self._end - self._start if several is None else several.count
 
     def count_in(self, start: int, count: int) -> int:
         """Return how many of ``count`` blocks at ``start`` are dirty."""
-        return self._extents.count_in(start, count)
+        several = self._several
+        if several is not None:
+            return several.count_in(start, count)
+        low = self._start if self._start > start else start
+        high = self._end if self._end < start + count else start + count
+        return high - low if low < high else 0
 
     def __contains__(self, block: int) -> bool:
         """Tell whether ``block`` is dirty."""
         return block in self._blocks
 
-    def extents(self) -> Iterator[tuple[int, int]]:
-        """Yield ``(start, count)`` of each extent, ascending; no changes meanwhile."""
-        return iter(self._extents)
+    def extents(self) -> list[tuple[int, int]]:
+        """Return ``(start, count)`` of each extent, ascending."""
+        several = self._several
+        return [(self._start, self._end - self._start)] if several is None else several.pairs()
+
+    def _add(self, start: int, end: int) -> int:
+        """Note that blocks ``start`` to ``end`` are dirty; return how many of them were not."""
+        several = self._several
+        if several is None:
+            count = self._end - self._start
+            if not count:
+                self._start, self._end = start, end
+                return end - start
+            if start <= self._end and self._start <= end:
+                if start < self._start:
+                    self._start = start
+                if end > self._end:
+                    self._end = end
+                return self._end - self._start - count
+            several = self._several = DirtyExtents()
+            several.add(self._start, count)
+        return several.add(start, end - start)
+
+    def _remove(self, start: int, end: int) -> int:
+        """Note that blocks ``start`` to ``end`` are clean; return how many of them were dirty.
+
+        They lie in one extent.
+        """
+        several = self._several
+        if several is None:
+            if start <= self._start:
+                self._start = end
+                return end - start
+            if end >= self._end:
+                self._end = start
+                return end - start
+            several = self._several = DirtyExtents()
+            several.add(self._start, self._end - self._start)
+        return several.remove(start, end - start)
+
+    def _truncate(self, block: int) -> int:
+        """Note that ``block`` and all after it are clean; return how many of them were dirty."""
+        several = self._several
+        if several is not None:
+            return several.truncate(block)
+        before = self._end
+        self._end = max(self._start, min(before, block))
+        return before - self._end
 
     def extents_between(self, first: int, end: int) -> Iterator[tuple[int, int]]:
         """Yield the same as far as it lies in blocks ``first`` to ``end``."""
-        return self._extents.between(first, end)
+        several = self._several
+        if several is not None:
+            return several.between(first, end)
+        start, stop = max(self._start, first), min(self._end, end)
+        return iter([(start, stop - start)] if start < stop else [])
 
     def part_end(self, first: int, count: int, window_blocks: int) -> int | None:
         """Return where ``count`` dirty blocks from ``first`` on end, or a few more.
@@ -60,7 +121,7 @@ class DirtyFile:
         That is between two windows, and amid no extent; None past all that is dirty.
         """
         end = first
-        for start, blocks in self._extents.between(first, _PAST_ALL_BLOCKS):
+        for start, blocks in self.extents_between(first, _PAST_ALL_BLOCKS):
             if count <= 0 and start >= end:
                 return end
             count -= blocks
@@ -111,14 +172,10 @@ class DirtyData(Generic[OwnerT]):
     def __init__(self, block_bytes: int) -> None:
         """Start with none, in blocks of ``block_bytes`` bytes."""
         self._block_bytes = block_bytes
-        self._block_count = 0
+        self.block_count = 0
+        """How many blocks are dirty in all files."""
         self.owners: dict[int, OwnerT] = {}
         """The files that have some, by inode number, in the order in which they came to it."""
-
-    @property
-    def block_count(self) -> int:
-        """Return how many blocks are dirty in all files."""
-        return self._block_count
 
     def write(
         self,
@@ -136,11 +193,14 @@ class DirtyData(Generic[OwnerT]):
         it held, to be changed and kept; of a single block that is ``head``.
         """
         block_bytes = self._block_bytes
-        dirty = self._blocks_of(owner)
-        blocks = dirty._blocks
-        if blocks:
+        dirty = owner.dirty
+        if dirty is None:
+            dirty = self._begin(owner)
+            blocks = dirty._blocks
+        else:
+            blocks = dirty._blocks
             cut_around(blocks, first, end, block_bytes)
-        self._block_count += dirty._extents.add(first, end - first)
+        self.block_count += dirty._add(first, end)
         start = 0
         if head is not None:
             skip = offset - first * block_bytes
@@ -156,9 +216,11 @@ class DirtyData(Generic[OwnerT]):
 
     def put(self, owner: OwnerT, block: int, content: bytes | bytearray) -> None:
         """Make ``block`` dirty; it holds ``content``, and zeros after it."""
-        dirty = self._blocks_of(owner)
+        dirty = owner.dirty
+        if dirty is None:
+            dirty = self._begin(owner)
         cut_around(dirty._blocks, block, block + 1, self._block_bytes)
-        self._block_count += dirty._extents.add(block, 1)
+        self.block_count += dirty._add(block, block + 1)
         dirty._blocks[block] = content
 
     def editable(self, owner: OwnerT, block: int) -> bytearray | None:
@@ -178,7 +240,7 @@ class DirtyData(Generic[OwnerT]):
         cut_around(blocks, first, _PAST_ALL_BLOCKS, self._block_bytes)
         for block in [block for block in blocks if block >= first]:
             del blocks[block]
-        self._block_count -= dirty._extents.truncate(first)
+        self.block_count -= dirty._truncate(first)
         if not blocks:
             self._forget(owner)
 
@@ -187,11 +249,11 @@ class DirtyData(Generic[OwnerT]):
         dirty = owner.dirty
         if dirty is None:
             return []
-        taken = [
-            (start, count, buffers_of(dirty._blocks, start, count, self._block_bytes))
-            for start, count in dirty._extents
-        ]
-        self._block_count -= dirty._extents.count
+        blocks, block_bytes = dirty._blocks, self._block_bytes
+        taken: list[tuple[int, int, list[Buffer]]] = []
+        for start, count in dirty.extents():
+            taken.append((start, count, buffers_of(blocks, start, count, block_bytes)))
+            self.block_count -= count
         self._forget(owner)
         return taken
 
@@ -203,20 +265,18 @@ class DirtyData(Generic[OwnerT]):
         blocks = dirty._blocks
         cut_around(blocks, first, end, self._block_bytes)
         taken = []
-        for start, count in [*dirty._extents.between(first, end)]:
+        for start, count in [*dirty.extents_between(first, end)]:
             taken.append((start, count, buffers_of(blocks, start, count, self._block_bytes)))
             for block in range(start, start + count):
                 del blocks[block]
-            self._block_count -= dirty._extents.remove(start, count)
+            self.block_count -= dirty._remove(start, start + count)
         if not blocks:
             self._forget(owner)
         return taken
 
-    def _blocks_of(self, owner: OwnerT) -> DirtyFile:
-        dirty = owner.dirty
-        if dirty is None:
-            dirty = owner.dirty = DirtyFile(self._block_bytes)
-            self.owners[owner.ino] = owner
+    def _begin(self, owner: OwnerT) -> DirtyFile:
+        dirty = owner.dirty = DirtyFile(self._block_bytes)
+        self.owners[owner.ino] = owner
         return dirty
 
     def _forget(self, owner: OwnerT) -> None:

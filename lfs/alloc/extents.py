@@ -16,23 +16,23 @@ from collections.abc import Iterator
 class DirtyExtents:
     """A set of file blocks, kept as sorted extents that neither overlap nor touch."""
 
-    __slots__ = ("_count", "_ends", "_starts")
+    __slots__ = ("_ends", "_starts", "count")
 
     def __init__(self) -> None:
         """Start with no dirty block."""
         self._starts: list[int] = []
         self._ends: list[int] = []
-        self._count = 0
-
-    @property
-    def count(self) -> int:
-        """Return how many blocks are dirty."""
-        return self._count
+        self.count = 0
+        """How many blocks are dirty."""
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         """Yield ``(start, count)`` of each extent, ascending; no changes meanwhile."""
-        for start, end in zip(self._starts, self._ends, strict=True):
-            yield start, end - start
+        return iter(self.pairs())
+
+    def pairs(self) -> list[tuple[int, int]]:
+        """Return ``(start, count)`` of each extent, ascending."""
+        starts, ends = self._starts, self._ends
+        return [(starts[index], ends[index] - starts[index]) for index in range(len(starts))]
 
     def between(self, first: int, end: int) -> Iterator[tuple[int, int]]:
         """Yield ``(start, count)`` of what lies in blocks ``first`` to ``end`` of each extent."""
@@ -57,14 +57,14 @@ class DirtyExtents:
 
     def count_in(self, start: int, count: int) -> int:
         """Return how many of ``count`` blocks at ``start`` are dirty."""
-        ends = self._ends
+        starts, ends = self._starts, self._ends
         if not ends or start >= ends[-1]:
             return 0
         end = start + count
-        first, last = bisect_right(ends, start), bisect_left(self._starts, end)
-        return sum(
-            min(end, ends[index]) - max(start, self._starts[index]) for index in range(first, last)
-        )
+        dirty = 0
+        for index in range(bisect_right(ends, start), bisect_left(starts, end)):
+            dirty += min(end, ends[index]) - max(start, starts[index])
+        return dirty
 
     def largest(self) -> tuple[int, int] | None:
         """Return ``(start, count)`` of the largest extent, the first of equals.
@@ -77,7 +77,7 @@ class DirtyExtents:
         """Make all blocks clean."""
         self._starts.clear()
         self._ends.clear()
-        self._count = 0
+        self.count = 0
 
     def add(self, start: int, count: int) -> int:
         """Make ``count`` blocks at ``start`` dirty; return how many of them were not."""
@@ -86,7 +86,7 @@ class DirtyExtents:
         end = start + count
         if self._ends and start == self._ends[-1]:
             self._ends[-1] = end
-            self._count += count
+            self.count += count
             return count
         if count == 0:
             return 0
@@ -96,7 +96,7 @@ class DirtyExtents:
         if first == last:
             self._starts.insert(first, start)
             self._ends.insert(first, end)
-            self._count += count
+            self.count += count
             return count
         before = sum(self._ends[first:last]) - sum(self._starts[first:last])
         start = min(start, self._starts[first])
@@ -104,7 +104,7 @@ class DirtyExtents:
         self._starts[first:last] = [start]
         self._ends[first:last] = [end]
         added = end - start - before
-        self._count += added
+        self.count += added
         return added
 
     def remove(self, start: int, count: int) -> int:
@@ -124,7 +124,7 @@ class DirtyExtents:
         self._starts[first:last] = [left for left, _ in kept]
         self._ends[first:last] = [right for _, right in kept]
         removed = before - sum(right - left for left, right in kept)
-        self._count -= removed
+        self.count -= removed
         return removed
 
     def truncate(self, block: int) -> int:

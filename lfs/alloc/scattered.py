@@ -21,6 +21,10 @@ class ScatteredFiles:
         self.has_left_out = False
         """Whether there were too many, so that some are to be looked for in the map."""
 
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._blocks)
+
     def note(self, ino: int, blocks: int, at_ns: int) -> None:
         """Count ``blocks`` more of ``ino``, written at ``at_ns``.
 

@@ -66,6 +66,9 @@ def put_blocks(
         blocks.update(dict.fromkeys(range(first, first + whole), span))
         first += whole
         start += whole * block_bytes
+    if end - first == 1 and start == 0 and len(data) <= block_bytes:
+        blocks[first] = data
+        return
     for block in range(first, end):
         blocks[block] = data[start : start + block_bytes]
         start += block_bytes

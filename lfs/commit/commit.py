@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from lfs.alloc.delayed.ledger import Ledger
 from lfs.alloc.delayed.write_out import UnplacedExtent, WriteOut
 from lfs.inodes.table import InodeTable
-from lfs.ondisk import HEAD_MAIN, RECORD_OVERHEAD_BYTES, SUMMARY_COMMIT, Record
+from lfs.ondisk import HEAD_MAIN, RECORD_OVERHEAD_BYTES, SUMMARY_COMMIT, Change
 from lfs.segments.placement import BULK_BLOCKS
 from lfs.volume.volume import Volume
 
@@ -112,7 +112,7 @@ class Committer:
             self._ledger.written(blocks)
 
     def _log_records(
-        self, records: list[Record], record_bytes: int, now_ns: int, flags: int
+        self, records: list[Change], record_bytes: int, now_ns: int, flags: int
     ) -> None:
         """Write records in as many log writes as it takes; the last one commits."""
         volume = self._volume
@@ -121,10 +121,10 @@ class Committer:
         self._ledger.take_in_hand(record_blocks)
         while True:
             room_bytes = volume.log.record_bytes_max(HEAD_MAIN)
-            batch: list[Record] = []
+            batch: list[Change] = []
             used_bytes = 0
             while position < len(records):
-                length = RECORD_OVERHEAD_BYTES + len(records[position].value or b"")
+                length = RECORD_OVERHEAD_BYTES + len(records[position][1] or b"")
                 if used_bytes + length > room_bytes:
                     break
                 batch.append(records[position])

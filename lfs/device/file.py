@@ -131,10 +131,15 @@ class FileDevice(BlockDevice):
 
     def read(self, offset_bytes: int, length_bytes: int) -> bytes:
         """Return the bytes of a range; raises DeviceError (EIO, EINVAL)."""
-        self.check_range(offset_bytes, length_bytes)
-        parts = []
-        position = offset_bytes
         end = offset_bytes + length_bytes
+        if (
+            (offset_bytes | length_bytes) % self.align_bytes
+            or offset_bytes < 0
+            or end > self.size_bytes
+        ):
+            self.check_range(offset_bytes, length_bytes)
+        parts: list[bytes] = []
+        position = offset_bytes
         while position < end:
             try:
                 part = os.pread(self._descriptor, end - position, position)
@@ -142,33 +147,37 @@ class FileDevice(BlockDevice):
                 raise _device_error(error, "read", position) from error
             if not part:
                 raise DeviceError(errno.EIO, "device ends early", position)
-            parts.append(part)
             position += len(part)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+            if position == end and not parts:
+                return part
+            parts.append(part)
+        return b"".join(parts)
 
     def write(self, offset_bytes: int, buffers: Sequence[Buffer]) -> None:
         """Write ``buffers`` in a row; raises DeviceError (EROFS, ENOSPC, EIO, EINVAL)."""
-        self.check_write(offset_bytes, sum(map(len, buffers)))
+        length_bytes = 0
+        for buffer in buffers:
+            length_bytes += len(buffer)
+        end = offset_bytes + length_bytes
+        if (
+            self.read_only
+            or (offset_bytes | length_bytes) % self.align_bytes
+            or offset_bytes < 0
+            or end > self.size_bytes
+        ):
+            self.check_write(offset_bytes, length_bytes)
+        descriptor = self._descriptor
         position = offset_bytes
-        for start in range(0, len(buffers), _BUFFERS_MAX):
-            position = self._write_all(position, buffers[start : start + _BUFFERS_MAX])
+        if len(buffers) <= _BUFFERS_MAX:
+            position = _write_all(descriptor, position, end, buffers)
+        else:
+            for start in range(0, len(buffers), _BUFFERS_MAX):
+                part = buffers[start : start + _BUFFERS_MAX]
+                position = _write_all(descriptor, position, position + sum(map(len, part)), part)
         if self._holes is not None:
-            self._holes.wrote(self._descriptor, offset_bytes, position)
+            self._holes.wrote(descriptor, offset_bytes, position)
         if position - offset_bytes >= WRITEBACK_BYTES_MIN:
             self._writeback.begin(offset_bytes, position - offset_bytes)
-
-    def _write_all(self, position: int, buffers: Sequence[Buffer]) -> int:
-        """Write at most ``_BUFFERS_MAX`` buffers, however many calls it takes; return the end."""
-        end = position + sum(map(len, buffers))
-        while position < end:
-            try:
-                written = os.pwritev(self._descriptor, buffers, position)
-            except OSError as error:
-                raise _device_error(error, "write", position) from error
-            position += written
-            if position < end:
-                buffers = _rest(buffers, written)
-        return position
 
     def flush(self) -> None:
         """Make every completed write durable; raises DeviceError, and then for ever."""
@@ -230,6 +239,19 @@ class FileDevice(BlockDevice):
             # What close could report belongs to writes that nobody flushed.
             with contextlib.suppress(OSError):
                 os.close(descriptor)
+
+
+def _write_all(descriptor: int, position: int, end: int, buffers: Sequence[Buffer]) -> int:
+    """Write at most ``_BUFFERS_MAX`` buffers, however many calls it takes; return ``end``."""
+    while position < end:
+        try:
+            written = os.pwritev(descriptor, buffers, position)
+        except OSError as error:
+            raise _device_error(error, "write", position) from error
+        position += written
+        if position < end:
+            buffers = _rest(buffers, written)
+    return end
 
 
 def is_write_protected(path: str | Path) -> bool:

@@ -14,10 +14,7 @@ Held by ``tests/files/test_directory.py``.
 from __future__ import annotations
 
 from lfs.imap.map import Imap
-from lfs.ondisk import HASH_COLLISIONS, pack_key, unpack_key
-
-Change = tuple[bytes, bytes | None]
-"""A key and its new value, None to delete it."""
+from lfs.ondisk import HASH_COLLISIONS, Change, pack_key, unpack_key
 
 
 def removal(imap: Imap, key: bytes, stride: int, mark: bytes, new_key: bytes = b"") -> list[Change]:

@@ -76,6 +76,16 @@ class FileData:
     def _read_stored(self, inode: Inode, first: int, end: int) -> list[bytes]:
         """Return file blocks from disk, adjacent ones in one device request."""
         volume = self._volume
+        index, start = first // volume.window_blocks, first % volume.window_blocks
+        stop = start + end - first
+        if stop <= volume.window_blocks:
+            # The usual case: all of it lies side by side.
+            window = self._inodes.window(inode, index)
+            address = window.place_of(start, stop) if window is not None else 0
+            if window is not None and address:
+                if stop - start == 1:
+                    return [volume.read_data(address, [window.checksums[start]])]
+                return [volume.read_data(address, window.checksums[start:stop])]
         pending: list[int] = []
         pending_address = 0
         parts: list[bytes] = []
@@ -119,19 +129,19 @@ class FileData:
         end = offset + size
         if end > FILE_BYTES_MAX:
             raise FilesystemError(errno.EFBIG)
+        volume, inodes = self._volume, self._inodes
         inline = inode.inline
-        if inline is not None and end <= self._volume.inline_bytes_max:
+        if inline is not None and end <= volume.inline_bytes_max:
             self._write_inline(inode, inline, offset, data, privileged)
-            if stamp:
-                inode.mtime_ns = inode.ctime_ns = now_ns
-            return size
-        self._write_blocks(inode, offset, data, privileged)
-        inode.size = max(inode.size, end)
+        else:
+            self._write_blocks(inode, offset, data, privileged)
+            if end > inode.size:
+                inode.size = end
         if stamp:
             inode.mtime_ns = inode.ctime_ns = now_ns
-        self._inodes.mark_dirty(inode)
-        dirty_bytes = inode.dirty.count * self._volume.block_bytes if inode.dirty else 0
-        if dirty_bytes >= self._volume.options.extent_bytes_max:
+        inodes.mark_dirty(inode)
+        block_bytes, options, dirty = volume.block_bytes, volume.options, inode.dirty
+        if dirty is not None and dirty.count * block_bytes >= options.extent_bytes_max:
             self.write_out([inode], now_ns)
         return size
 
@@ -165,14 +175,16 @@ class FileData:
         inode.inline = data
         inode.size = max(inode.size, len(data))
         self._inodes.inline_bytes += len(data)
-        self._inodes.mark_dirty(inode)
 
     def _write_blocks(self, inode: Inode, offset: int, data: bytes, privileged: bool) -> None:
-        block_bytes = self._volume.block_bytes
+        volume, inodes = self._volume, self._inodes
+        block_bytes, size = volume.block_bytes, volume.window_blocks
         first, end = offset // block_bytes, -(-(offset + len(data)) // block_bytes)
         converting = inode.inline is not None
-        blocks = _clean_count(inode, first, end) + converting
-        if blocks:
+        blocks = end - first + converting
+        if inode.dirty is not None:
+            blocks = _clean_count(inode, first, end) + converting
+        if blocks and not self._admission.allows(blocks):
             self._admission.admit(
                 blocks,
                 privileged,
@@ -181,11 +193,12 @@ class FileData:
                     self._unmapped(inode, first, end) + converting,
                 ),
             )
-        size = self._volume.window_blocks
         index, last = first // size, (end - 1) // size
+        mark = -1
         # One look is enough for all that goes to a window that does not exist yet.
         has_windows = inode.blocks or inode.is_cut
         if has_windows and (index != inode.read_window or index != last):
+            mark = inodes.new_pins()
             self._load_windows(inode, index, last)
         if converting:
             self._leave_inline(inode)
@@ -195,7 +208,9 @@ class FileData:
         single = end - first == 1
         head = self._base(inode, first) if head_cut or (tail_cut and single) else None
         tail = self._base(inode, end - 1) if tail_cut and not single else None
-        self._inodes.dirty_data.write(inode, first, end, offset, data, head, tail)
+        inodes.dirty_data.write(inode, first, end, offset, data, head, tail)
+        if mark >= 0:
+            inodes.keep_pins(mark)
 
     def _load_windows(self, inode: Inode, first: int, last: int) -> None:
         """Read windows ``first`` to ``last``, and keep them until their blocks are taken.

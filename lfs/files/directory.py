@@ -13,12 +13,13 @@ is the last; an entry never moves; ``.`` and ``..`` are not stored.
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections.abc import Callable, Iterator
-from functools import lru_cache
 from typing import NamedTuple
 
 from lfs.common.errors import DamageError
 from lfs.files.collisions import apply, removal
+from lfs.files.places import Place, RecentPlaces
 from lfs.imap.map import Imap
 from lfs.ondisk import (
     HASH_COLLISIONS,
@@ -32,8 +33,8 @@ from lfs.ondisk import (
 )
 from lfs.volume.arguments import check_bytes
 
-_OFFSETS_KEPT = 4096
 _DOTS = frozenset((b".", b".."))
+_unpack_hash = struct.Struct("<Q").unpack
 
 
 class DirectoryEntry(NamedTuple):
@@ -54,64 +55,84 @@ class NameHash:
 
     def __call__(self, name: bytes) -> int:
         """Return the 64-bit hash of ``name``; raises TypeError unless it is bytes."""
-        check_bytes("name", name)
+        if type(name) is not bytes:
+            check_bytes("name", name)
         state = self._keyed.copy()
         state.update(name)
-        return int.from_bytes(state.digest(), "little")
+        value: int = _unpack_hash(state.digest())[0]
+        return value
 
 
 class Directories:
     """The entries of all directories of a filesystem.
 
     ``find`` says where a name is or belongs, and the others take that *place*, which
-    is true until another entry of the directory changes.
+    is true until another entry of the directory changes.  Where a name is that leads
+    somewhere stays true until it is removed: such places are remembered.
     """
 
     def __init__(self, imap: Imap, name_hash: NameHash) -> None:
         """Keep entries in ``imap``."""
         self._imap = imap
-        # A name is often looked up before it is created or removed.
-        self._offset = lru_cache(_OFFSETS_KEPT)(lambda name: entry_offset(name_hash(name)))
+        self._hash = name_hash
+        self._recent = RecentPlaces()
+        self._hashed_name = b""
+        self._hashed_offset = -1
+        """Of the name that was hashed last: it is often looked up before it is created."""
 
-    def find(self, directory_ino: int, name: bytes) -> tuple[bytes, int | None]:
+    def find(self, directory_ino: int, name: bytes) -> tuple[Place, int | None]:
         """Return the place of ``name`` and the inode it leads to, None when it leads nowhere.
 
-        The place is empty when there are too many names with the same hash.
+        The place has no key when there are too many names with the same hash.
         """
-        offset = self._offset(name)
+        place = self._recent.get(directory_ino, name)
+        if place is None:
+            place = self._look(directory_ino, name)
+            if place.ino is not None:
+                self._recent.keep(place)
+        return place, place.ino
+
+    def _look(self, directory_ino: int, name: bytes) -> Place:
+        if self._hashed_offset < 0 or self._hashed_name != name:
+            self._hashed_offset = entry_offset(self._hash(name))
+            self._hashed_name = name
+        offset = self._hashed_offset
         end = offset + HASH_COLLISIONS
         free = b""
         while offset < end:
-            place = pack_key(directory_ino, KIND_ENTRY, offset)
-            value = self._imap.get(place)
+            key = pack_key(directory_ino, KIND_ENTRY, offset)
+            value = self._imap.get(key)
             if value is None:
-                return free or place, None
+                return Place(directory_ino, name, free or key, None)
             if value == REMOVED_ENTRY:
-                free = free or place
+                free = free or key
             else:
                 ino, _, found = unpack_entry(value)
                 if found == name:
-                    return place, ino
+                    return Place(directory_ino, name, key, ino)
             offset += 1
-        return free, None
+        return Place(directory_ino, name, free, None)
 
-    def put(self, place: bytes, ino: int, file_type: int, name: bytes) -> None:
-        """Let ``name`` lead to an inode, at the place where it is or belongs."""
-        self._imap.put(place, pack_entry(ino, file_type, name))
+    def put(self, place: Place, ino: int, file_type: int) -> None:
+        """Let the name of a place lead to an inode."""
+        self._imap.put(place.key, pack_entry(ino, file_type, place.name))
+        place.ino = ino
+        self._recent.keep(place)
 
-    def remove(self, place: bytes) -> None:
+    def remove(self, place: Place) -> None:
         """Remove the entry at a place."""
-        apply(self._imap, removal(self._imap, place, 1, REMOVED_ENTRY))
+        changes = removal(self._imap, place.key, 1, REMOVED_ENTRY)
+        self._recent.forget(place)
+        apply(self._imap, changes)
 
-    def move(
-        self, place: bytes, new_place: bytes, ino: int, file_type: int, new_name: bytes
-    ) -> None:
-        """Remove the entry at ``place`` and let ``new_name`` lead to its inode.
+    def move(self, place: Place, new_place: Place, ino: int, file_type: int) -> None:
+        """Remove the entry at ``place`` and let the name of ``new_place`` lead to its inode.
 
         Everything that may be unreadable is read before anything changes.
         """
-        changes = removal(self._imap, place, 1, REMOVED_ENTRY, new_place)
-        self.put(new_place, ino, file_type, new_name)
+        changes = removal(self._imap, place.key, 1, REMOVED_ENTRY, new_place.key)
+        self._recent.forget(place)
+        self.put(new_place, ino, file_type)
         apply(self._imap, changes)
 
     def listing(

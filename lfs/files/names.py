@@ -16,6 +16,7 @@ from lfs.alloc.admission.admission import Admission
 from lfs.common.errors import FilesystemError
 from lfs.files.acl_store import AccessLists
 from lfs.files.contents import FileData
+from lfs.files.places import Place
 from lfs.files.tree import (
     CREATE_BLOCKS,
     DOTS,
@@ -81,7 +82,7 @@ class Namespace:
             gid = parent.gid
             mode |= S_ISGID if is_directory else 0
         inode = new_inode(mode, uid, gid, now_ns, rdev, parent_ino if is_directory else 0)
-        self._tree.add(parent, place, name, inode, now_ns)
+        self._tree.add(parent, place, inode, now_ns)
         if lists:
             self._access.give(inode, lists)
         return inode
@@ -108,11 +109,11 @@ class Namespace:
         if parent.mode & S_ISGID:
             gid = parent.gid
         inode = new_inode(S_IFLNK | 0o777, uid, gid, now_ns, 0, 0)
-        self._tree.add(parent, place, name, inode, now_ns)
+        self._tree.add(parent, place, inode, now_ns)
         self._data.fill(inode, target)
         return inode
 
-    def _new_name(self, parent_ino: int, name: bytes) -> tuple[Inode, bytes]:
+    def _new_name(self, parent_ino: int, name: bytes) -> tuple[Inode, Place]:
         """Return the directory and the place in it where ``name`` may be created.
 
         Raises EEXIST and others.
@@ -126,7 +127,7 @@ class Namespace:
         place, ino = self._tree.directories.find(parent_ino, name)
         if ino is not None:
             raise FilesystemError(errno.EEXIST)
-        if not place:
+        if not place.key:
             raise FilesystemError(errno.ENOSPC, "too many names with the same hash")
         return parent, place
 
@@ -141,7 +142,7 @@ class Namespace:
         if inode.nlink >= LINK_COUNT_MAX:
             raise FilesystemError(errno.EMLINK)
         self._admission.admit(1, privileged)
-        self._tree.directories.put(place, ino, inode.mode >> 12, name)
+        self._tree.directories.put(place, ino, inode.mode >> 12)
         inode.nlink += 1
         self._tree.touch(inode, now_ns)
         self._tree.changed(parent, now_ns, entries=1)
@@ -153,7 +154,7 @@ class Namespace:
         """Remove a name that is not a directory's; returns its inode."""
         parent = self._tree.directory(parent_ino)
         place, inode = self._tree.entry(parent_ino, name)
-        if inode.is_directory:
+        if inode.mode & S_IFMT == S_IFDIR:
             raise FilesystemError(errno.EISDIR)
         self._tree.directories.remove(place)
         self._tree.changed(parent, now_ns, entries=-1)

@@ -11,6 +11,7 @@ import errno
 
 from lfs.alloc.admission.admission import Admission
 from lfs.common.errors import DamageError, FilesystemError
+from lfs.files.places import Place
 from lfs.files.tree import (
     CREATE_BLOCKS,
     DIRECTORY_LINKS,
@@ -80,34 +81,31 @@ class Renames:
         if flags & RENAME_EXCHANGE:
             if target is None:
                 raise FilesystemError(errno.ENOENT)
-            one, other = (parent, place, name, moved), (new_parent, new_place, new_name, target)
-            self._exchange(one, other, now_ns)
+            self._exchange((parent, place, moved), (new_parent, new_place, target), now_ns)
             return None
         if target is not None:
             self._check_replaceable(moved, target)
-        elif not new_place:
+        elif not new_place.key:
             raise FilesystemError(errno.ENOSPC, "too many names with the same hash")
         if flags & RENAME_WHITEOUT:
             self._admission.admit(CREATE_BLOCKS + (target is None), uid == 0)
-            self._tree.directories.put(new_place, moved.ino, moved.mode >> 12, new_name)
-            self._add_whiteout(parent, place, name, uid, gid, now_ns)
+            self._tree.directories.put(new_place, moved.ino, moved.mode >> 12)
+            self._add_whiteout(parent, place, uid, gid, now_ns)
         else:
             if target is None:
                 self._admission.admit_change(1, is_longer=len(new_name) > len(name))
-            self._tree.directories.move(place, new_place, moved.ino, moved.mode >> 12, new_name)
+            self._tree.directories.move(place, new_place, moved.ino, moved.mode >> 12)
         self._moved_in(moved, new_parent, target, now_ns)
         self._tree.changed(parent, now_ns, entries=-1, subdirectories=-int(is_directory))
         self._tree.touch(moved, now_ns)
         return target
 
-    def _add_whiteout(
-        self, parent: Inode, place: bytes, name: bytes, uid: int, gid: int, now_ns: int
-    ) -> None:
+    def _add_whiteout(self, parent: Inode, place: Place, uid: int, gid: int, now_ns: int) -> None:
         """Put a whiteout where a name was that has moved away."""
         if parent.mode & S_ISGID:
             gid = parent.gid
         whiteout = new_inode(S_IFCHR, uid, gid, now_ns, 0, 0)
-        self._tree.add(parent, place, name, whiteout, now_ns)
+        self._tree.add(parent, place, whiteout, now_ns)
 
     def _moved_in(self, moved: Inode, new_parent: Inode, target: Inode | None, now_ns: int) -> None:
         """Account for a name in ``new_parent`` that leads to ``moved`` instead of ``target``."""
@@ -152,17 +150,17 @@ class Renames:
 
     def _exchange(
         self,
-        one: tuple[Inode, bytes, bytes, Inode],
-        other: tuple[Inode, bytes, bytes, Inode],
+        one: tuple[Inode, Place, Inode],
+        other: tuple[Inode, Place, Inode],
         now_ns: int,
     ) -> None:
-        """Let two existing names, each a directory, place, name and inode, swap their inodes."""
-        parent, place, name, moved = one
-        new_parent, new_place, new_name, target = other
+        """Let two existing names, each a directory, place and inode, swap their inodes."""
+        parent, place, moved = one
+        new_parent, new_place, target = other
         if target.is_directory and new_parent is not parent:
             self._check_no_cycle(target, parent)
-        self._tree.directories.put(place, target.ino, target.mode >> 12, name)
-        self._tree.directories.put(new_place, moved.ino, moved.mode >> 12, new_name)
+        self._tree.directories.put(place, target.ino, target.mode >> 12)
+        self._tree.directories.put(new_place, moved.ino, moved.mode >> 12)
         gained = int(target.is_directory) - int(moved.is_directory)
         self._tree.changed(parent, now_ns, subdirectories=gained)
         self._tree.changed(new_parent, now_ns, subdirectories=-gained)

@@ -12,9 +12,10 @@ import errno
 
 from lfs.common.errors import DamageError, FilesystemError
 from lfs.files.directory import Directories
-from lfs.inodes.inode import S_IFLNK, S_IFMT, S_IFREG, Inode
+from lfs.files.places import Place
+from lfs.inodes.inode import S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, Inode
 from lfs.inodes.table import InodeTable
-from lfs.ondisk import INODE, LINK_COUNT_MAX, NAME_BYTES_MAX
+from lfs.ondisk import INODE_INLINE, LINK_COUNT_MAX, NAME_BYTES_MAX
 from lfs.volume.arguments import check_bytes
 
 DIRECTORY_LINKS = 2
@@ -22,8 +23,8 @@ DIRECTORY_LINKS = 2
 CREATE_BLOCKS = 2
 """So much a new inode with its name may take at most."""
 S_ISGID = 0o2000
+_SLASH = ord("/")
 DOTS = frozenset((b".", b".."))
-_ZEROS = (0,) * len(INODE.attributes)
 
 
 def check_name(name: bytes) -> None:
@@ -32,7 +33,7 @@ def check_name(name: bytes) -> None:
         check_bytes("name", name)
     if len(name) > NAME_BYTES_MAX:
         raise FilesystemError(errno.ENAMETOOLONG)
-    if not name or b"/" in name or b"\0" in name:
+    if not name or _SLASH in name or 0 in name:
         raise FilesystemError(errno.EINVAL, "a name has a slash or a NUL, or is empty")
 
 
@@ -41,17 +42,10 @@ def new_inode(mode: int, uid: int, gid: int, now_ns: int, rdev: int, parent_ino:
 
     ``parent_ino`` is 0 unless it is a directory.
     """
-    inode = Inode(0, _ZEROS, b"")
-    inode.mode = mode
-    inode.uid = uid
-    inode.gid = gid
-    inode.nlink = DIRECTORY_LINKS if parent_ino else 1
-    inode.atime_ns = inode.mtime_ns = inode.ctime_ns = inode.btime_ns = now_ns
-    inode.rdev = rdev
-    inode.parent_ino = parent_ino
-    if mode & S_IFMT in (S_IFREG, S_IFLNK):
-        inode.inline = b""
-    return inode
+    flags = INODE_INLINE if mode & S_IFMT in (S_IFREG, S_IFLNK) else 0
+    nlink = DIRECTORY_LINKS if parent_ino else 1
+    times_ns = now_ns, now_ns, now_ns, now_ns
+    return Inode(0, (mode, uid, gid, nlink, 0, 0, *times_ns, rdev, flags, 0, 0, parent_ino), b"")
 
 
 class Tree:
@@ -65,11 +59,11 @@ class Tree:
     def directory(self, ino: int) -> Inode:
         """Return directory ``ino``; raises ESTALE or ENOTDIR."""
         inode = self.inodes.get(ino)
-        if not inode.is_directory:
+        if inode.mode & S_IFMT != S_IFDIR:
             raise FilesystemError(errno.ENOTDIR)
         return inode
 
-    def entry(self, parent_ino: int, name: bytes) -> tuple[bytes, Inode]:
+    def entry(self, parent_ino: int, name: bytes) -> tuple[Place, Inode]:
         """Return the place of an entry and the inode it leads to; raises ENOENT, DamageError."""
         place, ino = self.directories.find(parent_ino, name)
         if ino is None:
@@ -82,17 +76,19 @@ class Tree:
                 raise DamageError(text) from None
             raise
 
-    def add(self, parent: Inode, place: bytes, name: bytes, inode: Inode, now_ns: int) -> None:
+    def add(self, parent: Inode, place: Place, inode: Inode, now_ns: int) -> None:
         """Take in a new inode and its name, for which everything has been checked."""
         self.inodes.add(inode)
-        self.directories.put(place, inode.ino, inode.mode >> 12, name)
-        self.changed(parent, now_ns, entries=1, subdirectories=int(inode.is_directory))
+        self.directories.put(place, inode.ino, inode.mode >> 12)
+        is_directory = inode.mode & S_IFMT == S_IFDIR
+        self.changed(parent, now_ns, entries=1, subdirectories=int(is_directory))
 
     def drop_link(self, inode: Inode, now_ns: int) -> None:
         """Note that ``inode``, which is no directory, has lost a name; it may be an orphan now."""
         # What a disk says that others made may be too little.
         inode.nlink = max(0, inode.nlink - 1)
-        self.touch(inode, now_ns)
+        inode.ctime_ns = now_ns
+        self.inodes.mark_dirty(inode)
         if inode.nlink == 0:
             self.inodes.add_orphan(inode)
 
@@ -114,5 +110,5 @@ class Tree:
         # Counts that others wrote may be wrong: nobody else's commit is to fail for that.
         directory.size = max(0, directory.size + entries)
         directory.nlink = min(max(0, directory.nlink + subdirectories), LINK_COUNT_MAX)
-        directory.mtime_ns = now_ns
-        self.touch(directory, now_ns)
+        directory.mtime_ns = directory.ctime_ns = now_ns
+        self.inodes.mark_dirty(directory)

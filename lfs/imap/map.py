@@ -21,7 +21,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator
 from itertools import islice
-from typing import Protocol, cast
+from typing import Final, TypeAlias
 
 from lfs.common.errors import DamageError
 from lfs.imap.key_order import KeyOrder
@@ -33,29 +33,41 @@ from lfs.ondisk import (
     NO_BLOCK,
     RECORD_OVERHEAD_BYTES,
     Branch,
+    Change,
     PackedLeaf,
     Pointer,
-    Record,
     pack_key,
 )
 
 _BATCH_ITEMS = 512
-_CHANGE_MEMORY_BYTES = 160
+CHANGE_MEMORY_BYTES: Final = 160
+"""What a changed item takes beside its value."""
 _PAST_ALL_KEYS = b"\xff" * (KEY_BYTES + 1)
 
 
-class Packable(Protocol):
+class Packable:
     """A value that is kept decoded because it changes often."""
 
-    stored_bytes: int
-    """No more than the length that the value has in the tree."""
+    __slots__ = ("counted_bytes", "stored_bytes")
+
+    def __init__(self) -> None:
+        """Begin as a value that no item has."""
+        self.stored_bytes = 0
+        """No more than the length that the value has in the tree."""
+        self.counted_bytes = -1
+        """What the map counts it as while it is among its changes, otherwise -1."""
 
     @property
     def packed_bytes(self) -> int:
         """Return the length of what ``pack`` returns."""
+        raise NotImplementedError
 
     def pack(self) -> bytes:
         """Return the value as it goes to disk."""
+        raise NotImplementedError
+
+
+Value: TypeAlias = bytes | Packable
 
 
 class Imap:
@@ -67,22 +79,23 @@ class Imap:
         self.root = root
         self.root_level = root_level
         self.node_count = node_count
-        self.changes: dict[bytes, bytes | Packable | None] = {}
+        self.changes: dict[bytes, Value | None] = {}
         """What changed since it was last merged into the tree."""
         self.touched_keys: set[bytes] = set()
         """Keys whose nodes the next checkpoint writes anew although they have not changed."""
         self._order = KeyOrder(self.changes)
-        self._packable_bytes: dict[bytes, int] = {}
         self.changed_bytes = 0
         """About how many bytes of items the next checkpoint will write."""
-        self._still: dict[bytes, int] = {}
-        """What of that is counted for items that are no longer than what they replace."""
+        self._still: set[bytes] = set()
+        """The changed items that are no longer than what they replace."""
         self._still_bytes = 0
+        """How many bytes of items those are."""
         self.deleted_count = 0
         """How many items have been deleted since the mount."""
         self.unlogged_bytes = 0
         """Upper bound of the length of the records that the next commit will log."""
-        self._unlogged: dict[bytes, None] = {}
+        self._unlogged: dict[bytes, Value | None] = {}
+        """What the next commit will log."""
         self.fresh_key = _PAST_ALL_KEYS
         """The tree has no key from here on: no inode had such a number at the checkpoint."""
         self._near: dict[int, tuple[bytes, bytes, PackedLeaf]] = {}
@@ -103,47 +116,81 @@ class Imap:
 
     def get_stored(self, key: bytes) -> bytes | None:
         """Return the value that ``key`` had at the last checkpoint, or None."""
-        return self._leaf(key)[2].get(key)
+        if key >= self.fresh_key:
+            return None
+        leaf = self._leaf(key)[2]
+        return leaf.get(key) if leaf.count else None
 
     def put(self, key: bytes, value: bytes, may_grow: bool = True) -> None:
         """Set ``key`` to ``value``; the next commit logs it.
 
         Unless it ``may_grow``, the value is no longer than the one in the tree.
         """
-        if self._still or not may_grow:
-            self._note_growth(key, len(value), may_grow)
-        size = len(value) + RECORD_OVERHEAD_BYTES
-        self._unlogged[key] = None
-        self.unlogged_bytes += size
-        before = self.changes.get(key)
-        if before is not None:
-            size -= self._changed_bytes_of(key, before)
-        self.changes[key] = value
-        self.changed_bytes += size
+        value_bytes = len(value)
+        self._unlogged[key] = value
+        self.unlogged_bytes += value_bytes + RECORD_OVERHEAD_BYTES
+        self._change(key, value, value_bytes, may_grow)
 
     def delete(self, key: bytes) -> None:
         """Remove ``key``, which need not exist; the next commit logs it."""
-        self._note_growth(key, 0, False)
         self.deleted_count += 1
-        size = RECORD_OVERHEAD_BYTES
         self._unlogged[key] = None
-        self.unlogged_bytes += size
-        before = self.changes.get(key)
-        if before is not None:
-            size -= self._changed_bytes_of(key, before)
-        self.changes[key] = None
-        self.changed_bytes += size
+        self.unlogged_bytes += RECORD_OVERHEAD_BYTES
+        self._change(key, None, 0, False)
 
-    def apply(self, key: bytes, value: bytes | Packable | None) -> None:
+    def apply(self, key: bytes, value: Value | None) -> None:
         """Set or delete ``key`` without a record: the log tells it in another way.
 
         A ``Packable`` goes on to be changed by its owner; it is packed when its
         value is asked for.  Where a record of ``key`` is still to be logged, it
         will have this value.
         """
-        growth_bytes = self._set(key, value)
-        if growth_bytes > 0 and key in self._unlogged:
-            self.unlogged_bytes += growth_bytes
+        if value is None or isinstance(value, bytes):
+            growth_bytes = self._change(key, value, len(value or b""), value is not None)
+        else:
+            value_bytes = value.packed_bytes
+            if value.counted_bytes == value_bytes:
+                # It is among the changes, and neither shorter nor longer than it was.
+                growth_bytes = RECORD_OVERHEAD_BYTES
+                self.changed_bytes += growth_bytes
+            else:
+                may_grow = value_bytes > value.stored_bytes
+                growth_bytes = self._change(key, value, value_bytes, may_grow)
+                value.counted_bytes = value_bytes
+        if key in self._unlogged:
+            self._unlogged[key] = value
+            self.unlogged_bytes += max(0, growth_bytes)
+
+    def _change(self, key: bytes, value: Value | None, value_bytes: int, may_grow: bool) -> int:
+        """Change ``key``; returns by how many bytes what is changed has grown.
+
+        Once it may have grown, it counts so until the next checkpoint.
+        """
+        changes = self.changes
+        before = changes.get(key)
+        before_bytes = 0
+        if before is not None:
+            is_new = False
+            if isinstance(before, bytes):
+                before_bytes = len(before)
+            else:
+                before_bytes = before.counted_bytes
+                before.counted_bytes = -1
+        else:
+            is_new = key not in changes
+        if not may_grow:
+            if is_new:
+                self._still.add(key)
+                self._still_bytes += value_bytes + RECORD_OVERHEAD_BYTES
+            elif key in self._still:
+                self._still_bytes += value_bytes - before_bytes
+        elif not is_new and key in self._still:
+            self._still.remove(key)
+            self._still_bytes -= before_bytes + RECORD_OVERHEAD_BYTES
+        changes[key] = value
+        size = value_bytes + RECORD_OVERHEAD_BYTES - before_bytes
+        self.changed_bytes += size
+        return size
 
     def pack_change(self, key: bytes, value: Packable) -> None:
         """Keep ``value`` packed, if that is what ``key`` was changed to: it takes less memory."""
@@ -151,32 +198,17 @@ class Imap:
             packed = value.pack()
             # Should it be used on, and the tree have this by then.
             value.stored_bytes = min(value.stored_bytes, len(packed))
-            self.changed_bytes += len(packed) - self._packable_bytes.pop(key)
+            growth_bytes = len(packed) - value.counted_bytes
+            self.changed_bytes += growth_bytes
+            if key in self._still:
+                self._still_bytes += growth_bytes
+            value.counted_bytes = -1
             self.changes[key] = packed
 
     @property
     def memory_bytes(self) -> int:
         """Return about how much memory the changed items take, those that are decoded apart."""
-        return self.changed_bytes + _CHANGE_MEMORY_BYTES * len(self.changes)
-
-    def _set(self, key: bytes, value: bytes | Packable | None) -> int:
-        """Change ``key``; returns by how many bytes what is changed has grown."""
-        size = RECORD_OVERHEAD_BYTES
-        before = self.changes.get(key)
-        if before is not None:
-            size -= self._changed_bytes_of(key, before)
-        if value is None or isinstance(value, bytes):
-            value_bytes = len(value or b"")
-            self._note_growth(key, value_bytes, value is not None)
-        else:
-            self._packable_bytes[key] = value_bytes = value.packed_bytes
-            may_grow = value_bytes > value.stored_bytes
-            if self._still or not may_grow:
-                self._note_growth(key, value_bytes, may_grow)
-        self.changes[key] = value
-        size += value_bytes
-        self.changed_bytes += size
-        return size
+        return self.changed_bytes + CHANGE_MEMORY_BYTES * len(self.changes)
 
     @property
     def growing_count(self) -> int:
@@ -187,22 +219,6 @@ class Imap:
     def growing_bytes(self) -> int:
         """Return how much of ``changed_bytes`` is theirs."""
         return self.changed_bytes - self._still_bytes
-
-    def _note_growth(self, key: bytes, value_bytes: int, may_grow: bool) -> None:
-        """Note whether ``key`` grows by a change that is about to be made.
-
-        Once it may have grown, it counts so until the next checkpoint.
-        """
-        before = self._still.pop(key, None)
-        if before is not None:
-            self._still_bytes -= before
-        if not may_grow and (before is not None or key not in self.changes):
-            self._still[key] = size = value_bytes + RECORD_OVERHEAD_BYTES
-            self._still_bytes += size
-
-    def _changed_bytes_of(self, key: bytes, value: bytes | Packable) -> int:
-        """Return what ``value`` was counted as in ``changed_bytes``; it is to be replaced."""
-        return len(value) if isinstance(value, bytes) else self._packable_bytes.pop(key)
 
     def scan(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Yield the items with ``start <= key < end`` in key order.
@@ -246,11 +262,18 @@ class Imap:
         return key in self._unlogged
 
     def changed_bytes_of(self, key: bytes) -> int:
-        """Return about how long the item of a key in ``changes`` is."""
+        """Return what the item of a key in ``changes`` counts for."""
         value = self.changes[key]
         if value is None or isinstance(value, bytes):
             return RECORD_OVERHEAD_BYTES + len(value or b"")
-        return RECORD_OVERHEAD_BYTES + self._packable_bytes[key]
+        return RECORD_OVERHEAD_BYTES + value.counted_bytes
+
+    def is_one_leaf(self, start: bytes, end: bytes) -> bool:
+        """Tell whether a leaf holds all that is stored of ``start <= key < end``.
+
+        ``batch`` returns all of that at once then.  Raises DamageError.
+        """
+        return end <= self._leaf(start)[1]
 
     def _leaf(self, key: bytes) -> tuple[bytes, bytes, PackedLeaf]:
         """Return the leaf that would hold ``key``, and its first key and the first past it.
@@ -318,10 +341,14 @@ class Imap:
         """Return how many keys changed since the last commit."""
         return len(self._unlogged)
 
-    def take_unlogged(self) -> list[Record]:
+    def take_unlogged(self) -> list[Change]:
         """Return what changed since the last commit; it counts as logged from now on."""
-        values = map(self.changed_value, self._unlogged)
-        records = list(map(Record, self._unlogged, values))
+        records: list[Change] = []
+        for key, value in self._unlogged.items():
+            if value is None or isinstance(value, bytes):
+                records.append((key, value))
+            else:
+                records.append((key, value.pack()))
         self._unlogged.clear()
         self.unlogged_bytes = 0
         return records
@@ -330,14 +357,15 @@ class Imap:
         """Go over to a new tree that contains all changes, and no inode from ``next_ino`` on."""
         assert not self._unlogged
         self._turn_to(root, root_level, node_count, next_ino)
-        for key, packed_bytes in self._packable_bytes.items():
-            cast("Packable", self.changes[key]).stored_bytes = packed_bytes
+        for value in self.changes.values():
+            if isinstance(value, Packable):
+                value.stored_bytes = value.counted_bytes
+                value.counted_bytes = -1
         self._still.clear()
         self._still_bytes = 0
         self.changes.clear()
         self.touched_keys.clear()
         self._order.clear()
-        self._packable_bytes.clear()
         self.changed_bytes = 0
 
     def adopt_part(
@@ -348,11 +376,15 @@ class Imap:
         self._order.remove(keys)
         for key in keys:
             assert key not in self._unlogged
-            self.changed_bytes -= self.changed_bytes_of(key)
-            self._still_bytes -= self._still.pop(key, 0)
+            size = self.changed_bytes_of(key)
+            self.changed_bytes -= size
+            if key in self._still:
+                self._still.remove(key)
+                self._still_bytes -= size
             value = self.changes.pop(key)
-            if value is not None and not isinstance(value, bytes):
-                value.stored_bytes = self._packable_bytes.pop(key)
+            if isinstance(value, Packable):
+                value.stored_bytes = value.counted_bytes
+                value.counted_bytes = -1
 
     def _turn_to(self, root: Pointer, root_level: int, node_count: int, next_ino: int) -> None:
         self.fresh_key = pack_key(next_ino, 0, 0)

@@ -33,15 +33,14 @@ S_IFREG = 0o100000
 S_IFLNK = 0o120000
 
 
-_BLOCKS = INODE.attributes.index("blocks")
-_FLAGS = INODE.attributes.index("flags")
+_pack_fields = INODE.struct.pack
 
 
 class Inode:
     """An inode in memory.
 
     ``blocks`` does not count what was cut off, and ``flags`` are what the item said that
-    was read: ``fields`` tells them as they are to be stored.
+    was read: ``pack`` tells them as they are to be stored.
     """
 
     __slots__ = (
@@ -60,6 +59,7 @@ class Inode:
         "inline",
         "ino",
         "is_cut",
+        "key",
         "mode",
         "mtime_ns",
         "nlink",
@@ -93,6 +93,8 @@ class Inode:
         self.parent_ino: int = numbers[14]
         flags = self.flags
         self.ino = ino
+        self.key = pack_key(ino, KIND_INODE, 0) if ino else b""
+        """Of its item."""
         self.inline: bytes | None = inline if flags & INODE_INLINE else None
         self.is_cut = bool(flags & INODE_CUT)
         """Whether there are windows that were cut off and are still mapped."""
@@ -113,32 +115,30 @@ class Inode:
         self.access_list: bytes | None = None
         self.default_list: bytes | None = None
 
-    def fields(self) -> tuple[list[int], bytes]:
-        """Return what ``pack_inode`` takes, as it goes to disk."""
+    def pack(self) -> bytes:
+        """Return the value of its item, as it goes to disk."""
         inline = self.inline
         flags = 0 if inline is None else INODE_INLINE
         if self.is_cut:
             flags |= INODE_CUT
-        numbers = [
+        packed = _pack_fields(
             self.mode,
             self.uid,
             self.gid,
             self.nlink,
             self.size,
-            self.blocks,
+            self.blocks + self.cut_blocks,
             self.atime_ns,
             self.mtime_ns,
             self.ctime_ns,
             self.btime_ns,
             self.rdev,
-            self.flags,
+            flags,
             self.version,
             self.generation,
             self.parent_ino,
-        ]
-        numbers[_FLAGS] = flags
-        numbers[_BLOCKS] += self.cut_blocks
-        return numbers, inline or b""
+        )
+        return packed + inline if inline else packed
 
     def hide_cut_blocks(self, file_blocks: int) -> None:
         """Count no more than ``file_blocks`` of what is mapped: the rest is cut off."""

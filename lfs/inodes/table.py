@@ -20,22 +20,26 @@ from collections.abc import Iterator
 from lfs.alloc.dirty import DirtyData
 from lfs.common.errors import DamageError, FilesystemError
 from lfs.inodes.cuts import Cuts
-from lfs.inodes.inode import INODE_MEMORY_BYTES, Inode, check_inode, inode_key, orphan_key
+from lfs.inodes.inode import INODE_MEMORY_BYTES, Inode, check_inode
 from lfs.inodes.window import Window, window_key
 from lfs.inodes.window_cache import WindowCache
 from lfs.ondisk import (
     INO_MAX,
     INODE_BYTES,
     KIND_INODE,
+    KIND_ORPHAN,
     KIND_WINDOW,
     RECORD_OVERHEAD_BYTES,
-    pack_inode,
+    SYSTEM_INO,
     pack_key,
     unpack_inode,
     unpack_key,
 )
 from lfs.volume.arguments import check_integer
 from lfs.volume.volume import Volume
+
+DIRTY_INODES_MAX = 512
+"""More are committed."""
 
 
 class InodeTable:
@@ -59,13 +63,14 @@ class InodeTable:
         self.leaving: dict[int, Inode | None] = {}
         """Orphans that nobody has open, None before they were asked for."""
         self._evict_above = 2 * self.count_max
+        self.pinned_bytes_max = share_bytes
         self.pinned_bytes = 0
         """About what the windows of dirty blocks take."""
         self.pinned_bytes_max = share_bytes
         """So much of these is kept before dirty data is written out."""
         self.pinned_count = 0
         """How many of these there are."""
-        self._new_pins: dict[tuple[int, int], Inode] = {}
+        self._new_pins: list[tuple[Inode, int]] = []
         """Those that may have no dirty blocks: whoever pinned them may have failed."""
         self.inline_bytes = 0
         """Upper bound of the inline content in dirty inodes."""
@@ -79,13 +84,19 @@ class InodeTable:
                 raise FilesystemError(errno.ESTALE, f"no inode {ino}")
         return inode
 
+    def begin(self, ino: int) -> Inode:
+        """Return inode ``ino`` as ``get`` does, at the beginning of a request (``trim``)."""
+        if self._new_pins or len(self._inodes) > self._evict_above:
+            self.trim()
+        return self._inodes.get(ino) or self.get(ino)
+
     def find(self, ino: int) -> Inode | None:
         """Return inode ``ino``, leaving or not, or None."""
         inode = self._inodes.get(ino) or self.leaving.get(ino)
         if inode is not None:
             return inode
         check_integer("inode number", ino)
-        value = self._volume.imap.get(inode_key(ino)) if 0 <= ino <= INO_MAX else None
+        value = self._volume.imap.get(pack_key(ino, KIND_INODE, 0)) if 0 <= ino <= INO_MAX else None
         if value is None:
             return None
         inode = Inode(ino, *unpack_inode(value))
@@ -95,14 +106,14 @@ class InodeTable:
         if ino in self.leaving:
             self.leaving[ino] = inode
         else:
-            self._remember(inode)
+            self._inodes[ino] = inode
         return inode
 
     def parent_of(self, ino: int) -> int:
         """Return the parent of directory ``ino``, which is not kept in memory for that."""
         inode = self._inodes.get(ino)
         if inode is None:
-            value = self._volume.imap.get(inode_key(ino))
+            value = self._volume.imap.get(pack_key(ino, KIND_INODE, 0))
             if value is None:
                 raise DamageError(f"directory {ino} does not exist")
             inode = Inode(ino, *unpack_inode(value))
@@ -112,14 +123,16 @@ class InodeTable:
     def add(self, inode: Inode) -> None:
         """Give a new inode the next number and this mount's generation; it is dirty."""
         volume = self._volume
-        inode.ino = volume.state.next_ino
+        inode.ino = ino = volume.state.next_ino
+        inode.key = pack_key(ino, KIND_INODE, 0)
         inode.generation = self.generation
         volume.state.next_ino += 1
         volume.state.inode_count += 1
         inode.access_list = inode.default_list = b""
         inode.has_attributes = False
-        self._remember(inode)
-        self.mark_dirty(inode)
+        self._inodes[ino] = self.dirty[ino] = inode
+        if inode.inline:
+            self.inline_bytes += len(inode.inline)
 
     def mark_dirty(self, inode: Inode) -> None:
         """Let the next commit write ``inode``."""
@@ -131,19 +144,27 @@ class InodeTable:
             if inode.inline:
                 self.inline_bytes += len(inode.inline)
 
+    @property
+    def has_many_dirty(self) -> bool:
+        """Tell whether so many inodes are dirty that they should be committed."""
+        count = len(self.dirty)
+        return count > DIRTY_INODES_MAX or count > self.count_max
+
     def remove(self, inode: Inode) -> None:
         """Remove an inode that is leaving and has no content left."""
         assert not inode.dirty
         imap = self._volume.imap
         ino = inode.ino
-        for cut in [*self.cuts.of(ino)]:
-            self.cuts.drop(cut)
-        imap.delete(inode_key(ino))
-        imap.delete(orphan_key(ino))
+        if inode.is_cut:
+            for cut in [*self.cuts.of(ino)]:
+                self.cuts.drop(cut)
+        imap.delete(inode.key)
+        imap.delete(pack_key(SYSTEM_INO, KIND_ORPHAN, ino))
         self.orphans.discard(ino)
         self.dirty.pop(ino, None)
         del self.leaving[ino]
-        self.cache.forget(ino, inode.windows)
+        if inode.windows:
+            self.cache.forget(ino, inode.windows)
         self._volume.state.inode_count = max(0, self._volume.state.inode_count - 1)
 
     def leave(self, inode: Inode) -> None:
@@ -152,8 +173,9 @@ class InodeTable:
         Its windows stay in memory until they are given up: they may be many.
         """
         self._inodes.pop(inode.ino, None)
-        for index in [*inode.pinned]:
-            self._drop_pinned(inode, index)
+        if inode.pinned:
+            for index in [*inode.pinned]:
+                self._drop_pinned(inode, index)
         self.leaving[inode.ino] = inode
 
     def stay(self, ino: int) -> None:
@@ -164,7 +186,7 @@ class InodeTable:
     def add_orphan(self, inode: Inode) -> None:
         """Note that ``inode`` has lost its last name."""
         self.orphans.add(inode.ino)
-        self._volume.imap.put(orphan_key(inode.ino), b"")
+        self._volume.imap.put(pack_key(SYSTEM_INO, KIND_ORPHAN, inode.ino), b"")
 
     @property
     def open_orphans(self) -> list[Inode]:
@@ -186,10 +208,11 @@ class InodeTable:
     def log_dirty(self) -> None:
         """Put every dirty inode into the inode map."""
         imap = self._volume.imap
-        for ino, inode in self.dirty.items():
-            key, value = pack_key(ino, KIND_INODE, 0), pack_inode(*inode.fields())
+        fresh_key, size = imap.fresh_key, INODE_BYTES
+        for inode in self.dirty.values():
+            key, value = inode.key, inode.pack()
             # Only data in it makes an inode longer that was there at the checkpoint.
-            imap.put(key, value, len(value) > INODE_BYTES or key >= imap.fresh_key)
+            imap.put(key, value, len(value) > size or key >= fresh_key)
         self.dirty.clear()
         self.inline_bytes = 0
         self._evict_above = 2 * self.count_max
@@ -203,10 +226,11 @@ class InodeTable:
             window = inode.pinned.get(index)
             if window is not None or not inode.blocks:
                 return window
-            value = self._volume.imap.get(window_key(inode.ino, index))
+            key = window_key(inode.ino, index)
+            value = self._volume.imap.get(key)
             if value is None:
                 return None
-            window = self.unpacked(value)
+            window = self.unpacked(key, value)
             self.cache.keep(inode.ino, inode.windows, index, window)
         return window
 
@@ -214,38 +238,51 @@ class InodeTable:
         """Return window ``index`` of ``inode``, which stays in memory until it is unpinned."""
         window = inode.pinned.get(index)
         if window is None:
-            window = self.window(inode, index) or Window(self._volume.window_blocks)
+            window = self.window(inode, index)
+            if window is None:
+                window = Window(self._volume.window_blocks, window_key(inode.ino, index))
             inode.pinned[index] = window
-            window.pinned_bytes = window.memory_bytes
-            self.pinned_bytes += window.pinned_bytes
+            window.pinned_bytes = pinned_bytes = window.memory_bytes
+            self.pinned_bytes += pinned_bytes
             self.pinned_count += 1
-            self._new_pins[inode.ino, index] = inode
+            self._new_pins.append((inode, index))
         return window
+
+    def new_pins(self) -> int:
+        """Return a mark: what is pinned from now on may turn out to have been in vain."""
+        return len(self._new_pins)
+
+    def keep_pins(self, mark: int) -> None:
+        """Note that the windows that were pinned since ``mark`` have dirty blocks now."""
+        del self._new_pins[mark:]
 
     def unpin_window(self, inode: Inode, index: int) -> None:
         """Let go of window ``index`` unless there are dirty blocks in it."""
-        size = self._volume.window_blocks
-        if inode.dirty is None or not inode.dirty.count_in(index * size, size):
-            self._drop_pinned(inode, index)
-            inode.read_window = -1
+        dirty = inode.dirty
+        if dirty is not None:
+            size = self._volume.window_blocks
+            if dirty.count_in(index * size, size):
+                return
+        self._drop_pinned(inode, index)
+        inode.read_window = -1
 
     def _drop_pinned(self, inode: Inode, index: int) -> None:
         window = inode.pinned.pop(index, None)
         if window is not None:
             self.pinned_bytes -= window.pinned_bytes
             self.pinned_count -= 1
-            self._new_pins.pop((inode.ino, index), None)
 
     def drop_window(self, inode: Inode, index: int) -> None:
         """Forget window ``index`` of ``inode``, which is given up."""
         self.cache.drop(inode.ino, inode.windows, index)
-        self._drop_pinned(inode, index)
+        if inode.pinned:
+            self._drop_pinned(inode, index)
         if inode.read_window == index:
             inode.read_window = -1
 
-    def unpacked(self, value: bytes) -> Window:
+    def unpacked(self, key: bytes, value: bytes) -> Window:
         """Return the window of an item that lies in segments in use; raises DamageError."""
-        window = Window.unpack(value, self._volume.window_blocks)
+        window = Window.unpack(value, self._volume.window_blocks, key)
         self._volume.check_in_use(window.extents)
         return window
 
@@ -256,16 +293,16 @@ class InodeTable:
         for key, value in self._volume.imap.scan(start, end):
             index = unpack_key(key)[2]
             if not (inode.is_cut and self.cuts.find(inode.ino, index)):
-                yield index, self.unpacked(value)
+                yield index, self.unpacked(key, value)
 
     def store_mapped(self, inode: Inode, index: int, window: Window) -> None:
         """Write a window that gained blocks through to the map; their log write tells it."""
         self.cache.keep(inode.ino, inode.windows, index, window)
-        self._volume.imap.apply(window_key(inode.ino, index), window)
+        self._volume.imap.apply(window.key, window)
 
     def store_unmapped(self, inode: Inode, index: int, window: Window) -> None:
         """Write a window that lost blocks through to the map; the next commit logs it."""
-        key = window_key(inode.ino, index)
+        key = window.key
         if window.extents:
             self.cache.keep(inode.ino, inode.windows, index, window)
             value = window.pack()
@@ -276,9 +313,6 @@ class InodeTable:
             self._volume.imap.delete(key)
             window.stored_bytes = 0
 
-    def _remember(self, inode: Inode) -> None:
-        self._inodes[inode.ino] = inode
-
     def trim(self) -> None:
         """Let go of windows pinned in vain, and of inodes when twice as many as are to be kept.
 
@@ -286,7 +320,7 @@ class InodeTable:
         each.
         """
         if self._new_pins:
-            for (_, index), inode in [*self._new_pins.items()]:
+            for inode, index in self._new_pins:
                 self.unpin_window(inode, index)
             self._new_pins.clear()
         if len(self._inodes) > self._evict_above:

@@ -13,6 +13,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 
 from lfs.common.checksum import CHECKSUM_BYTES
+from lfs.imap.map import Packable
 from lfs.ondisk import (
     EXTENT_BYTES,
     KIND_WINDOW,
@@ -26,26 +27,41 @@ _WINDOW_MEMORY_BYTES = 800
 _EXTENT_MEMORY_BYTES = 108
 
 
-class Window:
+_no_checksums = array("I")
+
+
+def _zeros(count: int) -> array[int]:
+    """Return ``count`` zeros, which are to be copied."""
+    global _no_checksums
+    if len(_no_checksums) != count:
+        _no_checksums = array("I", bytes(CHECKSUM_BYTES * count))
+    return _no_checksums
+
+
+class Window(Packable):
     """Where the blocks of one window are: extents in file order, a checksum for each block."""
 
-    __slots__ = ("checksums", "extents", "mapped", "pinned_bytes", "stored_bytes")
+    __slots__ = ("checksums", "extents", "kept_bytes", "key", "mapped", "pinned_bytes", "was_used")
 
-    def __init__(self, block_count: int) -> None:
-        """Map nothing of ``block_count`` file blocks."""
+    def __init__(self, block_count: int, key: bytes = b"") -> None:
+        """Map nothing of ``block_count`` file blocks; ``key`` is that of the item."""
+        super().__init__()
+        self.key = key
         self.extents: list[tuple[int, int, int]] = []
-        self.checksums = array("I", bytes(4 * block_count))
+        self.checksums = _zeros(block_count)[:]
         self.mapped = 0
         self.pinned_bytes = 0
         """What it was counted as when it was pinned."""
-        self.stored_bytes = 0
-        """No more than the length that its item has in the tree."""
+        self.kept_bytes = 0
+        """What ``lfs.inodes.window_cache`` counts it as."""
+        self.was_used = False
+        """Whether it was changed since that cache looked at it."""
 
     @classmethod
-    def unpack(cls, raw: bytes, block_count: int) -> Window:
+    def unpack(cls, raw: bytes, block_count: int, key: bytes = b"") -> Window:
         """Read a window item; raises DamageError."""
         item = WindowItem.unpack(raw, block_count)
-        window = cls(block_count)
+        window = cls(block_count, key)
         position = 0
         for first, count, _, address in item.extents:
             window.extents.append((first, count, address))
@@ -86,11 +102,42 @@ class Window:
         """
         count = len(checksums)
         extents = self.extents
-        past_end = not extents or extents[-1][0] + extents[-1][1] <= first
-        replaced = [] if past_end else self.unmap(first, first + count)
-        self.checksums[first : first + count] = array("I", checksums)
+        if count == 1:
+            self.checksums[first] = checksums[0]
+        else:
+            self.checksums[first : first + count] = array("I", checksums)
+        if not extents:
+            self.mapped = count
+            extents.append((first, count, address))
+            return []
+        start, length, at = extents[-1]
+        if start + length <= first:
+            # What is written in order goes behind the last extent.
+            self.mapped += count
+            if start + length == first and at + length == address:
+                extents[-1] = start, length + count, at
+            else:
+                extents.append((first, count, address))
+            return []
+        if start == first and length == count:
+            # What is overwritten is often what was written at once, such as a small file.
+            extents[-1] = first, count, address
+            if len(extents) > 1:
+                self._join_last()
+            return [(at, count)]
+        replaced = self.unmap(first, first + count)
         self.mapped += count
-        index = bisect_left(extents, (first,))
+        self._insert(bisect_left(extents, (first,)), first, count, address)
+        return replaced
+
+    def _join_last(self) -> None:
+        """Make the last two extents one where they adjoin."""
+        first, count, address = self.extents.pop()
+        self._insert(len(self.extents), first, count, address)
+
+    def _insert(self, index: int, first: int, count: int, address: int) -> None:
+        """Put an extent at ``index``, as one with those that it adjoins."""
+        extents = self.extents
         if index:
             start, length, at = extents[index - 1]
             if start + length == first and at + length == address:
@@ -103,7 +150,6 @@ class Window:
                 count += length
                 del extents[index]
         extents.insert(index, (first, count, address))
-        return replaced
 
     def unmap(self, first: int, end: int) -> list[tuple[int, int]]:
         """Unmap blocks ``first`` to ``end``; returns the ``(address, count)`` they had."""
@@ -149,6 +195,13 @@ class Window:
                 return address + block - first
         return 0
 
+    def place_of(self, first: int, end: int) -> int:
+        """Return the address of blocks ``first`` to ``end`` if they lie in one extent, or 0."""
+        for start, count, address in self.extents:
+            if start <= first and end <= start + count:
+                return address + first - start
+        return 0
+
     def pieces(self, first: int, end: int) -> list[tuple[int, int, int]]:
         """Return ``(block, count, address)`` covering ``first`` to ``end``; address 0 is a hole."""
         found: list[tuple[int, int, int]] = []
@@ -174,7 +227,9 @@ def shares(first: int, end: int, window_blocks: int) -> list[tuple[int, int, int
 
     ``first`` and ``end`` count blocks of the file, ``start`` and ``stop`` those of the window.
     """
-    index, start = divmod(first, window_blocks)
+    index, start = first // window_blocks, first % window_blocks
+    if start + end - first <= window_blocks and first < end:
+        return [(index, start, start + end - first)]
     found: list[tuple[int, int, int]] = []
     while first < end:
         stop = min(window_blocks, start + end - first)

@@ -45,7 +45,6 @@ from lfs.ondisk.data import (
     RESERVED_MAGICS,
     is_reserved,
     original_data,
-    stored_block_checksum,
     stored_data,
 )
 from lfs.ondisk.items import (
@@ -118,6 +117,7 @@ from lfs.ondisk.node import (
     read_node,
     unpack_node,
 )
+from lfs.ondisk.packing import pack_summary, summary_checksum, summary_to_blocks
 from lfs.ondisk.summary import (
     BLOCK_DATA,
     BLOCK_NODE,
@@ -137,14 +137,14 @@ from lfs.ondisk.summary import (
     SUMMARY_HEADER_BYTES,
     SUMMARY_JUMP,
     SUMMARY_MAGIC,
+    Change,
     Entry,
+    EntryFields,
     Record,
     Summary,
     summary_blocks,
-    summary_checksum,
     summary_from_blocks,
     summary_room_bytes,
-    summary_to_blocks,
 )
 from lfs.ondisk.superblock import (
     BLOCK_BYTES_MAX,

@@ -31,6 +31,8 @@ def stored_data(
 
     The buffer is the same unless a block had to be escaped.
     """
+    if len(buffer) == block_bytes and isinstance(buffer, bytes) and buffer[0] != _FIRST:
+        return buffer, [checksum(buffer)]
     if _FIRST not in bytes(buffer[::block_bytes]):
         return buffer, block_checksums(buffer, block_bytes)
     starts = [
@@ -74,8 +76,3 @@ def original_data(
 def is_reserved(raw: bytes, start: int = 0) -> bool:
     """Tell whether a block begins as only blocks of a summary may."""
     return raw.startswith(RESERVED_MAGICS, start)
-
-
-def stored_block_checksum(raw: bytes) -> int | None:
-    """Return the checksum of one block of data, None if it can't be stored as it is."""
-    return None if raw[0] == _FIRST and is_reserved(raw) else checksum(raw)

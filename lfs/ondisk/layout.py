@@ -24,6 +24,8 @@ packing and unpacking follow, and tests hold the same rows against the tables in
 
 Checking what was read is up to whoever unpacks.  What is packed or unpacked often calls
 ``struct`` itself, with the values in their order; tests hold it against ``pack`` and ``unpack``.
+
+Held by ``tests/ondisk/test_layout.py``.
 """
 
 import struct

@@ -17,10 +17,9 @@ class AttributeRequests:
 
     def getxattr(self, ino: int, name: bytes) -> bytes:
         """Return an extended attribute; raises ENODATA."""
-        self.core.inodes.trim()
         if type(name) is not bytes:
             check_bytes("name", name)
-        inode = self.core.inodes.get(ino)
+        inode = self.core.inodes.begin(ino)
         if name in acl.NAMES:
             return self.core.access.get(inode, name)
         return self.core.attributes.get(inode, name)
@@ -65,5 +64,4 @@ class AttributeRequests:
 
     def listxattr(self, ino: int) -> list[bytes]:
         """Return the names of the extended attributes."""
-        self.core.inodes.trim()
-        return self.core.attributes.names(self.core.inodes.get(ino))
+        return self.core.attributes.names(self.core.inodes.begin(ino))

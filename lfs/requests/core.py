@@ -10,6 +10,7 @@ Held by ``tests/system/test_failing_requests.py``.
 from __future__ import annotations
 
 import errno
+from contextlib import suppress
 
 from lfs.alloc.admission.admission import Admission
 from lfs.alloc.admission.removal import Removal
@@ -35,7 +36,10 @@ from lfs.segments.cleaning.defragment import Defragmenter
 from lfs.segments.cleaning.moving import Mover
 from lfs.segments.cleaning.rounds import Rounds
 from lfs.volume.arguments import check_time
+from lfs.volume.options import SECOND_NS
 from lfs.volume.volume import Volume
+
+_RELATIME_NS = 24 * 3600 * SECOND_NS
 
 
 class Core:
@@ -91,7 +95,9 @@ class Core:
         """Start a request that changes something."""
         if type(now_ns) is not int or not TIME_NS_MIN <= now_ns <= TIME_NS_MAX:
             check_time(now_ns)
-        self.volume.check_writable()
+        volume = self.volume
+        if volume.read_only or volume.failed or volume.is_closed:
+            volume.check_writable()
         self.now_ns = now_ns
         self.inodes.trim()
         if not self.admission.cover(now_ns):
@@ -109,10 +115,36 @@ class Core:
             if self.volume.log.is_broken:
                 raise
 
+    def accessed(self, inode: Inode, now_ns: int) -> None:
+        """Update the access time as the mount options say, unless the disk is too full."""
+        volume = self.volume
+        options = volume.options
+        at_ns = inode.atime_ns
+        if options.atime == "relatime":
+            # The usual case comes first: the time is newer than what it tells the age of.
+            is_newer = at_ns > inode.mtime_ns and at_ns > inode.ctime_ns
+            if is_newer and now_ns - at_ns < _RELATIME_NS:
+                return
+        if options.atime == "noatime" or volume.read_only or volume.failed:
+            return
+        if not options.directory_atime and inode.is_directory:
+            return
+        if at_ns == now_ns or not self.ledger.covers(0):
+            return
+        if type(now_ns) is not int or not TIME_NS_MIN <= now_ns <= TIME_NS_MAX:
+            check_time(now_ns)
+        inode.atime_ns = now_ns
+        self.inodes.mark_dirty(inode)
+        if self.inodes.has_many_dirty:
+            # Whoever reads has what he asked for; a failure is told by the volume.
+            with suppress(FilesystemError):
+                self.maintenance.keep_bounds(now_ns)
+
     def give_up(self, inode: Inode) -> None:
         """Remove an inode that has neither a name nor a user."""
         may_go_on = self.admission.cover(self.now_ns)
-        self.data.drop_dirty(inode)
+        if inode.dirty is not None:
+            self.data.drop_dirty(inode)
         self.removal.line_up(inode)
         if may_go_on:
             self.removal.begin(inode.ino, self.now_ns)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from lfs.alloc.delayed.ledger import Space
 from lfs.common.errors import FilesystemError
 from lfs.common.turns import Flush
+from lfs.ondisk import TIME_NS_MAX, TIME_NS_MIN
 from lfs.requests.core import Core
 from lfs.volume.arguments import check_number, check_time
 
@@ -55,7 +56,8 @@ class DurabilityRequests:
         volume = core.volume
         if volume.failed:
             raise FilesystemError(errno.EIO, "the log could not be written")
-        check_time(now_ns)
+        if type(now_ns) is not int or not TIME_NS_MIN <= now_ns <= TIME_NS_MAX:
+            check_time(now_ns)
         core.now_ns = max(core.now_ns, now_ns)
         if volume.read_only:
             return volume.log.written_sequence

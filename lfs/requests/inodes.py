@@ -24,8 +24,7 @@ class InodeRequests:
 
     def getattr(self, ino: int) -> Inode:
         """Return inode ``ino``; raises ESTALE."""
-        self.core.inodes.trim()
-        return self.core.inodes.get(ino)
+        return self.core.inodes.begin(ino)
 
     def setattr(
         self,
@@ -71,8 +70,7 @@ class InodeRequests:
 
     def open(self, ino: int) -> Inode:
         """Count one more user of ``ino``: it stays when its last name goes."""
-        self.core.inodes.trim()
-        inode = self.core.inodes.get(ino)
+        inode = self.core.inodes.begin(ino)
         inode.open_count += 1
         return inode
 

@@ -15,7 +15,8 @@ from lfs.alloc.delayed.ledger import Ledger
 from lfs.alloc.delayed.write_out import WriteOut
 from lfs.commit.checkpoint import Checkpointer
 from lfs.common.turns import Turn
-from lfs.inodes.table import InodeTable
+from lfs.imap.map import CHANGE_MEMORY_BYTES
+from lfs.inodes.table import DIRTY_INODES_MAX, InodeTable
 from lfs.segments.cleaning.cleaner import Cleaner
 from lfs.segments.cleaning.defragment import Defragmenter
 from lfs.segments.cleaning.search import Search
@@ -26,7 +27,6 @@ _CHANGES_SOFT = 32768
 _CHANGES_HELPING = 73728
 """From so many on, and from as large a part of the other bounds, requests help to keep them."""
 _CHANGES_MAX = 98304
-_DIRTY_INODES_MAX = 512
 _CHECKPOINT_LOG_BYTES = 256 << 20
 _UNLOGGED_BYTES_MAX = 4 << 20
 
@@ -150,11 +150,6 @@ class Maintenance:
                 volume.await_flush(turn.flush)
             is_over = not self._checkpointer.busy or not (is_urgent or turn.flush)
 
-    @property
-    def has_many_dirty_inodes(self) -> bool:
-        """Tell whether so many inodes are dirty that they should be committed."""
-        return len(self._inodes.dirty) > min(_DIRTY_INODES_MAX, self._inodes.count_max)
-
     def keep_bounds(self, now_ns: int) -> None:
         """Checkpoint or commit when a request has left too much to replay or in memory.
 
@@ -162,16 +157,21 @@ class Maintenance:
         it adds; all of it only where that is not so.  A log that is found broken is mended
         too: no commit counts before that.
         """
-        volume = self._volume
+        volume, inodes = self._volume, self._inodes
+        log, imap = volume.log, volume.imap
+        changes = len(imap.changes)
         if (
-            volume.log.is_broken
-            or len(volume.imap.changes) > _CHANGES_HELPING
-            or volume.imap.memory_bytes > self._changes_bytes_helping
-            or volume.log.blocks_since_checkpoint > self._log_blocks_helping
+            log.is_broken
+            or changes > _CHANGES_HELPING
+            or imap.changed_bytes + CHANGE_MEMORY_BYTES * changes > self._changes_bytes_helping
+            or log.blocks_since_checkpoint > self._log_blocks_helping
         ):
             self._shorten_log(now_ns)
-        elif (
-            volume.imap.unlogged_bytes + self._inodes.inline_bytes > _UNLOGGED_BYTES_MAX
-            or self.has_many_dirty_inodes
+            return
+        dirty = len(inodes.dirty)
+        if (
+            dirty > DIRTY_INODES_MAX
+            or dirty > inodes.count_max
+            or imap.unlogged_bytes + inodes.inline_bytes > _UNLOGGED_BYTES_MAX
         ) and not self.write_ahead(now_ns):
             self._checkpointer.commit(now_ns)

@@ -145,8 +145,7 @@ class NameRequests:
 
     def readlink(self, ino: int) -> bytes:
         """Return the target of a symbolic link."""
-        self.core.inodes.trim()
-        inode = self.core.inodes.get(ino)
+        inode = self.core.inodes.begin(ino)
         if not inode.is_symlink:
             raise FilesystemError(errno.EINVAL)
         if inode.size > SYMLINK_BYTES_MAX:

@@ -102,10 +102,12 @@ class UsageTable:
 
     def holds(self, address: int, count: int) -> bool:
         """Tell whether blocks ``address`` to ``address + count`` lie in one run in use."""
-        first, last = self.segment_of(address), self.segment_of(address + count - 1)
+        offset = address - self.first_segment_block
+        first, last = offset // self.segment_blocks, (offset + count - 1) // self.segment_blocks
         if not 0 <= first <= last < self.segment_count:
             return False
-        return self._first[first] >= 0 and self._first[first] == self._first[last]
+        run = self._first[first]
+        return run >= 0 and (first == last or run == self._first[last])
 
     def run_of(self, address: int) -> int:
         """Return the first segment of the run that holds ``address``, or -1."""
@@ -125,15 +127,18 @@ class UsageTable:
 
     def drop_live(self, address: int, count: int) -> None:
         """Count ``count`` blocks at ``address``, all in one run, as dead."""
-        run = self._first[self.segment_of(address)]
+        run = self._first[(address - self.first_segment_block) // self.segment_blocks]
         assert run >= 0, address
-        spare = self._live[run] - self._pages.get(run, 0) - count
+        pages = self._pages
+        left = self._live[run] - count
+        spare = left - pages.get(run, 0) if pages else left
         if spare < 0:
             self._note_wrong_count(run, count, -spare)
-        self._live[run] -= count
+            left = self._live[run] - count
+        self._live[run] = left
         self.live_total -= count
         self.dirty_pages.add(run // self.per_page)
-        if self._live[run] == 0:
+        if left == 0:
             self._note_empty(run)
 
     def _note_wrong_count(self, run: int, count: int, missing: int) -> None:

@@ -32,10 +32,10 @@ from lfs.ondisk import (
     HEAD_MAIN,
     SUMMARY_HEADER_BYTES,
     SUMMARY_JUMP,
-    Entry,
-    Record,
-    Summary,
+    Change,
+    EntryFields,
     Superblock,
+    pack_summary,
     summary_checksum,
     summary_room_bytes,
     summary_to_blocks,
@@ -264,9 +264,9 @@ class LogWriter:
     def emit(
         self,
         placement: Placement,
-        entries: Sequence[Entry],
+        entries: Sequence[EntryFields],
         buffers: Sequence[Buffer],
-        records: Sequence[Record],
+        records: Sequence[Change],
         flags: int,
         time_ns: int,
     ) -> None:
@@ -279,8 +279,8 @@ class LogWriter:
         """
         head = placement.head
         blocks = 0
-        for entry in entries:
-            blocks += len(entry.checksums)
+        for _, _, _, _, checksums in entries:
+            blocks += len(checksums)
         assert blocks <= placement.payload_blocks
         assert placement.sequence == self.next_sequence
         if head.payload_next:
@@ -290,7 +290,7 @@ class LogWriter:
             head.summary_next += placement.summary_blocks + blocks
         if not head.run_sequence:
             head.run_sequence = placement.sequence
-        if blocks and entries[0].kind == BLOCK_USAGE:
+        if blocks and entries[0][0] == BLOCK_USAGE:
             self._usage.add_pages(placement.payload_address, blocks)
         elif blocks:
             self._usage.add_live(placement.payload_address, blocks)
@@ -300,9 +300,9 @@ class LogWriter:
     def _write(
         self,
         placement: Placement,
-        entries: Sequence[Entry],
+        entries: Sequence[EntryFields],
         buffers: Sequence[Buffer],
-        records: Sequence[Record],
+        records: Sequence[Change],
         flags: int,
         time_ns: int,
         next_address: int,
@@ -310,26 +310,27 @@ class LogWriter:
     ) -> None:
         head = placement.head
         block_bytes = self._superblock.block_bytes
-        summary = Summary(
-            sequence=placement.sequence,
-            address=placement.address,
-            next_address=next_address,
-            run_address=head.run_address,
-            run_sequence=head.run_sequence,
-            run_next_address=head.summary_next,
-            payload_address=placement.payload_address,
-            payload_blocks=payload_blocks,
-            summary_blocks=placement.summary_blocks,
-            previous_checksum=self.previous_checksum,
-            flushed_sequence=self.flushed_sequence,
-            run_blocks=head.run_blocks,
-            head=head.number,
-            flags=flags,
-            time_ns=time_ns,
-            entries=entries,
-            records=records,
+        # By position, which is faster: in the order of FORMAT.md.
+        raw = pack_summary(
+            self._superblock.filesystem_id,
+            placement.sequence,
+            placement.address,
+            next_address,
+            head.run_address,
+            head.run_sequence,
+            head.summary_next,
+            placement.payload_address,
+            payload_blocks,
+            placement.summary_blocks,
+            self.previous_checksum,
+            self.flushed_sequence,
+            head.run_blocks,
+            head.number,
+            flags,
+            time_ns,
+            entries,
+            records,
         )
-        raw = summary.pack(self._superblock.filesystem_id)
         padded = summary_to_blocks(raw, placement.summary_blocks, block_bytes)
         self._usage.touch_run(self._usage.segment_of(head.run_address), placement.sequence)
         self.previous_checksum = summary_checksum(raw)

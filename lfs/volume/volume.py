@@ -27,9 +27,9 @@ from lfs.imap.map import Imap
 from lfs.imap.node_cache import NodeCache
 from lfs.ondisk import (
     NO_BLOCK,
-    Entry,
+    Change,
+    EntryFields,
     Pointer,
-    Record,
     Superblock,
     inline_bytes_max,
     original_data,
@@ -194,9 +194,9 @@ class Volume:
     def emit(
         self,
         placement: Placement,
-        entries: Sequence[Entry],
+        entries: Sequence[EntryFields],
         buffers: Sequence[Buffer],
-        records: Sequence[Record],
+        records: Sequence[Change],
         flags: int,
         time_ns: int,
     ) -> bool:

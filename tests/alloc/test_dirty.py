@@ -155,3 +155,25 @@ def test_part_ends_between_windows_and_amid_no_extent(
 def longest(blocks: set[int]) -> int:
     """Return how many blocks the longest extent has."""
     return max(sum(1 for _ in takewhile(blocks.__contains__, count(one))) for one in blocks)
+
+
+def test_parts_are_taken_from_each_end_and_from_amid_the_only_extent() -> None:
+    dirty: DirtyData[File] = DirtyData(BLOCK)
+    file = File(1)
+
+    def left(first: int, end: int) -> list[tuple[int, int]]:
+        """Return the extents that stay when blocks ``first`` to ``end`` are taken."""
+        taken = contents_of(dirty.take_part(file, first, end))
+        assert [*taken] == [*range(first, end)]
+        if file.dirty is None:
+            assert not dirty.block_count
+            return []
+        assert file.dirty.count == dirty.block_count
+        return file.dirty.extents()
+
+    dirty.write(file, 0, 10, 0, bytes(10 * BLOCK), None, None)
+    assert left(6, 10) == [(0, 6)]
+    assert left(0, 2) == [(2, 4)]
+    assert left(3, 4) == [(2, 1), (4, 2)]
+    dirty.put(file, 3, b"x")
+    assert left(2, 6) == []

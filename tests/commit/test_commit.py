@@ -114,7 +114,7 @@ def test_commit_of_a_thousand_small_files() -> None:
 
 def test_commit_with_more_records_than_a_log_write_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     # None comes before the files are all there.
-    monkeypatch.setattr(maintenance, "_DIRTY_INODES_MAX", 2000)
+    monkeypatch.setattr(maintenance, "DIRTY_INODES_MAX", 2000)
     disk = Disk()
     for number in range(1500):
         disk.make_file(b"file %d" % number, data(number, 800))

@@ -60,14 +60,14 @@ def change(
     place, found = directories.find(DIRECTORY, name)
     assert found == model.get(name)
     if found is None:
-        directories.put(place, ino, 8, name)
+        directories.put(place, ino, 8)
         model[name] = ino
     elif name == other:
         directories.remove(place)
         del model[name]
     else:
         new_place, _ = directories.find(DIRECTORY, other)
-        directories.move(place, new_place, found, 8, other)
+        directories.move(place, new_place, found, 8)
         model[other] = model.pop(name)
     return {name, other}
 

@@ -304,7 +304,7 @@ def _image_with_bad_entries(path: Path) -> list[str]:
     filesystem = Filesystem.mount(device, 4)
     for raw in (b"none", b"a/path"):
         place, _ = filesystem.core.directories.find(ROOT_INO, raw)
-        filesystem.core.directories.put(place, 99_999, 8, raw)
+        filesystem.core.directories.put(place, 99_999, 8)
     filesystem.core.volume.imap.put(inode_key(bad), b"rubbish")
     filesystem.unmount(5)
     device.close()

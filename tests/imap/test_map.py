@@ -55,7 +55,7 @@ def test_imap_logs_each_changed_key_once_with_its_last_value() -> None:
         Record(key_of(1), b"x"),
         Record(key_of(3), None),
     ]
-    assert sum(19 + len(record.value or b"") for record in records) <= bound_bytes
+    assert sum(19 + len(value or b"") for _, value in records) <= bound_bytes
     assert imap.take_unlogged() == []
     assert imap.unlogged_bytes == 0
 

@@ -147,3 +147,16 @@ def test_holes_part_no_extents() -> None:
     window.map(4, [9], 2000)
     assert (len(window.extents), window.fragment_count(128)) == (8, 3)
     assert window.fragment_count(2) == 2
+
+
+def test_what_is_written_over_becomes_one_with_what_it_then_adjoins() -> None:
+    window = Window(128)
+    window.map(0, [1, 2], 1000)
+    window.map(2, [3, 4], 2000)
+    assert window.map(2, [5, 6], 1002) == [(2000, 2)]
+    assert window.extents == [(0, 4, 1000)]
+    assert window.map(4, [7], 1004) == []
+    assert window.extents == [(0, 5, 1000)]
+    assert window.map(0, [8] * 5, 3000) == [(1000, 5)]
+    assert (window.extents, window.mapped) == ([(0, 5, 3000)], 5)
+    assert window.checksums[:5].tolist() == [8] * 5

@@ -56,7 +56,7 @@ def _checksums(values: tuple[int, ...]) -> bytes:
 
 @given(summaries())
 def test_summary_packs_as_its_layouts(value: Summary) -> None:
-    body = b"".join(
+    rest = b"".join(
         summary.ENTRY.pack(
             kind=entry.kind,
             count=len(entry.checksums),
@@ -77,11 +77,14 @@ def test_summary_packs_as_its_layouts(value: Summary) -> None:
         value,
         checksum=0,
         filesystem_id=FILESYSTEM_ID,
-        summary_bytes=summary.SUMMARY.size + len(body),
+        summary_bytes=summary.SUMMARY.size + len(rest),
         entry_count=len(value.entries),
         record_count=len(value.records),
     )
-    assert _unsealed(value.pack(FILESYSTEM_ID)) == head + body
+    assert _unsealed(value.pack(FILESYSTEM_ID)) == head + rest
+    fields = [getattr(value, name) for name in summary.SUMMARY.attributes if name != "checksum"]
+    fields += [value.entries, value.records]
+    assert ondisk.pack_summary(FILESYSTEM_ID, *fields) == value.pack(FILESYSTEM_ID)
 
 
 def test_entry_has_the_fields_of_its_layout() -> None:

@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lfs.ondisk.layout import I64, U8, U16, U32, U64, AfterZeros, Bytes4, Layout, Structure
+from lfs.ondisk.layout import (
+    I64,
+    U8,
+    U16,
+    U32,
+    U64,
+    AfterZeros,
+    Bytes4,
+    Layout,
+    Structure,
+)
 
 
 class Place(NamedTuple):

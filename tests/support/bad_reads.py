@@ -114,7 +114,7 @@ def whole_state(filesystem: Filesystem) -> dict[str, Any]:
     imap = volume.imap
     return {
         "tree": tree_state(filesystem, 0),
-        "inodes": {ino: inode.fields() for ino, inode in inodes.dirty.items()},
+        "inodes": {ino: inode.pack() for ino, inode in inodes.dirty.items()},
         "dirty blocks": {
             ino: dirty_blocks(inode) for ino, inode in inodes.dirty_data.owners.items()
         },

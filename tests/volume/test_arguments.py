@@ -227,7 +227,7 @@ def disk() -> Disk:
 def state(disk: Disk) -> tuple[object, ...]:
     """Return all that a call might change; nothing is read that changes it."""
     filesystem = disk.filesystem
-    inodes = {ino: filesystem.getattr(ino).fields() for ino in (ROOT_INO, FILE, DIRECTORY, ORPHAN)}
+    inodes = {ino: filesystem.getattr(ino).pack() for ino in (ROOT_INO, FILE, DIRECTORY, ORPHAN)}
     return (
         inodes,
         filesystem.statfs(),

@@ -85,6 +85,13 @@ class Admission:
             self.make_room(0)
         return self._ledger.has_last_room
 
+    def allows(self, blocks: int) -> bool:
+        """Accept a request if it needs no closer look; otherwise ``admit`` takes one."""
+        if blocks < self._allowance_blocks:
+            self._allowance_blocks -= blocks
+            return True
+        return False
+
     def admit(
         self,
         blocks: int,

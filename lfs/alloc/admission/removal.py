@@ -41,6 +41,7 @@ _CUTS_MAX = 1024
 _WAITING_MAX = 256
 _COMMIT_ITEMS = 2048
 _STEPS_AT_ONCE = 64
+_FEW_WINDOWS = 4
 
 
 class Removal:
@@ -94,7 +95,10 @@ class Removal:
                 self._inodes.stay(ino)
                 raise DamageError(f"has {inode.nlink} links")
             start, end = self._orphans[ino], pack_key(ino, KIND_ENTRY + 1, 0)
-            count, following = self._take(inode, start, end, items_max)
+            following = None
+            count = self._take_few(inode) if self._volume.imap.is_one_leaf(start, end) else -1
+            if count < 0:
+                count, following = self._take(inode, start, end, items_max)
         except FilesystemError as error:
             self._volume.report(f"orphan {ino} can't be removed: {error}")
             del self._orphans[ino]
@@ -244,18 +248,47 @@ class Removal:
         for key, value in items:
             if key[KEY_KIND] == KIND_WINDOW:
                 index = unpack_key(key)[2]
-                windows[index] = inode.windows.get(index) or self._inodes.unpacked(value)
+                windows[index] = inode.windows.get(index) or self._inodes.unpacked(key, value)
         self._check_counts(inode, windows)
         for key, _ in items:
             volume.imap.delete(key)
         for index, window in windows.items():
-            self._inodes.drop_window(inode, index)
-            inode.unmapped(window.mapped, self._is_cut_off(inode, index))
-            for _, count, address in window.extents:
-                volume.usage.drop_live(address, count)
+            self._give_up(inode, index, window)
         if items:
             self._inodes.mark_dirty(inode)
         return len(items), following
+
+    def _take_few(self, inode: Inode) -> int:
+        """Delete all windows of a small ``inode`` that is known to have no other items.
+
+        Returns how many those were, -1 where only ``_take`` can tell.  Raises as that does.
+        The caller removes the inode, too.
+        """
+        size = self._volume.window_blocks
+        end = -(-inode.size // (size * self._volume.block_bytes))
+        if inode.has_attributes or inode.is_cut or inode.is_directory or end > _FEW_WINDOWS:
+            return -1
+        indices = range(end if inode.blocks else 0)
+        windows = [self._inodes.window(inode, index) for index in indices]
+        mapped = count = 0
+        for window in windows:
+            if window is not None:
+                mapped += window.mapped
+                count += 1
+        if mapped != inode.blocks:
+            return -1
+        for index, window in enumerate(windows):
+            if window is not None:
+                self._volume.imap.delete(window.key)
+                self._give_up(inode, index, window)
+        return count
+
+    def _give_up(self, inode: Inode, index: int, window: Window) -> None:
+        """Forget a window whose item was deleted, and what lives by it."""
+        self._inodes.drop_window(inode, index)
+        inode.unmapped(window.mapped, inode.is_cut and self._is_cut_off(inode, index))
+        for _, count, address in window.extents:
+            self._volume.usage.drop_live(address, count)
 
     def _check_counts(self, inode: Inode, windows: dict[int, Window]) -> None:
         """Raise DamageError when ``windows`` map more blocks than ``inode`` counts."""

@@ -23,8 +23,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from lfs.alloc.delayed.pending import Moving, Pending
 from lfs.alloc.margins import (
-    BRANCH_FILL,
     CHANGE_SHARE,
     CLEAN_SHARE_LOW,
     COMPANION,
@@ -36,25 +36,13 @@ from lfs.alloc.margins import (
 )
 from lfs.common.checksum import CHECKSUM_BYTES
 from lfs.inodes.table import InodeTable
-from lfs.ondisk import (
-    BRANCH_SLOT_BYTES,
-    EXTENT_BYTES,
-    HEAD_MAIN,
-    HEAD_METADATA,
-    INODE_BYTES,
-    NODE_HEADER_BYTES,
-    RECORD_OVERHEAD_BYTES,
-    WINDOW_HEADER_BYTES,
-)
-from lfs.segments.placement import BULK_BLOCKS
-from lfs.segments.write_bound import WriteBound
+from lfs.ondisk import EXTENT_BYTES
 from lfs.volume.volume import Volume
 
-_INODE_ITEM_BYTES = 256
+_FEW_BLOCKS = 64
+"""So many fewer live blocks are not reckoned with by the crude bound."""
 _SCATTERED_BYTES = 3 * (EXTENT_BYTES + CHECKSUM_BYTES) // 2
 """What it takes to map a block that is an extent of its own, in leaves two thirds full."""
-_MAPPED_BYTES = RECORD_OVERHEAD_BYTES + WINDOW_HEADER_BYTES + 2 * EXTENT_BYTES + CHECKSUM_BYTES
-"""What a dirty block adds to the map at most: to a window of its own, or amid an extent."""
 
 
 class Space(NamedTuple):
@@ -68,32 +56,15 @@ class Space(NamedTuple):
     inode_count: int
 
 
-class Moving(NamedTuple):
-    """What is about to be moved, in numbers."""
-
-    blocks: int = 0
-    inodes: int = 0
-    windows: int = 0
-    divisible_windows: int = 0
-    """Those that may have more extents then."""
-    nodes: int = 0
-    usage_pages: int = 0
-
-
-_NOTHING = Moving()
-
-
-class Ledger:
+class Ledger(Pending):
     """The space of one volume: what is used, promised, and to be written."""
 
     def __init__(self, volume: Volume, inodes: InodeTable) -> None:
         """Count for ``volume``."""
-        self._volume = volume
-        self._inodes = inodes
+        super().__init__(volume, inodes)
         superblock = volume.superblock
         segments = superblock.segment_count
         usable = max(0, segments - slack_segments(segments))
-        self._block_bytes = superblock.block_bytes
         nodes_for_block = _SCATTERED_BYTES / superblock.block_bytes
         self._scattered_cost = 1 + nodes_for_block * (1 + NODE_SURCHARGE + COMPANION)
         """What a block of data counts for when each is an extent of its own."""
@@ -101,7 +72,6 @@ class Ledger:
         spare_bytes = spare_segments * superblock.segment_blocks * superblock.block_bytes
         self.write_bytes_max = 1 << (spare_bytes // 2).bit_length() - 1
         """So much can be made ready to be taken at once on a full disk: a power of two."""
-        self._bound = WriteBound(superblock.segment_blocks, superblock.block_bytes)
         # What the cleaner can put into a segment, of blocks that are all scattered.
         limit_blocks = usable * self._bound.full_blocks
         privileged_blocks = limit_blocks * superblock.reserved_basis_points // 10_000
@@ -116,32 +86,16 @@ class Ledger:
         self.moving_blocks_max = self._cleaner_blocks // 2
         """So much of what is kept for it the cleaner may have in use while requests go on."""
         self._fixed_blocks = 2 * volume.usage.page_count + 5 * superblock.segment_blocks
-        self._branch_slots = (superblock.block_bytes - NODE_HEADER_BYTES) // BRANCH_SLOT_BYTES
-        # A third is the least that is left alone (``lfs.imap.rebuild``), but for one at the end.
-        self._children_min = self._branch_slots // BRANCH_FILL
         self._last_blocks = LAST_SEGMENTS * superblock.segment_blocks
         self._in_use_blocks = 0
         """Of what is kept for the cleaner, by a round that is under way."""
-        self._in_hand_blocks = 0
-        """Taken from memory to be written, and not yet written."""
-        self._stored = 0, 0, self._working_blocks, 0
-        """Live blocks and nodes, what is kept for them, and how much more they count for."""
-
-    # ---------------------------------------------------------------- accounting
-
-    @property
-    def dirty_blocks(self) -> int:
-        """Return the blocks promised to dirty data and not yet written out or dropped."""
-        return self._inodes.dirty_data.block_count
-
-    @property
-    def metadata_blocks(self) -> int:
-        """Return an upper bound of the blocks that changed items will add to the map."""
-        volume = self._volume
-        inodes = self._inodes
-        pending = volume.imap.growing_bytes + len(inodes.dirty) * _INODE_ITEM_BYTES
-        pending += inodes.inline_bytes
-        return 2 * pending // volume.block_bytes
+        self._stored_live_blocks = 0
+        self._stored_nodes = -1
+        """Live blocks and nodes, for which the next two were reckoned."""
+        self._stored_kept_blocks = 0
+        """``_kept_blocks`` but for large runs."""
+        self._stored_used_blocks = 0
+        """What counts as used, but for what is lost."""
 
     def available_blocks(self, privileged: bool, leaving_blocks: int = 0) -> int:
         """Return how many more blocks may be promised once ``leaving_blocks`` are gone."""
@@ -214,63 +168,6 @@ class Ledger:
             self._volume.state.inode_count - len(self._inodes.leaving),
         )
 
-    def take_in_hand(self, blocks: int) -> None:
-        """Count blocks as pending although they are in memory no more, until ``written``."""
-        self._in_hand_blocks += blocks
-
-    def written(self, blocks: int) -> None:
-        """Note that blocks in hand, or moved, have been written."""
-        self._in_hand_blocks = max(0, self._in_hand_blocks - blocks)
-
-    def _node_blocks(self, moving: Moving = _NOTHING) -> int:
-        """Return an upper bound of the nodes that a commit and a checkpoint write after ``moving``.
-
-        On each level a change rewrites the node on its way, and cuts it in two if it grows
-        or takes in the one beside it if it shrinks; but no node goes twice, and slots that
-        do not grow need no more nodes, nor do nodes that are only to lie elsewhere.  What
-        growing items hold beyond that fills nodes of its own.
-        """
-        imap = self._volume.imap
-        inodes = self._inodes
-        # Dirty data changes pinned windows, and makes those of a file that had none, which
-        # lie side by side.
-        dirty = len(inodes.dirty) + inodes.pinned_count + len(inodes.dirty_data.owners)
-        changes = len(imap.changes) + dirty + moving.inodes + moving.windows
-        touched = len(imap.touched_keys) + moving.nodes
-        growing = imap.growing_count + dirty + moving.divisible_windows
-        mapped = self.dirty_blocks + self._in_hand_blocks
-        written = 2 * (imap.root_level + 2) + 2 * _MAPPED_BYTES * mapped // self._block_bytes
-        nodes = imap.node_count
-        for _ in range(imap.root_level + 1):
-            written += min(2 * changes + touched, nodes + min(growing, nodes))
-            nodes = nodes // self._children_min + 1
-        return written + self.metadata_blocks
-
-    def pending_blocks(self, moving: Moving = _NOTHING) -> int:
-        """Return an upper bound of the clean blocks that a commit and a checkpoint take now.
-
-        What is ``moving`` included.  docs/design/space.md, "What writing takes", derives it.
-        """
-        volume = self._volume
-        usage = volume.usage
-        records = volume.imap.unlogged_bytes + self._inodes.dirty_record_bytes()
-        records += moving.inodes * (INODE_BYTES + RECORD_OVERHEAD_BYTES)
-        data = self.dirty_blocks + self._in_hand_blocks
-        nodes = self._node_blocks(moving)
-        mapped = data + moving.blocks + nodes
-        pages = len(usage.dirty_pages) + moving.usage_pages + 2 * mapped + 8
-        pages = min(usage.page_count, pages)
-        bound, log = self._bound, volume.log
-        main = data + records // volume.block_bytes + 1
-        main_blocks = bound.clean_blocks(main, log.room_blocks(HEAD_MAIN))
-        metadata_blocks = bound.clean_blocks(nodes + pages, log.room_blocks(HEAD_METADATA))
-        # What moves goes to the cold head or to the main one, and neither may have room.
-        moved_blocks = bound.clean_blocks(moving.blocks, 0) if moving.blocks else 0
-        heads = bool(main_blocks or moved_blocks) + bool(metadata_blocks) + bool(moved_blocks)
-        more_heads = max(0, heads - 1) + (data >= BULK_BLOCKS)
-        clean_blocks = main_blocks + metadata_blocks + moved_blocks
-        return clean_blocks + more_heads * volume.superblock.segment_blocks
-
     def change_blocks(self) -> int:
         """Return how much of the slack is left to what replaces something by what is longer."""
         used_blocks = self._volume.usage.live_total + self._volume.usage.lost_blocks
@@ -287,10 +184,16 @@ class Ledger:
     def crude_spare_blocks(self) -> int:
         """Return about how much may be accepted without a closer look, less than 0 for nothing."""
         usage = self._volume.usage
-        kept_blocks, surcharge_blocks = self._stored_reserve()
-        room_blocks = usage.clean_blocks - kept_blocks
-        unpromised_blocks = self._open_limit_blocks - usage.live_total - usage.lost_blocks
-        unpromised_blocks -= surcharge_blocks
+        nodes = self._volume.imap.node_count
+        fewer_blocks = self._stored_live_blocks - usage.live_total
+        if nodes != self._stored_nodes or not 0 <= fewer_blocks <= _FEW_BLOCKS:
+            self._note_stored(usage.live_total, nodes)
+        clean_blocks = usage.buddy.free_units * usage.segment_blocks
+        room_blocks = clean_blocks - self._stored_kept_blocks - usage.large_runs.breakup_blocks
+        unpromised_blocks = self._open_limit_blocks - self._stored_used_blocks
+        out_of_use = usage.out_of_use
+        if out_of_use.withheld or out_of_use.given_up or out_of_use.immovable:
+            unpromised_blocks -= usage.lost_blocks
         if unpromised_blocks < room_blocks:
             room_blocks = unpromised_blocks
         return room_blocks - self._crude_blocks()
@@ -307,24 +210,30 @@ class Ledger:
         """
         imap = self._volume.imap
         inodes = self._inodes
-        dirty_count = len(inodes.dirty) + inodes.pinned_count + len(inodes.dirty_data.owners)
+        dirty_data = inodes.dirty_data
+        dirty_count = len(inodes.dirty) + inodes.pinned_count + len(dirty_data.owners)
+        nodes = imap.node_count
         path_count = (len(imap.changes) + dirty_count + len(imap.touched_keys)) * (
             imap.root_level + 1
         )
-        if path_count > imap.node_count:
-            path_count = imap.node_count + imap.node_count // 7
-        pending_bytes = imap.changed_bytes + imap.unlogged_bytes + inodes.inline_bytes
+        if path_count > nodes:
+            path_count = nodes + nodes // 7
         return (
             9 * (path_count + dirty_count) // 4
-            + 2 * (inodes.dirty_data.block_count + self._in_hand_blocks)
-            + pending_bytes // 192
+            + 2 * (dirty_data.block_count + self._in_hand_blocks)
+            + (imap.changed_bytes + imap.unlogged_bytes + inodes.inline_bytes) // 192
             + self._fixed_blocks
         )
 
     def covers(self, blocks: int) -> bool:
         """Tell whether what is clean covers what is pending and ``blocks`` more."""
-        crude_blocks = self._crude_blocks() + CRUDE_BLOCKS * blocks
-        if crude_blocks + self._stored_reserve()[0] < self._volume.usage.clean_blocks:
+        usage = self._volume.usage
+        nodes = self._volume.imap.node_count
+        fewer_blocks = self._stored_live_blocks - usage.live_total
+        if nodes != self._stored_nodes or not 0 <= fewer_blocks <= _FEW_BLOCKS:
+            self._note_stored(usage.live_total, nodes)
+        needed_blocks = self._crude_blocks() + CRUDE_BLOCKS * blocks + self._stored_kept_blocks
+        if needed_blocks + usage.large_runs.breakup_blocks < usage.clean_blocks:
             return True
         return self.shortage_blocks(blocks) <= 0
 
@@ -333,19 +242,17 @@ class Ledger:
         """Tell whether what is pending can be written as things are."""
         return self.covers(0)
 
-    def _stored_reserve(self) -> tuple[int, int]:
-        """Return ``_kept_blocks``, and what counts as used, for what is stored now.
+    def _note_stored(self, live_blocks: int, nodes: int) -> None:
+        """Reckon what is kept, and what counts as used, by what is stored now.
 
-        What is pending adds to that is in the crude bound.
+        It is an upper bound while no more is stored in as many nodes.  What is pending adds
+        to that is in the crude bound.
         """
-        usage, nodes = self._volume.usage, self._volume.imap.node_count
-        live_blocks = usage.live_total
-        if live_blocks != self._stored[0] or nodes != self._stored[1]:
-            companion_blocks, surcharge_blocks = self._reserve(nodes, live_blocks - nodes)
-            kept_blocks = self._working_blocks + companion_blocks
-            self._stored = live_blocks, nodes, kept_blocks, surcharge_blocks
-        kept_blocks = self._stored[2] + usage.large_runs.breakup_blocks - self._in_use_blocks
-        return kept_blocks, self._stored[3]
+        companion_blocks, surcharge_blocks = self._reserve(nodes, live_blocks - nodes)
+        self._stored_live_blocks = live_blocks
+        self._stored_nodes = nodes
+        self._stored_kept_blocks = self._working_blocks + companion_blocks
+        self._stored_used_blocks = live_blocks + surcharge_blocks
 
     @property
     def _kept_blocks(self) -> int:

@@ -15,19 +15,19 @@ have what belongs together, however it came.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from lfs.alloc.delayed.ledger import Ledger
+from lfs.alloc.delayed.neighbours import Neighbours
 from lfs.alloc.scattered import ScatteredFiles
 from lfs.device.base import Buffer
 from lfs.inodes.inode import Inode
 from lfs.inodes.table import InodeTable
-from lfs.inodes.window import Window, shares
-from lfs.ondisk import BLOCK_DATA, HEAD_BULK, HEAD_MAIN, Entry, stored_block_checksum, stored_data
+from lfs.inodes.window import Window
+from lfs.ondisk import BLOCK_DATA, HEAD_BULK, HEAD_MAIN, EntryFields, stored_data
 from lfs.segments.placement import BULK_BLOCKS, Placement
 from lfs.volume.volume import Volume
 
-_NEIGHBOUR_FRAGMENTS_MIN = 4
 _PAST_ALL_BLOCKS = 1 << 62
 _PART_BYTES = 1 << 20
 _PARTS_MIN = 4
@@ -44,7 +44,7 @@ class UnplacedExtent:
     __slots__ = ("buffers", "count", "first", "inode")
 
     def __init__(self, inode: Inode, first: int, count: int, buffers: list[Buffer]) -> None:
-        """Take blocks ``first`` and after it."""
+        """Take ``count`` blocks of ``inode`` from file block ``first`` on."""
         self.inode = inode
         self.first = first
         self.count = count
@@ -59,7 +59,6 @@ class WriteOut:
         self._volume = volume
         self._inodes = inodes
         self._ledger = ledger
-        self._spare_blocks: int | None = None
         part_bytes = min(_PART_BYTES, volume.options.dirty_bytes_max // _PARTS_MIN)
         self.part_blocks = max(_PART_BLOCKS_MIN, part_bytes // volume.block_bytes)
         """A part of the dirty data has so many blocks, or what more it takes to end well."""
@@ -69,6 +68,7 @@ class WriteOut:
         self._position = 0, 0
         """Inode number and file block where the next part begins."""
         self.scattered = ScatteredFiles()
+        self._neighbours = Neighbours(volume, inodes, ledger, self.scattered)
 
     # --------------------------------------------------------------- collecting
 
@@ -78,12 +78,12 @@ class WriteOut:
         Whoever made a block dirty pinned its window, so nothing has to be read but
         neighbours, which may fail.
         """
-        self._spare_blocks = None
-        return [extent for inode in inodes for extent in self._take_whole(inode)]
+        self._neighbours.spare_blocks = None
+        return self._take(inodes, 0, _PAST_ALL_BLOCKS)
 
     def take_part(self) -> list[UnplacedExtent]:
         """Return the next part of all dirty data, as ``take_dirty`` does; none if there is none."""
-        self._spare_blocks = None
+        self._neighbours.spare_blocks = None
         owners = self._inodes.dirty_data.owners
         position = self._position
         inos = sorted(owners)
@@ -116,83 +116,37 @@ class WriteOut:
         dirty = inode.dirty
         assert dirty is not None
         end = dirty.part_end(first, blocks, self._volume.window_blocks)
-        if end is None and not first:
-            return self._take_whole(inode), None
         stop = _PAST_ALL_BLOCKS if end is None else end
-        self._take_neighbours(inode, dirty.extents_between(first, stop))
-        self.scattered.wrote(inode.ino, self._volume.elapsed.ns)
-        return self._taken(inode, self._inodes.dirty_data.take_part(inode, first, stop)), end
+        return self._take([inode], first, stop), end
 
-    def _take_whole(self, inode: Inode) -> list[UnplacedExtent]:
-        """Return all dirty data of ``inode``."""
-        self._take_neighbours(inode, inode.dirty.extents() if inode.dirty else ())
-        self.scattered.wrote(inode.ino, self._volume.elapsed.ns)
-        return self._taken(inode, self._inodes.dirty_data.take(inode))
-
-    def _taken(
-        self, inode: Inode, taken: list[tuple[int, int, list[Buffer]]]
-    ) -> list[UnplacedExtent]:
-        """Return what was taken from the dirty data of ``inode``, which is in hand now."""
-        self._ledger.take_in_hand(sum([count for _, count, _ in taken]))
-        inode.read_window = -1
-        self._inodes.mark_dirty(inode)
-        return [UnplacedExtent(inode, first, count, buffers) for first, count, buffers in taken]
-
-    def _take_neighbours(self, inode: Inode, dirty_extents: Iterable[tuple[int, int]]) -> None:
-        """Make the unchanged blocks of fragmented windows dirty when that is cheap.
-
-        A window that will lie in several fragments is written whole if its unchanged
-        blocks are no more than the dirty ones, or, once it has many fragments, than
-        four times as many.  Reading them must not make a commit fail, so damaged
-        ones stay where they are.  A window that stays in many fragments is noted.
-        """
-        size = self._volume.window_blocks
-        by_window: dict[int, int] = {}
-        extents: dict[int, int] = {}
-        for first, count in dirty_extents:
-            for index, start, stop in shares(first, first + count, size):
-                by_window[index] = by_window.get(index, 0) + stop - start
-                extents[index] = extents.get(index, 0) + 1
-        for index, dirty in by_window.items():
-            window = self._inodes.pin_window(inode, index)
-            if not window.mapped or dirty == size:
-                continue
-            fragments = window.fragment_count(2 * _NEIGHBOUR_FRAGMENTS_MIN)
-            worth = 4 * dirty if fragments >= 2 * _NEIGHBOUR_FRAGMENTS_MIN else dirty
-            is_cheap = fragments >= _NEIGHBOUR_FRAGMENTS_MIN and window.mapped - dirty <= worth
-            if is_cheap and self._dirty_whole(inode, index, window):
-                continue
-            if fragments + 2 * extents[index] > 2 * _NEIGHBOUR_FRAGMENTS_MIN:
-                self.scattered.note(inode.ino, dirty, self._volume.elapsed.ns)
-
-    def _dirty_whole(self, inode: Inode, index: int, window: Window) -> bool:
-        """Read what is mapped and not dirty of a window and make it dirty.
-
-        Returns False when there is no space to spare for all of it.
-        """
-        base = index * self._volume.window_blocks
-        block_bytes = self._volume.block_bytes
-        dirty = inode.dirty
-        assert dirty is not None
-        for first, count, address in window.extents:
-            wanted = [b for b in range(first, first + count) if base + b not in dirty]
-            if not wanted:
-                continue
-            if self._spare_blocks is None:
-                # Half of what is spare may go to neighbours.
-                self._spare_blocks = self._ledger.spare_blocks() // 2
-            if len(wanted) > self._spare_blocks:
-                return False
-            try:
-                raw = self._volume.read_data(address, window.checksums[first : first + count])
-            except OSError:
-                continue
-            self._spare_blocks -= len(wanted)
-            for block in wanted:
-                start = (block - first) * block_bytes
-                content = raw[start : start + block_bytes]
-                self._inodes.dirty_data.put(inode, base + block, content)
-        return True
+    def _take(self, inodes: Sequence[Inode], first: int, stop: int) -> list[UnplacedExtent]:
+        """Return what is dirty in blocks ``first`` to ``stop`` of each inode; it is in hand now."""
+        dirty_data = self._inodes.dirty_data
+        is_whole = not first and stop == _PAST_ALL_BLOCKS
+        mark = self._inodes.new_pins()
+        for inode in inodes:
+            dirty = inode.dirty
+            if dirty is not None:
+                pairs = dirty.extents() if is_whole else [*dirty.extents_between(first, stop)]
+                self._neighbours.take(inode, pairs)
+            if self.scattered:
+                self.scattered.wrote(inode.ino, self._volume.elapsed.ns)
+        # Each has dirty blocks, or is unpinned with the last of them.
+        self._inodes.keep_pins(mark)
+        extents: list[UnplacedExtent] = []
+        blocks = 0
+        for inode in inodes:
+            if is_whole:
+                taken = dirty_data.take(inode)
+            else:
+                taken = dirty_data.take_part(inode, first, stop)
+            for start, count, buffers in taken:
+                extents.append(UnplacedExtent(inode, start, count, buffers))
+                blocks += count
+            inode.read_window = -1
+            self._inodes.mark_dirty(inode)
+        self._ledger.take_in_hand(blocks)
+        return extents
 
     # ----------------------------------------------------------------- placing
 
@@ -227,8 +181,10 @@ class WriteOut:
     def place_all(self, extents: Sequence[UnplacedExtent], time_ns: int, flags: int = 0) -> None:
         """Write extents without records: large ones to the bulk head, the others to main."""
         large = [extent for extent in extents if extent.count >= BULK_BLOCKS]
-        small = [extent for extent in extents if extent.count < BULK_BLOCKS]
-        self.place(large, HEAD_BULK, time_ns, flags)
+        small = extents
+        if large:
+            self.place(large, HEAD_BULK, time_ns, flags)
+            small = [extent for extent in extents if extent.count < BULK_BLOCKS]
         self.place(small, HEAD_MAIN, time_ns, flags)
 
     def place(self, extents: Sequence[UnplacedExtent], head: int, time_ns: int, flags: int) -> None:
@@ -247,88 +203,107 @@ class WriteOut:
         self, extents: Sequence[UnplacedExtent], head: int, time_ns: int, flags: int
     ) -> None:
         rest = [*extents]
+        wanted = 0
+        for extent in rest:
+            wanted += extent.count
         while rest:
-            wanted = sum(extent.count for extent in rest)
-            # A large file is likely to grow further: expect as much again as it has.
-            expected = sum({e.inode.ino: e.inode.blocks for e in rest}.values())
+            expected = 0
+            if head == HEAD_BULK:
+                # A large file is likely to grow further: expect as much again as it has.
+                expected = sum({e.inode.ino: e.inode.blocks for e in rest}.values())
             placement = self._volume.reserve(
                 head,
                 wanted,
                 0,
                 len(rest),
                 spare_blocks=self._ledger.log_spare_blocks,
-                expected_blocks=expected if head == HEAD_BULK else 0,
+                expected_blocks=expected,
             )
-            now, rest = _split(rest, placement.payload_blocks, self._volume.block_bytes)
+            now, later = _split(rest, placement.payload_blocks, self._volume.block_bytes)
             entries, buffers = self.map(now, placement)
             if self._volume.emit(placement, entries, buffers, (), flags, time_ns):
-                self._ledger.written(sum(extent.count for extent in now))
+                blocks = min(wanted, placement.payload_blocks)
+                self._ledger.written(blocks)
+                wanted -= blocks
+                rest = later
             else:
-                rest = now + rest
+                rest = now + later
 
     def map(
         self, extents: Sequence[UnplacedExtent], placement: Placement
-    ) -> tuple[list[Entry], list[Buffer]]:
+    ) -> tuple[list[EntryFields], list[Buffer]]:
         """Point the windows of ``extents`` to a placement.
 
         Returns the entries and buffers that the log write there must have.  The windows
         are pinned: nothing is read.
         """
         address = placement.payload_address
-        entries: list[Entry] = []
+        entries: list[EntryFields] = []
         buffers: list[Buffer] = []
-        block_bytes = self._volume.block_bytes
-        windows: dict[tuple[Inode, int], Window] = {}
+        block_bytes, size = self._volume.block_bytes, self._volume.window_blocks
+        owner: Inode | None = None
+        window: Window | None = None
+        current = -1
         for extent in extents:
-            checksums: list[int] = []
-            for buffer in extent.buffers:
-                if type(buffer) is bytes and len(buffer) == block_bytes:
-                    value = stored_block_checksum(buffer)
-                    if value is not None:
-                        checksums.append(value)
-                        buffers.append(buffer)
-                        continue
-                stored, values = stored_data(buffer, block_bytes)
-                checksums += values
+            inode, first, count = extent.inode, extent.first, extent.count
+            if len(extent.buffers) == 1:
+                stored, checksums = stored_data(extent.buffers[0], block_bytes)
                 buffers.append(stored)
-            inode = extent.inode
-            entries.append(Entry(BLOCK_DATA, inode.ino, inode.version, extent.first, checksums))
-            self._map_extent(inode, extent.first, checksums, address, windows)
-            address += len(checksums)
-        for (inode, index), window in windows.items():
-            self._inodes.store_mapped(inode, index, window)
-            self._inodes.unpin_window(inode, index)
-            self._inodes.mark_dirty(inode)
+            else:
+                checksums = []
+                for buffer in extent.buffers:
+                    stored, values = stored_data(buffer, block_bytes)
+                    checksums += values
+                    buffers.append(stored)
+            entries.append((BLOCK_DATA, inode.ino, inode.version, first, checksums))
+            position = 0
+            while position < count:
+                index = (first + position) // size
+                if inode is not owner or index != current or window is None:
+                    # Extents are in file order: one window after the other is through.
+                    if owner is not None and window is not None:
+                        self._mapped(owner, current, window)
+                    owner, current = inode, index
+                    window = self._inodes.pin_window(inode, index)
+                start = first + position - index * size
+                stop = start + count - position
+                part: Sequence[int] = checksums
+                if stop > size or position:
+                    stop = min(stop, size)
+                    part = checksums[position : position + stop - start]
+                self._map_part(inode, window, start, part, address + position)
+                position += stop - start
+            address += count
+        if owner is not None and window is not None:
+            self._mapped(owner, current, window)
         return entries, buffers
 
-    def _map_extent(
-        self,
-        inode: Inode,
-        first: int,
-        checksums: list[int],
-        address: int,
-        windows: dict[tuple[Inode, int], Window],
+    def _map_part(
+        self, inode: Inode, window: Window, start: int, checksums: Sequence[int], address: int
     ) -> None:
-        """Point the windows of an extent to ``address`` and put them into ``windows``."""
-        volume = self._volume
-        size = volume.window_blocks
-        for index, start, stop in shares(first, first + len(checksums), size):
-            window = windows.get((inode, index))
-            if window is None:
-                window = self._inodes.pin_window(inode, index)
-                windows[inode, index] = window
-            position = index * size + start - first
-            part = checksums[position : position + stop - start]
-            inode.blocks += stop - start
-            for old_address, old_count in window.map(start, part, address + position):
-                volume.usage.drop_live(old_address, old_count)
-                inode.blocks = max(0, inode.blocks - old_count)
+        """Point blocks of a window to ``address``; what was there before is dead."""
+        inode.blocks += len(checksums)
+        for old_address, old_count in window.map(start, checksums, address):
+            self._volume.usage.drop_live(old_address, old_count)
+            inode.blocks = max(0, inode.blocks - old_count)
+
+    def _mapped(self, inode: Inode, index: int, window: Window) -> None:
+        """Take a window that is mapped over into the inode map, and let go of it."""
+        inodes = self._inodes
+        inodes.store_mapped(inode, index, window)
+        inodes.unpin_window(inode, index)
+        inodes.mark_dirty(inode)
 
 
 def _split(
     extents: list[UnplacedExtent], blocks: int, block_bytes: int
 ) -> tuple[list[UnplacedExtent], list[UnplacedExtent]]:
     """Return the extents that make up the first ``blocks`` blocks, and the rest."""
+    wanted = 0
+    for extent in extents:
+        wanted += extent.count
+    if wanted <= blocks:
+        return extents, []
     taken: list[UnplacedExtent] = []
     for position, extent in enumerate(extents):
         if extent.count > blocks:

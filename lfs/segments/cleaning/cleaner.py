@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import suppress
 
-from lfs.alloc.delayed.ledger import Ledger, Moving
+from lfs.alloc.delayed.ledger import Ledger
+from lfs.alloc.delayed.pending import Moving
 from lfs.alloc.margins import CLEAN_SHARE_LOW, MARGIN_SEGMENTS
 from lfs.commit.checkpoint import Checkpointer
 from lfs.common.errors import DamageError

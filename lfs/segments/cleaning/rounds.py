@@ -13,7 +13,8 @@ from __future__ import annotations
 from collections.abc import Generator
 from itertools import chain
 
-from lfs.alloc.delayed.ledger import Ledger, Moving
+from lfs.alloc.delayed.ledger import Ledger
+from lfs.alloc.delayed.pending import Moving
 from lfs.alloc.delayed.write_out import UnplacedExtent
 from lfs.alloc.margins import MARGIN_SEGMENTS
 from lfs.commit.checkpoint import Checkpointer

@@ -12,7 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lfs.alloc.admission.admission import Admission, Demand
-from lfs.alloc.delayed.ledger import Ledger, Moving
+from lfs.alloc.delayed.ledger import Ledger
+from lfs.alloc.delayed.pending import Moving
 from lfs.common.errors import FilesystemError
 from lfs.device.memory import MemoryDevice
 from lfs.filesystem import Filesystem
@@ -129,9 +130,9 @@ def test_crude_bound_is_a_bound_whatever_is_pending(
     inodes.inline_bytes = inline_bytes
     inodes.pinned_count = pinned
     inodes.dirty_data.owners = dict.fromkeys(_NUMBERS[:files])  # type: ignore[assignment]
-    inodes.dirty_data._block_count = dirty_blocks
+    inodes.dirty_data.block_count = dirty_blocks
     volume.imap.touched_keys = _NUMBERS[:touched]  # type: ignore[assignment]
-    volume.imap._still = dict.fromkeys(_NUMBERS[: min(still, changed)], 0)  # type: ignore[arg-type]
+    volume.imap._still = {*_NUMBERS[: min(still, changed)]}
     volume.imap.node_count, volume.imap.root_level = nodes, level
     volume.imap.changed_bytes, volume.imap.unlogged_bytes = changed_bytes, unlogged_bytes
     volume.usage.live_total = nodes + data_blocks
@@ -288,4 +289,4 @@ def _filesystem_of(limit_blocks: int, privileged_blocks: int) -> Filesystem:
 
 def promise(space: Ledger, blocks: int) -> None:
     """Let so many blocks be dirty."""
-    space._inodes.dirty_data._block_count = blocks
+    space._inodes.dirty_data.block_count = blocks

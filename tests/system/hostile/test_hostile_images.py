@@ -235,7 +235,7 @@ def test_name_that_leads_elsewhere_is_never_listed_and_hides_no_other(
     place, found = filesystem.core.directories.find(ROOT_INO, name)
     assert found is None
     names = [entry.name for entry in filesystem.readdir(ROOT_INO)]
-    filesystem.core.directories.put(place, ROOT_INO, 4, name)
+    filesystem.core.directories.put(place, ROOT_INO, 4)
     listing, listed = filesystem.readdir(ROOT_INO), []
     with pytest.raises(DamageError, match="has an entry called"):  # noqa: PT012  after all others
         for entry in listing:
@@ -249,7 +249,7 @@ def test_name_that_leads_elsewhere_is_never_listed_and_hides_no_other(
 def test_name_that_leads_to_nothing_is_damage(hostile: dict[str, Sample]) -> None:
     filesystem = Filesystem.mount(hostile["clean"].device.copy(), 10)
     place, _ = filesystem.core.directories.find(ROOT_INO, b"lost")
-    filesystem.core.directories.put(place, 99_999, 8, b"lost")
+    filesystem.core.directories.put(place, 99_999, 8)
     assert b"lost" in {entry.name for entry in filesystem.readdir(ROOT_INO)}
     with pytest.raises(DamageError, match="b'lost' in directory 1 leads to inode 99999"):
         filesystem.lookup(ROOT_INO, b"lost")
