@@ -12,6 +12,7 @@ from __future__ import annotations
 from lfs.alloc.admission.admission import Admission
 from lfs.alloc.admission.removal import Removal
 from lfs.alloc.delayed.ledger import Ledger
+from lfs.alloc.delayed.scattered import Search
 from lfs.alloc.delayed.write_out import WriteOut
 from lfs.commit.checkpoint import Checkpointer
 from lfs.common.turns import Turn
@@ -19,7 +20,6 @@ from lfs.imap.map import CHANGE_MEMORY_BYTES
 from lfs.inodes.table import DIRTY_INODES_MAX, InodeTable
 from lfs.segments.cleaning.cleaner import Cleaner
 from lfs.segments.cleaning.defragment import Defragmenter
-from lfs.segments.cleaning.search import Search
 from lfs.volume.volume import Volume
 
 _CHANGES_IDLE = 8192

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lfs.alloc.scattered import ScatteredFiles
+from lfs.alloc.delayed.scattered import ScatteredFiles
 
 
 def test_scattered_files_add_up_and_come_worst_first() -> None:

@@ -12,7 +12,7 @@ Held by ``tests/alloc/delayed/test_write_out.py`` and ``tests/system``.
 from __future__ import annotations
 
 from lfs.alloc.delayed.ledger import Ledger
-from lfs.alloc.scattered import ScatteredFiles
+from lfs.alloc.delayed.scattered import ScatteredFiles
 from lfs.inodes.inode import Inode
 from lfs.inodes.table import InodeTable
 from lfs.inodes.window import Window, shares

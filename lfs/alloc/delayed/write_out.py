@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 from lfs.alloc.delayed.ledger import Ledger
 from lfs.alloc.delayed.neighbours import Neighbours
-from lfs.alloc.scattered import ScatteredFiles
+from lfs.alloc.delayed.scattered import ScatteredFiles
 from lfs.device.base import Buffer
 from lfs.inodes.inode import Inode
 from lfs.inodes.table import InodeTable

@@ -2,7 +2,7 @@
 
 Theory.  Overwritten blocks go to where the log is, so a file that is overwritten
 here and there ends in many fragments.  Write-out notes such files
-(``lfs.alloc.scattered``).  Once a file has been left alone for a while, it is read in
+(``lfs.alloc.delayed.scattered``).  Once a file has been left alone for a while, it is read in
 file order and written to runs of its own, as large as the disk allows, a few MiB at
 each step.  Nothing about the file changes but where it lies (``lfs.segments.cleaning.moving``).
 
@@ -22,7 +22,7 @@ from collections.abc import Generator, Iterator
 from itertools import pairwise
 
 from lfs.alloc.delayed.ledger import Ledger
-from lfs.alloc.scattered import ScatteredFiles
+from lfs.alloc.delayed.scattered import ScatteredFiles
 from lfs.commit.checkpoint import Checkpointer
 from lfs.common.errors import DamageError, FilesystemError
 from lfs.common.turns import Flush, Turn

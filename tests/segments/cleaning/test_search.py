@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from lfs.alloc.scattered import FILES_MAX
+from lfs.alloc.delayed import scattered
+from lfs.alloc.delayed.scattered import FILES_MAX
 from lfs.common.errors import DamageError
 from lfs.imap.map import Imap
-from lfs.segments.cleaning import search
 from tests.segments.cleaning.scattered import (
     LATER,
     MIB,
@@ -44,7 +44,7 @@ def test_files_of_an_earlier_mount_are_put_in_order() -> None:
 
 @pytest.mark.pure_core
 def test_one_turn_reads_little_of_the_map(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "LEAVES_AT_ONCE", 2)
+    monkeypatch.setattr(scattered, "LEAVES_AT_ONCE", 2)
     disk = roomy_disk()
     scattered_file(disk, blocks=4096)
     disk.unmount()
