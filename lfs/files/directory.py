@@ -34,6 +34,7 @@ from lfs.volume.arguments import check_bytes
 
 _OFFSETS_KEPT = 4096
 _DOTS = frozenset((b".", b".."))
+_SLASH = ord("/")
 
 
 class DirectoryEntry(NamedTuple):
@@ -126,21 +127,23 @@ class Directories:
         told, and where there is none, the first such DamageError comes after all others.
         """
         failure: DamageError | None = None
-        start = pack_key(directory_ino, KIND_ENTRY, cookie + 1)
+        following: bytes | None = pack_key(directory_ino, KIND_ENTRY, cookie + 1)
         end = pack_key(directory_ino, KIND_ENTRY + 1, 0)
-        for key, value in self._imap.scan(start, end):
-            if value == REMOVED_ENTRY:
-                continue
-            try:
-                ino, file_type, name = unpack_entry(value)
-                if b"/" in name or b"\0" in name or name in _DOTS:
-                    # Whoever uses it as part of a path would be led elsewhere.
-                    raise DamageError(f"directory {directory_ino} has an entry called {name!r}")
-            except DamageError as error:
-                if on_damage is not None:
-                    on_damage(error)
-                failure = failure or error
-                continue
-            yield DirectoryEntry(unpack_key(key)[2], name, ino, file_type)
+        while following is not None:
+            items, following = self._imap.batch(following, end)
+            for key, value in items:
+                if value == REMOVED_ENTRY:
+                    continue
+                try:
+                    ino, file_type, name = unpack_entry(value)
+                    if _SLASH in name or 0 in name or name in _DOTS:
+                        # Whoever uses it as part of a path would be led elsewhere.
+                        raise DamageError(f"directory {directory_ino} has an entry called {name!r}")
+                except DamageError as error:
+                    if on_damage is not None:
+                        on_damage(error)
+                    failure = failure or error
+                    continue
+                yield DirectoryEntry(unpack_key(key)[2], name, ino, file_type)
         if failure is not None and on_damage is None:
             raise failure
