@@ -35,6 +35,7 @@ from lfs.volume.arguments import check_bytes
 _OFFSETS_KEPT = 4096
 _DOTS = frozenset((b".", b".."))
 _SLASH = ord("/")
+_DOT = ord(".")
 
 
 class DirectoryEntry(NamedTuple):
@@ -44,6 +45,10 @@ class DirectoryEntry(NamedTuple):
     name: bytes
     ino: int
     file_type: int
+
+
+_new_tuple = tuple.__new__
+"""Makes a ``DirectoryEntry`` in half the time that its own constructor takes."""
 
 
 class NameHash:
@@ -136,7 +141,7 @@ class Directories:
                     continue
                 try:
                     ino, file_type, name = unpack_entry(value)
-                    if _SLASH in name or 0 in name or name in _DOTS:
+                    if _SLASH in name or 0 in name or (name[0] == _DOT and name in _DOTS):
                         # Whoever uses it as part of a path would be led elsewhere.
                         raise DamageError(f"directory {directory_ino} has an entry called {name!r}")
                 except DamageError as error:
@@ -144,6 +149,6 @@ class Directories:
                         on_damage(error)
                     failure = failure or error
                     continue
-                yield DirectoryEntry(unpack_key(key)[2], name, ino, file_type)
+                yield _new_tuple(DirectoryEntry, (unpack_key(key)[2], name, ino, file_type))
         if failure is not None and on_damage is None:
             raise failure

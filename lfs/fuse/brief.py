@@ -13,8 +13,8 @@ the mark is not found exactly as expected, there are no brief entries.
 Brief is a listing of a directory of which the kernel knows all names with their attributes,
 and one for a program that did not ask for the attributes in the directory it listed last.
 To notice that, one entry of a longer listing with attributes is brief, the *sample*: who asks
-for attributes asks for its, and that request is seen.  A guess costs time when it is wrong,
-and nothing else.
+for attributes asks for its, and that request is seen.  It has no sample in its next
+``TRUSTED_LISTINGS`` then.  A guess costs time when it is wrong, and nothing else.
 
 Held by ``tests/fuse/test_brief.py``.
 """
@@ -27,6 +27,7 @@ from pyfuse3 import EntryAttributes
 
 SAMPLE_INDEX = 15
 """Which entry of a listing, with the dots, is the sample; shorter listings have none."""
+TRUSTED_LISTINGS = 8
 _READERS_MAX = 64
 _KNOWN_MAX = 65536
 _MARK = 0x5A17_C3E2_914B_6D08
@@ -40,12 +41,14 @@ class BriefEntry:
         """Use ``found``: ``number`` is the inode number in ``entry`` that is no node ID."""
         self._entry = entry
         self._number = number
+        self._file_type = 0
 
     @classmethod
     def found(cls) -> BriefEntry | None:
         """Return one, or None where pyfuse3's entries are not as expected."""
         entry = EntryAttributes()
         entry.entry_timeout = entry.attr_timeout = 0
+        entry.st_mode = 0
         entry.st_ino = _MARK
         mark = bytes(ctypes.c_uint64(_MARK))
         pieces = ctypes.string_at(id(entry), type(entry).__basicsize__).split(mark)
@@ -61,19 +64,23 @@ class BriefEntry:
     def of(self, ino: int, file_type: int) -> EntryAttributes:
         """Return the entry of an inode of which only the type is known, until the next call."""
         self._number.value = ino
-        self._entry.st_mode = file_type << _TYPE_SHIFT
+        if file_type != self._file_type:
+            self._file_type = file_type
+            self._entry.st_mode = file_type << _TYPE_SHIFT
         return self._entry
 
 
 class _Reader:
     """What is known of a program that lists directories."""
 
-    __slots__ = ("brief_ino", "sample_ino", "wants_attributes")
+    __slots__ = ("brief_ino", "sample_ino", "trusted_listings", "wants_attributes")
 
     def __init__(self) -> None:
         self.wants_attributes = True
         self.sample_ino = 0
         """The inode of the last sample, while nobody has asked for it."""
+        self.trusted_listings = 0
+        """How many of the next listings need no sample."""
         self.brief_ino = 0
         """The directory that was listed last without attributes, because it wants none."""
 
@@ -98,8 +105,19 @@ class Foresight:
             reader.wants_attributes = False
         if directory_ino in self._known:
             return True
-        reader.brief_ino = 0 if reader.wants_attributes else directory_ino
-        return not reader.wants_attributes
+        if reader.wants_attributes:
+            reader.brief_ino = 0
+            return False
+        reader.brief_ino = directory_ino
+        return True
+
+    def needs_sample(self, pid: int) -> bool:
+        """Tell whether a listing with attributes that ``pid`` begins shall have a sample."""
+        reader = self._readers.get(pid)
+        if reader is None or not reader.trusted_listings:
+            return True
+        reader.trusted_listings -= 1
+        return False
 
     def sampled(self, pid: int, ino: int) -> None:
         """Note that ``pid`` got inode ``ino`` as the sample of a listing."""
@@ -119,6 +137,7 @@ class Foresight:
         if reader is not None:
             if reader.sample_ino == ino:
                 reader.sample_ino = 0
+                reader.trusted_listings = TRUSTED_LISTINGS
                 return
             if reader.brief_ino == directory_ino:
                 reader.wants_attributes = True

@@ -51,10 +51,10 @@ class Lister:
         if brief is None or not directory.is_brief:
             self._reply_attributes(directory, start_id, token)
             return
-        replied = False
+        add, of, replied = pyfuse3.readdir_reply, brief.of, False
         try:
             for cookie, name, ino, file_type in directory.listing(self._filesystem, start_id):
-                if not pyfuse3.readdir_reply(token, name, brief.of(ino, file_type), cookie):
+                if not add(token, name, of(ino, file_type), cookie):
                     return
                 replied = True
         except FilesystemError:
@@ -63,7 +63,8 @@ class Lister:
 
     def _rewind(self, directory: OpenDirectory) -> None:
         directory.rewind()
-        directory.is_brief = self._foresight.is_brief(directory.pid, directory.ino)
+        if self._brief is not None:
+            directory.is_brief = self._foresight.is_brief(directory.pid, directory.ino)
         directory.told_cookie = 0
 
     def _reply_attributes(
@@ -72,7 +73,10 @@ class Lister:
         last = start_id
         is_told = directory.told_cookie == start_id
         directory.told_cookie = -1
-        countdown = SAMPLE_INDEX if self._brief is not None and not start_id else -1
+        has_sample = (
+            not start_id and self._brief is not None and self._foresight.needs_sample(directory.pid)
+        )
+        countdown = SAMPLE_INDEX if has_sample else -1
         try:
             for cookie, name, ino, file_type in directory.listing(self._filesystem, start_id):
                 if countdown == 0 and self._brief is not None:
