@@ -10,8 +10,9 @@ pyfuse3 sets node ID and inode number of an entry together.  ``BriefEntry`` find
 the number in the object by a mark, and puts the number there and not into the node ID.  Where
 the mark is not found exactly as expected, there are no brief entries.
 
-Brief is a listing of a directory of which the kernel knows all names with their attributes,
-and one for a program that did not ask for the attributes in the directory it listed last.
+Brief is a listing of a directory of which the kernel knows all names with their attributes
+(those of a file that was written to it has to ask for anew, which ends that), and one for a
+program that did not ask for the attributes in the directory it listed last.
 To notice that, one entry of a longer listing with attributes is brief, the *sample*: who asks
 for attributes asks for its, and that request is seen.  It has no sample in its next
 ``TRUSTED_LISTINGS`` then.  A guess costs time when it is wrong, and nothing else.
@@ -73,7 +74,7 @@ class BriefEntry:
 class _Reader:
     """What is known of a program that lists directories."""
 
-    __slots__ = ("brief_ino", "sample_ino", "trusted_listings", "wants_attributes")
+    __slots__ = ("brief_ino", "known_ino", "sample_ino", "trusted_listings", "wants_attributes")
 
     def __init__(self) -> None:
         self.wants_attributes = True
@@ -81,6 +82,8 @@ class _Reader:
         """The inode of the last sample, while nobody has asked for it."""
         self.trusted_listings = 0
         """How many of the next listings need no sample."""
+        self.known_ino = 0
+        """The directory that was listed last, if without attributes because they are known."""
         self.brief_ino = 0
         """The directory that was listed last without attributes, because it wants none."""
 
@@ -103,7 +106,9 @@ class Foresight:
         if reader.sample_ino:
             reader.sample_ino = 0
             reader.wants_attributes = False
+        reader.known_ino = 0
         if directory_ino in self._known:
+            reader.known_ino = directory_ino
             return True
         if reader.wants_attributes:
             reader.brief_ino = 0
@@ -142,6 +147,13 @@ class Foresight:
             if reader.brief_ino == directory_ino:
                 reader.wants_attributes = True
         self._known.discard(directory_ino)
+
+    def asked(self, pid: int, ino: int) -> None:
+        """Note that ``pid`` had to ask for the attributes of ``ino``."""
+        reader = self._readers.get(pid)
+        if reader is not None and reader.known_ino and reader.known_ino != ino:
+            self._known.discard(reader.known_ino)
+            reader.known_ino = 0
 
     def forgotten(self) -> None:
         """Note that the kernel has dropped inodes that have names."""

@@ -122,6 +122,7 @@ class LfsOperations(Handlers):
     @query
     def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
         """Return the attributes of an inode."""
+        self._foresight.asked(ctx.pid, inode)
         return self._entry(self.filesystem.getattr(inode))
 
     @query

@@ -22,6 +22,7 @@ __all__ = ["filesystem", "operations"]
 
 FILES = 40
 OTHER = cast(pyfuse3.RequestContext, SimpleNamespace(uid=1000, gid=1000, pid=2, umask=0))
+THIRD = cast(pyfuse3.RequestContext, SimpleNamespace(uid=1000, gid=1000, pid=3, umask=0))
 TOKEN = cast(pyfuse3.ReaddirToken, None)
 
 
@@ -180,6 +181,30 @@ def test_listing_of_what_was_looked_up_or_forgotten_has_attributes(kernel: Kerne
         kernel.operations._foresight._readers.clear()
 
 
+def test_listing_after_which_attributes_were_asked_for_is_the_last_brief_one(
+    kernel: Kernel,
+) -> None:
+    ino, other = folders(kernel.operations, 2)
+    kernel.list(ino)
+    assert kernel.list(ino, OTHER) == BRIEF
+    # Neither the directory itself says anything, nor a program that lists nothing.
+    for asked, ctx in ((ino, OTHER), (other, USER)):
+        run(kernel.operations.getattr(asked, ctx))
+    assert kernel.list(ino, OTHER) == BRIEF
+    file_ino = kernel.operations.filesystem.lookup(ino, b"7").ino
+    run(kernel.operations.getattr(file_ino, OTHER))
+    assert kernel.list(ino, OTHER) == ATTRIBUTES
+
+
+def test_attributes_asked_for_after_another_listing_change_nothing(kernel: Kernel) -> None:
+    ino, other = folders(kernel.operations, 2)
+    kernel.list(ino)
+    kernel.list(ino, OTHER)
+    kernel.list(other, OTHER)
+    run(kernel.operations.getattr(other + 1, OTHER))
+    assert kernel.list(ino, THIRD) == BRIEF
+
+
 def test_forgetting_what_was_removed_changes_nothing(kernel: Kernel) -> None:
     ino = folders(kernel.operations, 1)[0]
     kernel.list(ino)
@@ -203,7 +228,7 @@ def test_listing_that_was_not_whole_tells_nothing(kernel: Kernel) -> None:
     kernel.cookie = skipped
     while kernel.read(handle):
         pass
-    assert kernel.list(ctx=cast(pyfuse3.RequestContext, SimpleNamespace(pid=3))) == ATTRIBUTES
+    assert kernel.list(ctx=THIRD) == ATTRIBUTES
 
 
 def test_listing_that_ended_with_an_error_tells_nothing(
