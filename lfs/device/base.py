@@ -71,6 +71,9 @@ class BlockDevice(ABC):
         something to do; for all others the room is there.
         """
 
+    def will_read(self, offset_bytes: int, length_bytes: int) -> None:  # noqa: B027  a hint
+        """Tell that a range will be read soon, part by part."""
+
     @abstractmethod
     def close(self) -> None:
         """Release what the device holds; does not flush.  Closing twice is allowed."""

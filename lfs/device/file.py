@@ -197,6 +197,12 @@ class FileDevice(BlockDevice):
         if failure is not None:
             raise _device_error(failure, "flush", 0)
 
+    def will_read(self, offset_bytes: int, length_bytes: int) -> None:
+        """Let the host read a range into its page cache, without waiting for it."""
+        # Whoever reads it is told what is wrong.
+        with contextlib.suppress(OSError, OverflowError):
+            os.posix_fadvise(self._descriptor, offset_bytes, length_bytes, os.POSIX_FADV_WILLNEED)
+
     def is_stored(self, offset_bytes: int, length_bytes: int) -> bool:
         """Tell whether a range of an image file has no hole; a disk has none."""
         if self.is_block_device:

@@ -35,6 +35,8 @@ from lfs.volume.arguments import check_bytes
 
 _DOTS = frozenset((b".", b".."))
 _unpack_hash = struct.Struct("<Q").unpack
+_SLASH = ord("/")
+_DOT = ord(".")
 
 
 class DirectoryEntry(NamedTuple):
@@ -44,6 +46,10 @@ class DirectoryEntry(NamedTuple):
     name: bytes
     ino: int
     file_type: int
+
+
+_new_tuple = tuple.__new__
+"""Makes a ``DirectoryEntry`` in half the time that its own constructor takes."""
 
 
 class NameHash:
@@ -147,21 +153,23 @@ class Directories:
         told, and where there is none, the first such DamageError comes after all others.
         """
         failure: DamageError | None = None
-        start = pack_key(directory_ino, KIND_ENTRY, cookie + 1)
+        following: bytes | None = pack_key(directory_ino, KIND_ENTRY, cookie + 1)
         end = pack_key(directory_ino, KIND_ENTRY + 1, 0)
-        for key, value in self._imap.scan(start, end):
-            if value == REMOVED_ENTRY:
-                continue
-            try:
-                ino, file_type, name = unpack_entry(value)
-                if b"/" in name or b"\0" in name or name in _DOTS:
-                    # Whoever uses it as part of a path would be led elsewhere.
-                    raise DamageError(f"directory {directory_ino} has an entry called {name!r}")
-            except DamageError as error:
-                if on_damage is not None:
-                    on_damage(error)
-                failure = failure or error
-                continue
-            yield DirectoryEntry(unpack_key(key)[2], name, ino, file_type)
+        while following is not None:
+            items, following = self._imap.batch(following, end)
+            for key, value in items:
+                if value == REMOVED_ENTRY:
+                    continue
+                try:
+                    ino, file_type, name = unpack_entry(value)
+                    if _SLASH in name or 0 in name or (name[0] == _DOT and name in _DOTS):
+                        # Whoever uses it as part of a path would be led elsewhere.
+                        raise DamageError(f"directory {directory_ino} has an entry called {name!r}")
+                except DamageError as error:
+                    if on_damage is not None:
+                        on_damage(error)
+                    failure = failure or error
+                    continue
+                yield _new_tuple(DirectoryEntry, (unpack_key(key)[2], name, ino, file_type))
         if failure is not None and on_damage is None:
             raise failure

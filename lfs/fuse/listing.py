@@ -46,11 +46,16 @@ Listed = tuple[int, bytes, int, int]
 class OpenDirectory:
     """One open directory: which it is, and the numbers of entries that need one."""
 
-    __slots__ = ("_failure", "_numbers", "_offsets", "ino")
+    __slots__ = ("_failure", "_numbers", "_offsets", "ino", "is_brief", "pid", "told_cookie")
 
-    def __init__(self, ino: int) -> None:
-        """Open directory ``ino``."""
+    def __init__(self, ino: int, pid: int = 0) -> None:
+        """Open directory ``ino`` for process ``pid``."""
         self.ino = ino
+        self.pid = pid
+        self.is_brief = False
+        """Whether the listing has no attributes (``lfs.fuse.brief``)."""
+        self.told_cookie = -1
+        """Up to there the kernel has been told all attributes since the last rewind."""
         self._offsets: list[int] = []
         self._numbers: dict[int, int] = {}
         self._failure: DamageError | None = None
@@ -132,10 +137,10 @@ class OpenDirectories:
         """Return how many there are."""
         return len(self._by_handle)
 
-    def open(self, ino: int) -> int:
-        """Open directory ``ino``; returns a handle that no other has had."""
+    def open(self, ino: int, pid: int) -> int:
+        """Open directory ``ino`` for process ``pid``; returns a handle that no other has had."""
         self._count += 1
-        self._by_handle[self._count] = OpenDirectory(ino)
+        self._by_handle[self._count] = OpenDirectory(ino, pid)
         return self._count
 
     def close(self, handle: int) -> None:

@@ -15,7 +15,8 @@ is ``2 * ino + privileged``, where ``privileged`` says that root opened the file
 and may use the reserved space: there is no table of files, and a handle costs
 nothing but the core's count of opens.  Only of open directories there is a table.
 
-Forgetting is told in ``lfs.fuse.orphans``, listing in ``lfs.fuse.listing``.
+Forgetting is told in ``lfs.fuse.orphans``, listing in ``lfs.fuse.listing`` and
+``lfs.fuse.brief``.
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ import os
 import stat
 from collections.abc import Callable, Mapping, Sequence
 
-import pyfuse3
 from pyfuse3 import (
     EntryAttributes,
     FileInfo,
@@ -38,17 +38,18 @@ from pyfuse3 import (
 from lfs.common.errors import FilesystemError
 from lfs.control.door import PREFIX
 from lfs.filesystem import Filesystem
+from lfs.fuse.brief import Foresight
 from lfs.fuse.callers import mode_left
 from lfs.fuse.clock import StampClock
 from lfs.fuse.door import Answerer, Door
 from lfs.fuse.group_commit import GroupCommit
-from lfs.fuse.handlers import Handlers, change, query, refusal
-from lfs.fuse.listing import DOT_DOT_COOKIE, Listed, OpenDirectories
+from lfs.fuse.handlers import Handlers, change, query
+from lfs.fuse.lister import Lister
+from lfs.fuse.listing import OpenDirectories
 from lfs.fuse.orphans import Orphans
 from lfs.fuse.replies import (
     PERMISSIONS,
     EntryReply,
-    bare_entry,
     changes_of,
     handle_of,
     missing_entry,
@@ -86,6 +87,8 @@ class LfsOperations(Handlers):
         self._xattrs = ExtendedAttributes(filesystem)
         self._entry = EntryReply(filesystem.statfs().block_bytes).of
         self._directories = OpenDirectories()
+        self._foresight = Foresight()
+        self._lister = Lister(filesystem, self._entry, self._foresight)
         self._orphans = Orphans(filesystem)
         self._missing = missing_entry()
 
@@ -108,15 +111,18 @@ class LfsOperations(Handlers):
         if name == b".":
             return self._entry(filesystem.getattr(parent_inode))
         try:
-            return self._entry(filesystem.lookup(parent_inode, name))
+            inode = filesystem.lookup(parent_inode, name)
         except FilesystemError as error:
             if error.errno != errno.ENOENT:
                 raise
             return self._missing
+        self._foresight.looked_up(ctx.pid, parent_inode, inode.ino)
+        return self._entry(inode)
 
     @query
     def getattr(self, inode: int, ctx: RequestContext) -> EntryAttributes:
         """Return the attributes of an inode."""
+        self._foresight.asked(ctx.pid, inode)
         return self._entry(self.filesystem.getattr(inode))
 
     @query
@@ -343,7 +349,7 @@ class LfsOperations(Handlers):
     @query
     def opendir(self, inode: int, ctx: RequestContext) -> int:
         """Open a directory; while the kernel has it open it does not forget it."""
-        return self._directories.open(inode)
+        return self._directories.open(inode, ctx.pid)
 
     @query
     def releasedir(self, fh: int) -> None:
@@ -357,34 +363,11 @@ class LfsOperations(Handlers):
 
     @query
     def readdir(self, fh: int, start_id: int, token: ReaddirToken) -> None:
-        """List a directory from ``start_id`` on, with attributes, as far as the reply has room.
-
-        An error waits for the next request where there is something to reply before it.
-        """
+        """List a directory from ``start_id`` on, as far as the reply has room."""
         directory = self._directories[fh]
         if not start_id:
-            directory.rewind()
             self.filesystem.accessed(directory.ino, self._now_ns())
-        replied = False
-        try:
-            for listed in directory.listing(self.filesystem, start_id):
-                entry = self._listed(directory.ino, listed)
-                if not pyfuse3.readdir_reply(token, listed[1], entry, listed[0]):
-                    return
-                replied = True
-        except FilesystemError:
-            if not replied:
-                raise
-
-    def _listed(self, directory_ino: int, listed: Listed) -> EntryAttributes:
-        cookie, _, ino, file_type = listed
-        if cookie > DOT_DOT_COOKIE:
-            try:
-                return self._entry(self.filesystem.getattr(ino))
-            except FilesystemError as error:
-                # One damaged inode does not hide the names of the others.
-                refusal(error, f"list directory {directory_ino}: inode {ino}")
-        return bare_entry(ino, file_type << 12)
+        self._lister.reply(directory, start_id, token)
 
     # --------------------------------------------------------------- forgetting
 
@@ -397,3 +380,5 @@ class LfsOperations(Handlers):
                     self._orphans.forget(ino)
                 except Exception as error:
                     self.failed_change(error, f"remove inode {ino}")
+            else:
+                self._foresight.forgotten()

@@ -296,7 +296,7 @@ class Imap:
             if index + 1 < len(node.keys):
                 bound = node.keys[index + 1]
             level -= 1
-            node = self.nodes.load(node.children[index])
+            node = self.nodes.load_child(node, index)
         if level or isinstance(node, Branch):
             raise DamageError(f"no leaf {self.root_level} levels below node {self.root.address}")
         near = self._near[key[KEY_KIND]] = low, bound, node

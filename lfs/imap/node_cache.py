@@ -14,19 +14,32 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 
+from lfs.imap.read_ahead import ReadAhead
 from lfs.ondisk import Branch, PackedLeaf, Pointer, read_node
 
 _BRANCH_CHILD_BYTES = 200
 _OFTEN = 8
 
 
+def _read_nothing_ahead(address: int, count: int) -> None:
+    """Have nobody to tell."""
+
+
 class NodeCache:
     """Nodes by address, the ones used least recently dropped first."""
 
     def __init__(
-        self, read_verified: Callable[[Pointer], bytes], filesystem_id: bytes, bytes_max: int
+        self,
+        read_verified: Callable[[Pointer], bytes],
+        filesystem_id: bytes,
+        bytes_max: int,
+        will_read: Callable[[int, int], None] = _read_nothing_ahead,
     ) -> None:
-        """``read_verified`` returns a block that matches its pointer or raises DamageError."""
+        """``read_verified`` returns a block that matches its pointer or raises DamageError.
+
+        ``will_read`` is told the address of blocks that will be asked for soon, and how many.
+        """
+        self._ahead = ReadAhead(will_read)
         self._read_verified = read_verified
         self._filesystem_id = filesystem_id
         self._bytes_max = bytes_max
@@ -48,6 +61,13 @@ class NodeCache:
             node = read_node(raw, self._filesystem_id, address)
             self._keep(address, node)
         return node
+
+    def load_child(self, branch: Branch, index: int) -> Branch | PackedLeaf:
+        """Return a child of ``branch``; raises as ``load`` does."""
+        child = branch.children[index]
+        if branch.level == 1 and child.address not in self._nodes:
+            self._ahead.note(branch, index)
+        return self.load(child)
 
     def _unfold(self, leaf: PackedLeaf) -> None:
         self.bytes_kept -= leaf.memory_bytes

@@ -98,7 +98,9 @@ class Volume:
         self.usage.on_damage = self.fail
         self.log = LogWriter(device, superblock, self.usage)
         self.reader = LogReader(device, superblock)
-        cache = NodeCache(self.read_verified, self.filesystem_id, options.node_cache_bytes)
+        cache = NodeCache(
+            self.read_verified, self.filesystem_id, options.node_cache_bytes, self.will_read
+        )
         self.imap = Imap(cache, NO_BLOCK, 0, 0)
         self.elapsed = Elapsed()
         self.state = CheckpointState(self.usage.page_count)
@@ -110,6 +112,10 @@ class Volume:
         if not self.usage.holds(pointer.address, 1):
             raise DamageError(f"block {pointer.address}: not in a segment in use")
         return self.read_block(pointer)
+
+    def will_read(self, address: int, count: int) -> None:
+        """Tell the device that blocks will be read soon."""
+        self.device.will_read(address * self.block_bytes, count * self.block_bytes)
 
     def check_in_use(self, extents: Iterable[tuple[int, int, int]]) -> None:
         """Raise DamageError unless all blocks of a window lie in segments in use."""

@@ -49,6 +49,27 @@ def test_file_device_writes_are_seen_by_the_next_open(image: Path) -> None:
     reader.close()
 
 
+def test_file_device_is_told_what_will_be_read(
+    image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[int, int, int]] = []
+    whole = os.posix_fadvise
+
+    def advise(descriptor: int, offset: int, length: int, advice: int) -> None:
+        whole(descriptor, offset, length, advice)
+        told.append((offset, length, advice))
+
+    monkeypatch.setattr(os, "posix_fadvise", advise)
+    device = FileDevice(image)
+    device.will_read(4096, 8192)
+    assert told == [(4096, 8192, os.POSIX_FADV_WILLNEED)]
+    # A hint is never an error, whatever a hostile image led to.
+    for offset_bytes in (1 << 62, 1 << 70, -4096):
+        device.will_read(offset_bytes, 4096)
+    device.close()
+    device.will_read(0, 4096)
+
+
 def test_file_device_truncated_under_us_is_an_error(image: Path) -> None:
     device = FileDevice(image)
     os.truncate(image, 4096)

@@ -175,8 +175,57 @@ def test_stat_and_listing_of_files_that_it_forgot(kernel: Kernel, names: Names) 
     with kernel.watched():
         for entry in os.scandir(names[0].parent):
             entry.stat()
-    # One reply holds the names and attributes of all, the next says that there are no more.
-    assert kernel.sent == Counter(lookup=1, opendir=1, readdir=2)
+    # One reply holds the names and attributes of all but the sample, the next says that there
+    # are no more.
+    assert kernel.sent == Counter(lookup=2, opendir=1, readdir=2)
+
+
+def test_listing_what_the_kernel_knows(kernel: Kernel, names: Names) -> None:
+    for name in names:
+        make(name)
+    folder = names[0].parent
+    for entry in os.scandir(folder):
+        entry.stat()
+    # The listing has changed the access time.
+    os.stat(folder)
+    with kernel.watched():
+        found = {entry.name: (entry.inode(), entry.stat()) for entry in os.scandir(folder)}
+    # The replies are brief, and nobody asks for more.
+    assert kernel.sent == Counter(opendir=1, readdir=2)
+    assert found.keys() == {name.name for name in names}
+    for number, status in found.values():
+        assert (number, status.st_size) == (status.st_ino, len(CONTENT))
+
+
+def list_names(folder: Path) -> None:
+    assert len(os.listdir(folder)) == FILES
+
+
+def list_attributes(folder: Path) -> None:
+    assert sum(entry.stat().st_size == len(CONTENT) for entry in os.scandir(folder)) == FILES
+
+
+def test_who_wants_no_attributes_is_told_none(kernel: Kernel) -> None:
+    folders = [kernel.directory / f"folder {number}" for number in range(4)]
+    for folder in folders:
+        folder.mkdir()
+        for number in range(FILES):
+            make(folder / str(number))
+    kernel.forget()
+    for folder in folders[:3]:
+        list_names(folder)
+    with kernel.watched():
+        for folder in folders:
+            for number in range(FILES):
+                os.stat(folder / str(number))
+    # The first listing told all but its sample.
+    assert kernel.sent["lookup"] == 1 + 3 * FILES + 1
+    kernel.forget()
+    with kernel.watched():
+        for folder in folders:
+            list_attributes(folder)
+    # What it asked for told that it wants attributes; only the samples are not listed with them.
+    assert kernel.sent == Counter(lookup=4 + 1, opendir=4, readdir=8)
 
 
 def test_writes_and_fsyncs(kernel: Kernel) -> None:
