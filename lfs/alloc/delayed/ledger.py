@@ -309,9 +309,9 @@ class Ledger(Pending):
     def idle_spare_blocks(self) -> int:
         """Return how many clean blocks may go to order in files while nobody waits.
 
-        As long as clean space is far from scarce: what they leave elsewhere is made clean again.
+        As long as clean space does not become scarce: what they leave elsewhere is cleaned again.
         """
-        return max(0, -self.shortage_blocks(2 * self.paced_blocks))
+        return max(0, -self.shortage_blocks(5 * self.paced_blocks // 4))
 
     def shortage_blocks(self, blocks: int) -> int:
         """Return how many clean blocks are missing to accept ``blocks`` more."""
