@@ -4,7 +4,7 @@ The core does such work in ``begin_tick``, in steps that are short; what a step 
 flush is flushed while requests are served, and only then the next one begins.  It gets a turn
 every ``interval_seconds``; when there is more to do, at once again if nobody
 asked for anything since, else after a pause that leaves the requests most of the
-time.  Nothing else wakes an idle daemon.
+time; and when a round of the cleaner waits for a flush.  Nothing else wakes an idle daemon.
 
 An idle turn also looks for garbage in cycles, ``GARBAGE_SECONDS`` after the last
 time: see ``lfs.kernel.memory``.
@@ -31,6 +31,25 @@ GARBAGE_SECONDS = 600.0
 log = logging.getLogger(__name__)
 
 
+class Wake:
+    """Ends a pause of background work early."""
+
+    def __init__(self) -> None:
+        """Nobody has asked for that."""
+        self._event = trio.Event()
+
+    def set(self) -> None:
+        """Let the pause that is under way, or else the next one, be over."""
+        self._event.set()
+
+    async def pause(self, seconds: float) -> None:
+        """Return after ``seconds``, or once it is set."""
+        with trio.move_on_after(seconds):
+            await self._event.wait()
+        if self._event.is_set():
+            self._event = trio.Event()
+
+
 class Ticking(Protocol):
     """The calls of ``Filesystem`` that background work needs."""
 
@@ -50,17 +69,20 @@ class Background:
         request_count: Callable[[], int],
         flush: Callable[[Flush], Awaitable[None]],
         interval_seconds: float,
+        wake: Wake,
         now_ns: Callable[[], int] = time.time_ns,
         monotonic_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         """Serve ``filesystem``.
 
         ``request_count`` returns how many requests there have been, from which
-        idleness is told; ``flush`` does what a turn ends with while requests are served.
+        idleness is told; ``flush`` does what a turn ends with while requests are served;
+        ``wake`` is set when something is to be flushed that no request waits for.
         """
         self._filesystem = filesystem
         self._request_count = request_count
         self._flush = flush
+        self._wake = wake
         self.interval_seconds = interval_seconds
         self._now_ns = now_ns
         self._monotonic_ns = monotonic_ns
@@ -71,7 +93,7 @@ class Background:
         """Take turns until cancelled."""
         self._garbage_time = trio.current_time()
         while True:
-            await trio.sleep(await self._turn())
+            await self._wake.pause(await self._turn())
 
     async def _turn(self) -> float:
         """Do one step; return after how many seconds the next one is due."""

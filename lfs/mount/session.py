@@ -37,7 +37,7 @@ from lfs.device.base import BlockDevice
 from lfs.device.file import FileDevice
 from lfs.device.file_limit import lift_file_limit
 from lfs.filesystem import Filesystem, Options
-from lfs.fuse.background import INTERVAL_SECONDS_MAX, Background
+from lfs.fuse.background import INTERVAL_SECONDS_MAX, Background, Wake
 from lfs.fuse.group_commit import GroupCommit
 from lfs.fuse.operations import LfsOperations
 from lfs.kernel import latency, loop
@@ -111,18 +111,18 @@ def serve(request: MountRequest, ready: Callable[[], None]) -> signal.Signals | 
 def _serve_device(
     request: MountRequest, image: FileDevice, device: BlockDevice, ready: Callable[[], None]
 ) -> signal.Signals | None:
-    failed = trio.Event()
+    failed, wake = trio.Event(), Wake()
     try:
         filesystem = Filesystem.mount(
             device,
             time_ns(),
-            _core_options(request.options, failed.set),
+            _core_options(request.options, failed.set, wake.set),
             report=log.warning,
             nonce=int.from_bytes(os.urandom(4), "little"),
         )
     except FilesystemError as error:
         raise MountError(f"{request.target}: {error.strerror}") from error
-    session = Session(request, image, filesystem, device, failed)
+    session = Session(request, image, filesystem, device, failed, wake)
     with _signals_held():
         session.attach()
         postpone_garbage_collection()
@@ -177,7 +177,9 @@ def _show_strictatime(mount_point: str) -> None:
             set_flags(mount.path, flags, of_mount_only=True)
 
 
-def _core_options(options: MountOptions, on_failure: Callable[[], None]) -> Options:
+def _core_options(
+    options: MountOptions, on_failure: Callable[[], None], on_work: Callable[[], None]
+) -> Options:
     return Options(
         read_only=options.read_only,
         atime=options.atime,
@@ -188,6 +190,7 @@ def _core_options(options: MountOptions, on_failure: Callable[[], None]) -> Opti
         roll_forward=options.recovery,
         errors=options.errors,
         on_failure=_end_at_once if options.errors == "panic" else on_failure,
+        on_work=on_work,
     )
 
 
@@ -210,10 +213,12 @@ class Session:
         filesystem: Filesystem,
         device: BlockDevice,
         failed: trio.Event,
+        wake: Wake,
     ) -> None:
         """Serve ``filesystem``, which lies on ``device``, and by that on ``image``.
 
-        ``failed`` is set once writing has failed and changes are refused.
+        ``failed`` is set once writing has failed and changes are refused, and ``wake`` when
+        background work is to be done at once.
         """
         self._failed = failed
         self._request = request
@@ -240,6 +245,7 @@ class Session:
             self.count,
             self._group_commit.flush,
             _turn_seconds(request.options.commit_seconds),
+            wake,
         )
 
     def count(self) -> int:

@@ -90,10 +90,13 @@ class Maintenance:
     def step(self, now_ns: int, idle: bool) -> Turn:
         """Checkpoint if the log or the time since the last one is long; else remove or clean.
 
+        First of all, what the cleaner waits for is flushed.
         What waits to be given up goes before cleaning.  Cleans when ``idle``, when clean
         segments are scarce, or to finish what was begun; puts scattered files together
         when ``idle`` and there is nothing to clean.  Raises DeviceError.
         """
+        if self._cleaner.is_waiting:
+            return self._cleaner.step(now_ns)
         if self._checkpointer.busy or self._checkpoint_due(idle):
             return self._checkpointer.step(now_ns)
         if self._removal.is_waiting and self._admission.cover(now_ns):

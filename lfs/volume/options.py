@@ -70,6 +70,9 @@ class Options:
     ``continue`` with EIO; with ``panic`` the caller ends in ``on_failure``."""
     on_failure: Callable[[], None] = _nothing
     """Called once, when the log can't go on, after the reason was reported."""
+    on_work: Callable[[], None] | None = None
+    """Called when a turn of background work is to flush what no request should wait for; None
+    where nobody takes turns: then requests flush."""
 
     def __post_init__(self) -> None:
         """Refuse what is no choice, with FilesystemError(EINVAL) or TypeError."""

@@ -11,7 +11,7 @@ from trio.testing import MockClock
 
 from lfs.common.errors import FilesystemError
 from lfs.common.turns import Flush, Turn
-from lfs.fuse.background import BUSY_PAUSE_SECONDS, FAILURE_PAUSE_SECONDS, Background
+from lfs.fuse.background import BUSY_PAUSE_SECONDS, FAILURE_PAUSE_SECONDS, Background, Wake
 
 
 class FakeFilesystem:
@@ -44,7 +44,9 @@ class FakeFilesystem:
 FLUSH_SECONDS = 0.3
 
 
-def run(filesystem: FakeFilesystem, seconds: float, busy: bool = False) -> list[tuple[float, bool]]:
+def run(
+    filesystem: FakeFilesystem, seconds: float, busy: bool = False, wake: Wake | None = None
+) -> list[tuple[float, bool]]:
     counts = iter(range(10**6))
 
     async def flush(wanted: Flush) -> None:
@@ -56,6 +58,7 @@ def run(filesystem: FakeFilesystem, seconds: float, busy: bool = False) -> list[
         (lambda: next(counts)) if busy else (lambda: 0),
         flush,
         interval_seconds=1.0,
+        wake=wake or Wake(),
         now_ns=lambda: 7,
         monotonic_ns=lambda: round(trio.current_time() * 10**9),
     )
@@ -94,6 +97,30 @@ def test_background_goes_on_when_what_a_turn_ends_with_is_flushed() -> None:
     filesystem.flushes = True
     assert [time for time, _ in run(filesystem, 2.0)] == [0.0, 0.32, 0.62, 0.92]
     assert filesystem.flushed == [2, 1, 0, -1]
+
+
+def test_background_that_is_woken_takes_a_turn_at_once() -> None:
+    wake = Wake()
+    wake.set()
+    # Before the first pause; it is not woken twice by that.
+    assert [time for time, _ in run(FakeFilesystem(), 2.5, wake=wake)] == [0.0, 0.0, 1.0, 2.0]
+
+
+def test_background_is_woken_amid_a_pause() -> None:
+    wake = Wake()
+    filesystem = FakeFilesystem()
+
+    async def work() -> None:
+        background = Background(filesystem, lambda: 0, lambda _: trio.sleep(0), 1.0, wake)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(background.run)
+            await trio.sleep(0.25)
+            wake.set()
+            await trio.sleep(0.5)
+            nursery.cancel_scope.cancel()
+
+    trio.run(work, clock=MockClock(autojump_threshold=0))
+    assert len(filesystem.turns) == 2
 
 
 def test_background_tells_the_monotonic_time_beside_that_of_the_clock() -> None:

@@ -33,6 +33,8 @@ _GAIN_SHARE = 256
 _IDLE_ROUNDS_MAX = 8
 _LARGE_ROUNDS = 2
 """So many rounds try a large run first: one that has no room after all must not be all."""
+_HURRY_SHARE = 4
+"""Requests wait for a flush once no more than one in so many of the spare blocks is left."""
 _WAITING_SHARE = 4
 """A checkpoint is due when one in so many of the blocks that are to be spare wait for it."""
 _ROUND_GAINS = 8
@@ -64,6 +66,8 @@ class Cleaner:
         self._rounds = rounds
         self._checkpointer = checkpointer
         self._work: Generator[Flush | None, None, None] | None = None
+        self._flush: Flush | None = None
+        """What the round waits for that has been begun."""
         segments = volume.superblock.segment_count
         self._margin_blocks = MARGIN_SEGMENTS * volume.superblock.segment_blocks
         self._gain_segments = max(_GAIN_SEGMENTS_MIN, segments // _GAIN_SHARE)
@@ -202,7 +206,7 @@ class Cleaner:
 
     def _finish(self, work: Generator[Flush | None, None, None]) -> None:
         """Do the rest of a round at once."""
-        self._work = None
+        self._work = self._flush = None
         for flush in work:
             if flush is not None:
                 self._volume.await_flush(flush)
@@ -237,6 +241,11 @@ class Cleaner:
         return self._work is not None
 
     @property
+    def is_waiting(self) -> bool:
+        """Tell whether that round goes on only once a flush has been done."""
+        return self._flush is not None and not self._flush.done
+
+    @property
     def is_wanted(self) -> bool:
         """Tell whether little is clean, and a round may change that."""
         volume = self._volume
@@ -268,12 +277,18 @@ class Cleaner:
             if self._state() == self._fruitless_state:
                 return False
             self._work = self._round(_UTILISATION_HELPING, self._few_blocks, now_ns)
+        on_work = self._volume.options.on_work
+        # Much may have to be flushed: while there is room, requests go on meanwhile.
+        has_time = self._ledger.shortage_blocks(self._ledger.paced_blocks // _HURRY_SHARE) <= 0
         try:
             turn = self._go_on()
         except DamageError:
             # The checkpoint of a round: it has been reported, and is tried again.
             return False
         if turn.flush is not None:
+            if on_work is not None and has_time:
+                on_work()
+                return False
             self._volume.await_flush(turn.flush)
         return turn.more
 
@@ -281,14 +296,16 @@ class Cleaner:
         """Do a step of the round that has been begun."""
         if self._work is None or self._volume.failed or self._volume.read_only:
             return Turn(more=False)
+        if self.is_waiting:
+            return Turn(True, self._flush)
         try:
-            return Turn(True, next(self._work))
+            self._flush = next(self._work)
         except StopIteration:
-            self._work = None
+            self._work = self._flush = None
         except BaseException:
-            self._work = None
+            self._work = self._flush = None
             raise
-        return Turn(more=True)
+        return Turn(True, self._flush)
 
     def _round(
         self, utilisation_max: float, blocks_max: int, now_ns: int

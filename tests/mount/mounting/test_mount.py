@@ -185,11 +185,13 @@ def test_mount_with_a_limit_of_memory(image: Path, mount: Mounter) -> None:
 
 
 def test_mount_hands_its_limit_of_memory_on() -> None:
-    least = session._core_options(parse_options([f"memory={MEMORY_BYTES_MIN}"]), lambda: None)
+    options = parse_options([f"memory={MEMORY_BYTES_MIN}"])
+    least = session._core_options(options, lambda: None, lambda: None)
     assert least.memory_bytes_max == MEMORY_BYTES_MIN == 96 << 20
     assert least.cache_bytes == CACHE_BYTES_MIN
     assert replace(least, memory_bytes_max=MEMORY_BYTES_MIN + 1).cache_bytes == CACHE_BYTES_MIN + 1
-    assert session._core_options(parse_options([]), lambda: None).memory_bytes_max == 192 << 20
+    usual = session._core_options(parse_options([]), lambda: None, lambda: None)
+    assert usual.memory_bytes_max == 192 << 20
 
 
 def test_mount_sloppy_ignores_unknown_options(image: Path, mount_point: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 import pytest
 
@@ -23,9 +23,11 @@ from tests.support.disks import BLOCK_BYTES, Disk, data, problems
 NEVER = 1 << 62
 
 
-def aged_disk(percent: int) -> tuple[Disk, list[int], int]:
+def aged_disk(
+    percent: int, on_work: Callable[[], None] | None = None
+) -> tuple[Disk, list[int], int]:
     """Return a disk that is so full, its files, and how many blocks each has."""
-    options = Options(commit_interval_ns=NEVER, checkpoint_interval_ns=NEVER)
+    options = Options(commit_interval_ns=NEVER, checkpoint_interval_ns=NEVER, on_work=on_work)
     disk = Disk(64 * MIB, 64, options)
     blocks = disk.filesystem.statfs().available_blocks * percent // 800
     inos = [
@@ -153,3 +155,33 @@ def test_requests_do_not_search_again_and_again_where_nothing_is_found(
     disk.truncate(inos[0], 0)
     assert cleaner_of(disk).help(disk.now_ns)
     assert len(begun) == 2
+
+
+def test_no_request_waits_for_the_flush_of_a_round_while_there_is_room() -> None:
+    """A turn of background work does it, and is asked for; without one the request does."""
+    wakes: list[int] = []
+    disk, inos, blocks = aged_disk(90, on_work=lambda: wakes.append(1))
+    rounds, device = disk.filesystem.core.rounds, disk.device
+    disk.filesystem.begin_tick(disk.now_ns, False)
+    device.reset_counters()
+    turns = 0
+    for number, _ in enumerate(overwrites(disk, inos, blocks, 12_000)):
+        assert device.flush_count == 0
+        if wakes or number % 16 == 0:
+            turn = disk.filesystem.begin_tick(disk.now_ns, False)
+            turns += bool(wakes)
+            assert turn.flush is not None or not wakes
+            wakes.clear()
+            if turn.flush is not None:
+                disk.filesystem.finish_flush(turn.flush)
+            device.reset_counters()
+    assert turns > 10
+    assert rounds.moved_blocks > 8 * 256
+    # No more turns come: before clean space runs out, requests flush by themselves.
+    moved_blocks = rounds.moved_blocks
+    for _ in overwrites(disk, inos, blocks, 4000):
+        pass
+    assert device.flush_count > 10
+    assert rounds.moved_blocks > moved_blocks
+    disk.unmount()
+    assert problems(disk.medium) == []
