@@ -93,7 +93,7 @@ class Maintenance:
         First of all, what the cleaner waits for is flushed.
         What waits to be given up goes before cleaning.  Cleans when ``idle``, when clean
         segments are scarce, or to finish what was begun; puts scattered files together
-        when ``idle`` and there is nothing to clean.  Raises DeviceError.
+        when ``idle``.  Raises DeviceError.
         """
         if self._cleaner.is_waiting:
             return self._cleaner.step(now_ns)

@@ -8,9 +8,11 @@ each step.  Nothing about the file changes but where it lies (``lfs.segments.cle
 
 What it costs is bounded.  A file is rewritten only after an eighth of it was
 scattered, so at most eight blocks are written for each; a stretch of it that is in
-few fragments stays.  Only spare space is used (``Ledger.spare_blocks``), so that
-neither a request nor the cleaner has to make up for it; if there is no large run, a
-smaller one serves as long as it leaves far fewer fragments.
+few fragments stays.  Large runs are opened only in what is beyond the share of the disk that
+the cleaner makes clean (``Ledger.spare_blocks``), usual ones as long as clean space does not
+become scarce (``Ledger.idle_spare_blocks``).  What a file leaves elsewhere is then cleaned in
+the same idle turns; a stretch that has found no room is tried again once that has changed
+something.
 
 A file that is written meanwhile is left until it is quiet again; one that can't be
 read is left alone and reported.  What has been moved by then stays moved.
