@@ -168,7 +168,10 @@ class Admission:
     # ----------------------------------------------------------------- making room
 
     def _pace(self, blocks: int) -> None:
-        """Clean a little, by what a request takes, before one has to wait for all of it."""
+        """Clean a little, by what a request takes, before one has to wait for all of it.
+
+        What waits to be given up goes first: to move it would be for nothing.
+        """
         spare_blocks = -self._ledger.shortage_blocks(0)
         paced_blocks = self._ledger.paced_blocks
         if spare_blocks > paced_blocks:
@@ -180,6 +183,8 @@ class Admission:
         self._due_blocks += pace * blocks
         while self._due_blocks >= STEP_BLOCKS:
             self._due_blocks -= STEP_BLOCKS
+            if self._removal.step(self._now_ns):
+                continue
             if not self._cleaner.help(self._now_ns):
                 self._due_blocks = 0
                 break

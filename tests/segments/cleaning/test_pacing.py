@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Iterator
 
 import pytest
 
+from lfs.ondisk import ROOT_INO
 from lfs.segments.cleaning.cleaner import Cleaner
 from lfs.segments.policy import choosing_victims
 from lfs.segments.usage import UsageTable
@@ -74,6 +75,25 @@ def test_large_requests_clean_as_much_as_they_take() -> None:
         before = rounds.moved_blocks
         disk.write(inos[number % 8], place * BLOCK_BYTES, data(number, large_blocks * BLOCK_BYTES))
         assert rounds.moved_blocks - before <= 8 * 256
+    disk.unmount()
+    assert problems(disk.medium) == []
+
+
+def test_what_waits_to_be_given_up_goes_before_anything_is_cleaned() -> None:
+    disk, inos, blocks = aged_disk(97)
+    core = disk.filesystem.core
+    for _ in overwrites(disk, inos, blocks, 12_000):
+        pass
+    assert core.ledger.is_scarce
+    inos.pop()
+    disk.filesystem.forget(disk.filesystem.unlink(ROOT_INO, b"7", disk.now_ns).ino)
+    assert core.removal.is_waiting
+    moved_blocks = core.rounds.moved_blocks
+    for _ in overwrites(disk, inos, blocks, 1000):
+        if not core.removal.is_waiting:
+            break
+        assert core.rounds.moved_blocks == moved_blocks
+    assert not core.removal.is_waiting
     disk.unmount()
     assert problems(disk.medium) == []
 
