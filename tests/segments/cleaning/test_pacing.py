@@ -198,10 +198,11 @@ def test_no_request_waits_for_the_flush_of_a_round_while_there_is_room() -> None
     assert turns > 10
     assert rounds.moved_blocks > 8 * 256
     # No more turns come: before clean space runs out, requests flush by themselves.
-    moved_blocks = rounds.moved_blocks
+    before = begun = rounds.moved_blocks
     for _ in overwrites(disk, inos, blocks, 4000):
-        pass
+        assert rounds.moved_blocks - before <= 256 + 128
+        before = rounds.moved_blocks
     assert device.flush_count > 10
-    assert rounds.moved_blocks > moved_blocks
+    assert rounds.moved_blocks > begun
     disk.unmount()
     assert problems(disk.medium) == []
