@@ -11,6 +11,7 @@ import pytest
 from lfs.alloc import margins
 from lfs.alloc.delayed.ledger import Ledger
 from lfs.common.errors import FilesystemError
+from lfs.segments.cleaning.defragment import Defragmenter
 from tests.segments.cleaning.half_dead import usage_of
 from tests.segments.cleaning.scattered import (
     FILE_BLOCKS,
@@ -110,6 +111,25 @@ def test_no_space_is_used_that_others_took_between_turns(
     monkeypatch.undo()
     assert disk.read(ino) == content
     assert problems(disk.medium) == []
+
+
+@pytest.mark.pure_core
+def test_a_stretch_that_found_no_room_is_tried_again_once_there_may_be_some(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    disk = roomy_disk()
+    ino, content = scattered_file(disk)
+    pieces = piece_count(disk, ino)
+    with monkeypatch.context() as patch:
+        patch.setattr(Defragmenter, "_has_room", lambda *_: False)
+        # It does not try for ever while nothing changes.
+        assert settle(disk) < 20
+    assert piece_count(disk, ino) == pieces
+    disk.make_file(b"other", data(1, BLOCK_BYTES))
+    disk.sync()
+    settle(disk)
+    assert piece_count(disk, ino) <= 4
+    assert disk.read(ino) == content
 
 
 def test_where_no_large_run_is_free_smaller_ones_serve() -> None:

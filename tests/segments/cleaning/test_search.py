@@ -70,6 +70,8 @@ def test_more_files_than_are_remembered_are_all_put_in_order() -> None:
     disk = roomy_disk()
     inos = [disk.make_file(b"%d" % number, data(number, 40 * BLOCK_BYTES)) for number in range(90)]
     assert len(inos) > FILES_MAX
+    # All of the map has been looked through before any of them is scattered.
+    many_turns(disk, 50)
     for block in range(0, 40, 2):
         for ino in inos:
             disk.write(ino, block * BLOCK_BYTES, data(block, BLOCK_BYTES))
@@ -79,6 +81,40 @@ def test_more_files_than_are_remembered_are_all_put_in_order() -> None:
     many_turns(disk, 2000)
     assert max(piece_count(disk, ino) for ino in inos) <= 4
     assert not defragmenter_of(disk)._scattered.has_left_out
+
+
+def test_what_is_known_of_a_file_that_was_written_stays() -> None:
+    disk = roomy_disk()
+    ino, _ = scattered_file(disk)
+    scattered = defragmenter_of(disk)._scattered
+    known = scattered.blocks(ino), scattered.written_ns(ino)
+    assert known[0]
+    disk.filesystem.core.maintenance._search.step()
+    assert (scattered.blocks(ino), scattered.written_ns(ino)) == known
+
+
+@pytest.mark.pure_core
+def test_nothing_is_looked_for_while_no_more_can_be_remembered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    disk = roomy_disk()
+    scattered = defragmenter_of(disk)._scattered
+    for ino in range(1000, 1000 + FILES_MAX):
+        scattered.note(ino, 1, 0)
+    looks: list[bytes] = []
+    batch = Imap.batch
+
+    def counted(self: Imap, start: bytes, end: bytes) -> object:
+        looks.append(start)
+        return batch(self, start, end)
+
+    monkeypatch.setattr(Imap, "batch", counted)
+    one = disk.filesystem.core.maintenance._search
+    one.step()
+    assert not looks
+    scattered.forget(1000)
+    one.step()
+    assert looks
 
 
 @pytest.mark.pure_core
