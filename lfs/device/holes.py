@@ -81,7 +81,7 @@ class HoleFiller:
         with contextlib.suppress(OSError):
             # No data follows where this raises.
             end = min(end, os.lseek(descriptor, start, os.SEEK_DATA))
-        zeros = _ZEROS if end - start == _FILL_BYTES else _ZEROS[: end - start]
+        zeros = _ZEROS[: end - start]
         if os.pread(descriptor, len(zeros), start) != zeros:
             return start
         return start + os.pwrite(descriptor, zeros, start)
