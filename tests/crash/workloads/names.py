@@ -121,6 +121,11 @@ def _crowded(name: str, seed: int) -> Workload:
     return Workload(name, CROWDED, pressure.crowded(seed))
 
 
+def _brimming(name: str, seed: int) -> Workload:
+    geometry = SMALLEST if seed % 2 else CROWDED
+    return Workload(name, geometry, pressure.brimming(seed, geometry.device_bytes))
+
+
 def _worn(name: str, seed: int) -> Workload:
     return Workload(name, CROWDED, pressure.worn(seed))
 
@@ -158,6 +163,7 @@ _MAKERS = {
     "clean": _cleaning,
     "full": _full,
     "crowd": _crowded,
+    "brim": _brimming,
     "worn": _worn,
     "turn": _turning,
     "merge": _merging,

@@ -6,6 +6,9 @@ refused: the refusals are part of it, and so is what comes after them, deleting,
 truncating, overwriting and writing again.  What is refused depends on the
 filesystem, so neither tries its requests first.
 
+``brimming`` writes more than there is, slack and all, and overwrites what was accepted,
+which must not be refused however full the disk is.
+
 ``worn`` leaves little in many segments, so that few are clean while much may still be
 promised, and then adds as much metadata as is promised.  ``merging`` changes names and files
 between the steps of a checkpoint.  ``turning`` overwrites what a
@@ -53,6 +56,11 @@ def crowded(seed: int) -> list[Request]:
 def full(seed: int) -> list[Request]:
     """Return requests that fill the disk, twice, and go on when it is full."""
     return _timed(_full_calls(random.Random(f"full {seed}")))
+
+
+def brimming(seed: int, device_bytes: int) -> list[Request]:
+    """Return requests that write more than the device holds, and overwrite what was accepted."""
+    return _timed(_brimming_calls(random.Random(f"brimming {seed}"), device_bytes))
 
 
 def worn(seed: int) -> list[Request]:
@@ -215,6 +223,28 @@ def _crowded_calls(choose: random.Random) -> Iterator[Call]:
     yield ("sync",)
     for number in range(0, 240, 3):
         yield ("unlink", b"/%d" % number)
+    yield ("sync",)
+
+
+def _brimming_calls(choose: random.Random, device_bytes: int) -> Iterator[Call]:
+    size = choose.choice([16 * KIB, 60 * KIB])
+    paths = [b"/%d" % number for number in range(device_bytes // size)]
+    for path in paths:
+        yield ("create", path, REGULAR, 0)
+        yield ("write", path, 0, Data(choose.randrange(10_000), size))
+    yield choose.choice([("sync",), ("checkpoint",)])
+    for _ in range(400):
+        path = choose.choice(paths)
+        match choose.randrange(40):
+            case 0:
+                yield choose.choice([("sync",), ("checkpoint",), ("tick", 2, True)])
+            case 1:
+                yield ("unlink", path)
+                yield ("create", path, REGULAR, 0)
+                yield ("write", path, 0, Data(choose.randrange(10_000), size))
+            case _:
+                data = _data(choose, KIB, 3 * KIB, 10 * KIB)
+                yield ("write", path, choose.randrange(size // KIB - 10) * KIB, data)
     yield ("sync",)
 
 
