@@ -80,11 +80,17 @@ def _room(patch: Patch) -> None:
 @RESERVATIONS.without("bound of what a round has in use")
 def _in_use(patch: Patch) -> None:
     def note_moving(self: Ledger, blocks: int) -> None:
-        self._in_use_blocks += 2 * blocks
+        # A round that is made in need moves half of what is kept: twice as much would do no harm.
+        self._in_use_blocks += 8 * blocks
 
     patch(Ledger, "note_moving", note_moving)
 
 
 @RESERVATIONS.without("giving back what a round had in use")
 def _given_back(patch: Patch) -> None:
+    def note_moving(self: Ledger, blocks: int) -> None:
+        self._in_use_blocks += blocks
+
+    # What bounds a single round would bound what is left of all of them.
+    patch(Ledger, "note_moving", note_moving)
     patch(Ledger, "note_moved", lambda self: None)
