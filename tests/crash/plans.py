@@ -22,6 +22,9 @@ _SEEDED = (
     ("scatter", 200),
     ("crowd", 60),
     ("worn", 60),
+    ("brim", 200),
+    ("burst", 60),
+    ("surge", 60),
     ("turn", 60),
     ("merge", 300),
 )

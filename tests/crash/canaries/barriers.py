@@ -87,6 +87,33 @@ def _skip_flushes_of_turns(patch: Patch, module: Any, owner: type) -> None:
     patch(owner, "step", step)
 
 
+def _skip_awaited_flushes(patch: Patch, module: Any, owner: type, *methods: str) -> None:
+    """Let the flushes of ``module`` that ``methods`` of ``owner`` wait for not reach the device."""
+    depth: list[None] = []
+    whole_await = Volume.await_flush
+
+    def await_flush(self: Volume, flush: Flush) -> None:
+        if depth and isinstance(flush, _OwnFlush) and not flush.done:
+            self.flushed(flush.sequence)
+            flush.done = True
+        whole_await(self, flush)
+
+    def waiting(whole_method: Callable[..., Any]) -> Callable[..., Any]:
+        def method(self: Any, *arguments: Any) -> Any:
+            depth.append(None)
+            try:
+                return whole_method(self, *arguments)
+            finally:
+                depth.pop()
+
+        return method
+
+    patch(module, "Flush", _OwnFlush)
+    patch(Volume, "await_flush", await_flush)
+    for name in methods:
+        patch(owner, name, waiting(getattr(owner, name)))
+
+
 @BARRIERS.without("flush in sync")
 def _sync(patch: Patch) -> None:
     _skip_flushes(patch, Filesystem, "sync", lambda number: True)
@@ -109,7 +136,13 @@ def _at_mount(patch: Patch) -> None:
 
 @BARRIERS.without("flush when the cleaner makes room")
 def _in_cleaner(patch: Patch) -> None:
-    _skip_flushes(patch, Cleaner, "make_room", lambda number: True, "checkpoint")
+    _skip_flushes(patch, Cleaner, "_release", lambda number: True, "checkpoint")
+    _skip_awaited_flushes(patch, rounds_module, Cleaner, "_finish")
+
+
+@BARRIERS.without("flush when requests help the cleaner")
+def _in_help(patch: Patch) -> None:
+    _skip_awaited_flushes(patch, rounds_module, Cleaner, "help")
 
 
 @BARRIERS.without("flush when the cleaner works in the background")

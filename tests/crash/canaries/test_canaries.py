@@ -22,7 +22,8 @@ CAUGHT_BY = {
     "flush before the checkpoint region": Task("reuse-0", 250),
     "flush after the checkpoint region": Task("reuse-0", 250),
     "flush at mount": Task("reuse-6", 400),
-    "flush when the cleaner makes room": Task("full-1", 250),
+    "flush when the cleaner makes room": Task("worn-0", 60),
+    "flush when requests help the cleaner": Task("brim-0", 250),
     "flush when the cleaner works in the background": Task("clean-1", 400),
     "second checkpoint at mount": Task("seq2-140478"),
     "checkpoint regions in turn": Task("seq2-140478"),
@@ -42,20 +43,22 @@ CAUGHT_BY = {
     "records before data": Task("random-3", 300),
     "reuse only of metadata that no checkpoint needs": Task("clean-0", 400),
     "flushed_sequence tells damage from the end": Task("seq3-970761", damaged=True),
-    "reservation of dirty data": Task("full-4", 250),
+    "reservation of dirty data": Task("brim-0", 250),
     "reservation of changed metadata": Task("crowd-0", 8),
-    "slack that user data may not use": Task("clean-0", 250),
-    "slack beyond the segments that only the cleaner may use": Task("full-1", 8),
+    "slack that user data may not use": Task("brim-0", 250),
+    "slack beyond the segments that only the cleaner may use": Task("brim-0", 250),
     "segments that only the cleaner may use": Task("clean-0", 250),
     "making room before a request": Task("clean-0", 250),
-    "room for what is pending while the cleaner moves": Task("crowd-1", 8),
+    "room for what is pending while the cleaner moves": Task("surge-0", 8),
+    "bound of what a round has in use": Task("brim-0", 250),
+    "giving back what a round had in use": Task("brim-0", 250),
     "flush when files are put together": Task("scatter-7", 200),
     "reuse only of what is empty in a commit": Task("reuse-10", 250),
-    "reservation of commit and checkpoint": Task("worn-16", 8),
+    "reservation of commit and checkpoint": Task("burst-10", 8),
     "moving only what is still in its place": Task("turn-2", 8),
 }
 
-ACCIDENTS = ("AttributeError", "NameError", "TypeError")
+ACCIDENTS = ("AttributeError", "NameError", "TypeError", "ValueError")
 """What a canary raises that does not fit the code any more: no promise was broken."""
 
 REDUNDANT = {

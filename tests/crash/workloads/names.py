@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from lfs.device.memory import MemoryDevice
 from lfs.volume.options import Options
-from tests.crash.workloads import ace, pressure
+from tests.crash.workloads import ace, floods, pressure
 from tests.crash.workloads.traces import read_trace
 from tests.support.client import Request
 from tests.support.volumes import FIRST_SEGMENT_BYTES, format_small
@@ -121,6 +121,20 @@ def _crowded(name: str, seed: int) -> Workload:
     return Workload(name, CROWDED, pressure.crowded(seed))
 
 
+def _brimming(name: str, seed: int) -> Workload:
+    geometry = SMALLEST if seed % 2 else CROWDED
+    return Workload(name, geometry, floods.brimming(seed, geometry.device_bytes))
+
+
+def _bursting(name: str, seed: int) -> Workload:
+    geometry = SMALLEST if seed % 2 else CROWDED
+    return Workload(name, geometry, floods.bursting(seed, geometry.device_bytes))
+
+
+def _surging(name: str, seed: int) -> Workload:
+    return Workload(name, CLEANED, floods.surging(seed, CLEANED.device_bytes), _EARLY)
+
+
 def _worn(name: str, seed: int) -> Workload:
     return Workload(name, CROWDED, pressure.worn(seed))
 
@@ -158,6 +172,9 @@ _MAKERS = {
     "clean": _cleaning,
     "full": _full,
     "crowd": _crowded,
+    "brim": _brimming,
+    "burst": _bursting,
+    "surge": _surging,
     "worn": _worn,
     "turn": _turning,
     "merge": _merging,

@@ -34,7 +34,7 @@ Call = tuple[object, ...]
 
 def cleaning(seed: int, limit_bytes: int) -> list[Request]:
     """Return requests that keep about 80 % of ``limit_bytes`` in use and overwrite it."""
-    return _timed(_cleaning_calls(random.Random(f"cleaning {seed}"), limit_bytes))
+    return timed(_cleaning_calls(random.Random(f"cleaning {seed}"), limit_bytes))
 
 
 def reusing(seed: int) -> list[Request]:
@@ -42,27 +42,27 @@ def reusing(seed: int) -> list[Request]:
 
     What is freed lies between what is used, so that it is the next to be written.
     """
-    return _timed(_reusing_calls(random.Random(f"reusing {seed}")))
+    return timed(_reusing_calls(random.Random(f"reusing {seed}")))
 
 
 def crowded(seed: int) -> list[Request]:
     """Return requests that fill the disk with metadata, and sync rarely."""
-    return _timed(_crowded_calls(random.Random(f"crowded {seed}")))
+    return timed(_crowded_calls(random.Random(f"crowded {seed}")))
 
 
 def full(seed: int) -> list[Request]:
     """Return requests that fill the disk, twice, and go on when it is full."""
-    return _timed(_full_calls(random.Random(f"full {seed}")))
+    return timed(_full_calls(random.Random(f"full {seed}")))
 
 
 def worn(seed: int) -> list[Request]:
     """Return requests that leave few segments clean, none of them full, and then add metadata."""
-    return _timed(_worn_calls(random.Random(f"worn {seed}")))
+    return timed(_worn_calls(random.Random(f"worn {seed}")))
 
 
 def turning(seed: int, limit_bytes: int) -> list[Request]:
     """Return requests that overwrite files between single turns of the cleaner."""
-    return _timed(_turning_calls(random.Random(f"turning {seed}"), limit_bytes))
+    return timed(_turning_calls(random.Random(f"turning {seed}"), limit_bytes))
 
 
 def scattering(seed: int) -> list[Request]:
@@ -88,14 +88,14 @@ def merging(seed: int) -> list[Request]:
     return requests
 
 
-def _timed(calls: Iterator[Call]) -> list[Request]:
+def timed(calls: Iterator[Call]) -> list[Request]:
     return [
         Request(str(call), tuple(arguments), STEP_NS * number)
         for number, (call, *arguments) in enumerate(calls, 1)
     ]
 
 
-def _data(choose: random.Random, *lengths: int) -> Data:
+def some_data(choose: random.Random, *lengths: int) -> Data:
     return Data(choose.randrange(10_000), choose.choice(lengths))
 
 
@@ -124,7 +124,7 @@ def _cleaning_calls(choose: random.Random, limit_bytes: int) -> Iterator[Call]:
                 yield ("truncate", path, choose.randrange(size))
                 yield ("write", path, 0, Data(choose.randrange(10_000), size))
             case _:
-                data = _data(choose, 1 * KIB, 3 * KIB, 6 * KIB, 10 * KIB)
+                data = some_data(choose, 1 * KIB, 3 * KIB, 6 * KIB, 10 * KIB)
                 yield ("write", path, choose.randrange(size - 10 * KIB), data)
     yield ("sync",)
 
@@ -156,7 +156,7 @@ def _between_turns(choose: random.Random, file: tuple[bytes, int]) -> Iterator[C
     match choose.randrange(6):
         case 0 | 1:
             offset = choose.randrange(size) * KIB
-            yield ("write", path, offset, _data(choose, KIB, 20 * KIB))
+            yield ("write", path, offset, some_data(choose, KIB, 20 * KIB))
         case 2:
             yield ("truncate", path, choose.randrange(size // 2, size) * KIB)
         case 3:
@@ -192,7 +192,7 @@ def _reusing_calls(choose: random.Random) -> Iterator[Call]:
         if order == "write between":
             yield ("begin_commit",)
         yield ("write", path, 0, Data(choose.randrange(10_000), choose.choice([KIB, 110 * KIB])))
-        yield ("write", b"/little", choose.randrange(9000), _data(choose, 2000))
+        yield ("write", b"/little", choose.randrange(9000), some_data(choose, 2000))
         if order == "write between":
             yield ("finish_commit",)
         if order in ("sync", "checkpoint"):
@@ -205,11 +205,11 @@ def _crowded_calls(choose: random.Random) -> Iterator[Call]:
         yield ("create", path, REGULAR, 0)
         match choose.randrange(4):
             case 0:
-                yield ("write", path, 0, _data(choose, 200))
+                yield ("write", path, 0, some_data(choose, 200))
             case 1:
-                yield ("write", path, 0, _data(choose, 12 * KIB, 40 * KIB))
+                yield ("write", path, 0, some_data(choose, 12 * KIB, 40 * KIB))
             case _:
-                yield ("setxattr", path, b"user.name", _data(choose, 9 * KIB, 30 * KIB), 0)
+                yield ("setxattr", path, b"user.name", some_data(choose, 9 * KIB, 30 * KIB), 0)
         if choose.random() < 0.02:
             yield choose.choice([("sync",), ("checkpoint",), ("unlink", b"/%d" % (number // 2))])
     yield ("sync",)
@@ -232,7 +232,7 @@ def _worn_calls(choose: random.Random) -> Iterator[Call]:
         yield ("checkpoint",)
     for _ in range(2):
         for path in choose.sample(paths, len(paths)):
-            yield ("setxattr", path, b"user.name", _data(choose, 30 * KIB, 50 * KIB), 0)
+            yield ("setxattr", path, b"user.name", some_data(choose, 30 * KIB, 50 * KIB), 0)
         yield ("sync",)
     yield ("checkpoint",)
 
@@ -254,7 +254,7 @@ def _turning_calls(choose: random.Random, limit_bytes: int) -> Iterator[Call]:
         for path in choose.sample(holed, 4):
             if choose.random() < 0.2:
                 yield ("truncate", path, choose.randrange(size))
-            yield ("write", path, choose.randrange(size - 4 * KIB), _data(choose, 4 * KIB))
+            yield ("write", path, choose.randrange(size - 4 * KIB), some_data(choose, 4 * KIB))
         yield ("sync",)
     yield ("tick", 30, True)
     yield ("sync",)
@@ -278,10 +278,16 @@ def _merging_calls(choose: random.Random) -> Iterator[Call]:
                     "write",
                     choose.choice(paths),
                     choose.randrange(20 * KIB),
-                    _data(choose, 3 * KIB),
+                    some_data(choose, 3 * KIB),
                 )
             case 4:
-                yield ("setxattr", choose.choice(paths), b"user.name", _data(choose, 30, 300), 0)
+                yield (
+                    "setxattr",
+                    choose.choice(paths),
+                    b"user.name",
+                    some_data(choose, 30, 300),
+                    0,
+                )
             case _:
                 yield ("create", path, REGULAR, 0)
                 paths.append(path)
@@ -318,15 +324,15 @@ def _full_calls(choose: random.Random) -> Iterator[Call]:
             case 2:
                 yield ("sync",)
             case 3:
-                yield ("setxattr", path, b"user.name", _data(choose, 30, 3000), 0)
+                yield ("setxattr", path, b"user.name", some_data(choose, 30, 3000), 0)
             case 4:
                 yield ("mkdir", b"/d/%d" % choose.randrange(100), 0o755)
             case 5:
                 yield ("rename", path, b"/d/a%d" % choose.randrange(20), 0)
             case 6:
-                yield ("write", path, 4_000_000, _data(choose, 5000))
+                yield ("write", path, 4_000_000, some_data(choose, 5000))
             case _:
-                data = _data(choose, KIB, 9 * KIB, 20 * KIB, 24 * KIB)
+                data = some_data(choose, KIB, 9 * KIB, 20 * KIB, 24 * KIB)
                 yield ("write", path, choose.randrange(3 * KIB), data)
     yield ("sync",)
     for number in range(0, 45, 2):
