@@ -31,6 +31,11 @@ GARBAGE_SECONDS = 600.0
 log = logging.getLogger(__name__)
 
 
+def turn_seconds(commit_seconds: float) -> float:
+    """Return how often background work gets a turn when it commits so often."""
+    return min(INTERVAL_SECONDS_MAX, commit_seconds / 4)
+
+
 class Wake:
     """Ends a pause of background work early."""
 

@@ -3,7 +3,7 @@
 Theory.  Who lists a directory asks for its inodes, in the order of their names' hashes, and
 their leaves lie side by side, as files of a directory are made together and a tree is written
 in key order.  Each leaf read by itself waits for the device once; so when a second one of a
-*window* of neighbouring leaves has to be read, all of the window are going to be.  The
+*group* of neighbouring leaves has to be read, all of the group are going to be.  The
 device is told and reads them together; each is still read and verified when it is asked for.
 A single question, as a look at one file, reads no more than it needs.
 
@@ -16,8 +16,8 @@ from collections.abc import Callable
 
 from lfs.ondisk import Branch
 
-WINDOW_LEAVES = 32
-_WINDOWS_MAX = 64
+GROUP_LEAVES = 32
+_GROUPS_MAX = 64
 
 
 class ReadAhead:
@@ -31,15 +31,15 @@ class ReadAhead:
     def note(self, parent: Branch, index: int) -> None:
         """Note that child ``index`` of ``parent``, a leaf, has to be read."""
         children = parent.children
-        first = index - index % WINDOW_LEAVES
+        first = index - index % GROUP_LEAVES
         which = children[first].address
         counts = self._counts
-        count = counts.pop(which, 0) % WINDOW_LEAVES + 1
-        # The window that was read from last is forgotten last.
+        count = counts.pop(which, 0) % GROUP_LEAVES + 1
+        # The group that was read from last is forgotten last.
         counts[which] = count
         if count == 2:
-            self._tell([child.address for child in children[first : first + WINDOW_LEAVES]])
-        elif len(counts) > _WINDOWS_MAX:
+            self._tell([child.address for child in children[first : first + GROUP_LEAVES]])
+        elif len(counts) > _GROUPS_MAX:
             del counts[next(iter(counts))]
 
     def _tell(self, addresses: list[int]) -> None:

@@ -37,7 +37,7 @@ from lfs.device.base import BlockDevice
 from lfs.device.file import FileDevice
 from lfs.device.file_limit import lift_file_limit
 from lfs.filesystem import Filesystem, Options
-from lfs.fuse.background import INTERVAL_SECONDS_MAX, Background, Wake
+from lfs.fuse.background import Background, Wake, turn_seconds
 from lfs.fuse.group_commit import GroupCommit
 from lfs.fuse.operations import LfsOperations
 from lfs.kernel import latency, loop
@@ -164,11 +164,6 @@ def _finish(request: MountRequest, filesystem: Filesystem) -> None:
     log.log(logging.WARNING if lost else logging.INFO, "unmounted%s", lost)
 
 
-def _turn_seconds(commit_seconds: float) -> float:
-    """Return how often background work gets a turn when it commits so often."""
-    return min(INTERVAL_SECONDS_MAX, commit_seconds / 4)
-
-
 def _show_strictatime(mount_point: str) -> None:
     mount = find_mount(mount_point)
     with contextlib.suppress(OSError):
@@ -244,7 +239,7 @@ class Session:
             filesystem,
             self.count,
             self._group_commit.flush,
-            _turn_seconds(request.options.commit_seconds),
+            turn_seconds(request.options.commit_seconds),
             wake,
         )
 
@@ -323,7 +318,7 @@ class Session:
         return True
 
     def _set_interval(self, commit_seconds: float) -> None:
-        self._background.interval_seconds = _turn_seconds(commit_seconds)
+        self._background.interval_seconds = turn_seconds(commit_seconds)
 
     def detach(self) -> None:
         """Close the connection, and unmount unless that has been done."""

@@ -7,7 +7,7 @@ from lfs.device.memory import MemoryDevice
 from lfs.filesystem import Filesystem
 from lfs.imap import read_ahead
 from lfs.imap.node_cache import NodeCache
-from lfs.imap.read_ahead import WINDOW_LEAVES, ReadAhead
+from lfs.imap.read_ahead import GROUP_LEAVES, ReadAhead
 from lfs.ondisk import KIND_INODE, ROOT_INO, Branch, Leaf, Pointer, pack_key, pack_node
 from tests.support.volumes import format_small, mount
 
@@ -29,13 +29,13 @@ class Told:
         self.ahead = ReadAhead(lambda address, count: self.runs.append((address, count)))
 
 
-def test_second_leaf_of_a_window_has_the_window_read() -> None:
+def test_second_leaf_of_a_group_has_the_group_read() -> None:
     told, parent = Told(), branch(list(range(1000, 1000 + LEAVES)))
     for index in (40, 3, 99):
         told.ahead.note(parent, index)
     assert told.runs == []
     told.ahead.note(parent, 63)
-    assert told.runs == [(1032, WINDOW_LEAVES)]
+    assert told.runs == [(1032, GROUP_LEAVES)]
     # Once is enough.
     for index in range(33, 60):
         told.ahead.note(parent, index)
@@ -52,19 +52,19 @@ def test_leaves_in_several_places_are_several_runs() -> None:
     assert told.runs == [(5, 3), (9, 2), (20, 1)]
 
 
-def test_window_that_has_left_memory_is_read_ahead_again() -> None:
-    told, parent = Told(), branch(list(range(1000, 1000 + WINDOW_LEAVES)))
+def test_group_that_has_left_memory_is_read_ahead_again() -> None:
+    told, parent = Told(), branch(list(range(1000, 1000 + GROUP_LEAVES)))
     for _ in range(2):
-        for index in range(WINDOW_LEAVES):
+        for index in range(GROUP_LEAVES):
             told.ahead.note(parent, index)
-    assert told.runs == [(1000, WINDOW_LEAVES)] * 2
+    assert told.runs == [(1000, GROUP_LEAVES)] * 2
 
 
-def test_few_windows_are_remembered() -> None:
+def test_few_groups_are_remembered() -> None:
     told = Told()
     for number in range(1000):
         told.ahead.note(branch([number * 10]), 0)
-    assert len(told.ahead._counts) <= read_ahead._WINDOWS_MAX
+    assert len(told.ahead._counts) <= read_ahead._GROUPS_MAX
     # The last are.
     told.ahead.note(branch([9990]), 0)
     told.ahead.note(branch([0]), 0)

@@ -45,7 +45,7 @@ CALLS = {
     "overwrite": 22.32,
     "write_large": 62.71,
     "write_and_sync": 112.42,
-    "rename": 63.14,
+    "rename": 65.14,
     "unlink": 66.92,
     "readdir": 16.71,
     "checkpoint": 31.25,

@@ -69,6 +69,9 @@ class Cleaner:
         self._flush: Flush | None = None
         """What the round waits for that has been begun."""
         segments = volume.superblock.segment_count
+        self._segment_blocks = volume.superblock.segment_blocks
+        self._few_blocks = max(ledger.moving_blocks_max, self._segment_blocks)
+        """What a round moves that is to be over soon, in the room that is at hand."""
         self._margin_blocks = MARGIN_SEGMENTS * volume.superblock.segment_blocks
         self._gain_segments = max(_GAIN_SEGMENTS_MIN, segments // _GAIN_SHARE)
         self._exhausted: tuple[int, int, int, int] | None = None
@@ -265,7 +268,8 @@ class Cleaner:
             if self._ledger.is_scarce:
                 self._work = self._round(_UTILISATION_WORTH, self._few_blocks, now_ns)
             else:
-                self._work = self._round(_UTILISATION_AHEAD, self._many_blocks, now_ns)
+                many_blocks = _ROUND_GAINS * self._gain_segments * self._segment_blocks
+                self._work = self._round(_UTILISATION_AHEAD, many_blocks, now_ns)
         return self._go_on()
 
     def help(self, now_ns: int) -> bool:
@@ -321,20 +325,9 @@ class Cleaner:
         policy = self._volume.options.cleaner_policy
         victims = yield from self._choosing(policy, utilisation_max, 0, blocks_max)
         yield from self._clean(victims, now_ns)
-        waiting_blocks = (
-            self._volume.usage.unreleased_segments * self._volume.superblock.segment_blocks
-        )
+        waiting_blocks = self._volume.usage.unreleased_segments * self._segment_blocks
         if self._ledger.is_scarce and _WAITING_SHARE * waiting_blocks > self._ledger.paced_blocks:
             yield from self._checkpointer.steps(now_ns)
-
-    @property
-    def _few_blocks(self) -> int:
-        """Return what a round moves that is to be over soon, in the room that is at hand."""
-        return max(self._ledger.moving_blocks_max, self._volume.superblock.segment_blocks)
-
-    @property
-    def _many_blocks(self) -> int:
-        return _ROUND_GAINS * self._gain_segments * self._volume.superblock.segment_blocks
 
     # -------------------------------------------------------------------- victims
 
