@@ -131,18 +131,6 @@ class WindowItem(NamedTuple):
             )
         )
 
-    @staticmethod
-    def counts(raw: bytes) -> tuple[int, int]:
-        """Return how many extents an item has and how many blocks they map; raises DamageError.
-
-        By its length alone: what the extents say is not looked at.
-        """
-        expect(len(raw) >= WINDOW_HEADER_BYTES, "window item", 0, "an extent count", len(raw))
-        (count,) = WINDOW.struct.unpack_from(raw)
-        rest_bytes = len(raw) - WINDOW_HEADER_BYTES - EXTENT_BYTES * count
-        expect(rest_bytes >= 0, "window item", 0, f"{count} extents", len(raw))
-        return count, rest_bytes // 4
-
     @classmethod
     def unpack(cls, raw: bytes, window_blocks: int) -> Self:
         """Read a window item; raises DamageError unless its extents fit and do not overlap."""

@@ -5,9 +5,9 @@ the files with the most such blocks are kept, so memory does not grow with their
 number.
 
 Those of earlier mounts, and those that were forgotten, are found in the map.  Windows lie
-there in the order of files, so one look through it counts the extents of each.  It takes a few
+there in the order of files, so one look through it counts the fragments of each.  It takes a few
 leaves in each idle turn, once for each mount, and waits while as many files as are remembered
-wait to be put in order.  Nothing of it is kept on disk.  A file is noted when its extents are
+wait to be put in order.  Nothing of it is kept on disk.  A file is noted when its fragments are
 no more than eight blocks long on average: as many of it would have been noted, had it been
 written in this mount.
 
@@ -17,13 +17,13 @@ Held by ``tests/segments/cleaning/test_search.py``.
 from __future__ import annotations
 
 from lfs.common.errors import DamageError, FilesystemError
-from lfs.ondisk import KEY_BYTES, KEY_KIND, KIND_WINDOW, WindowItem, unpack_key
+from lfs.ondisk import KEY_BYTES, KEY_KIND, KIND_WINDOW, WindowItem, pack_key, unpack_key
 from lfs.volume.volume import Volume
 
 LEAVES_AT_ONCE = 64
 """So many are read in one turn: little of what the cache keeps has to give way."""
-_EXTENTS_MIN = 16
-_EXTENT_BLOCKS_WORTH = 8
+_FRAGMENTS_MIN = 16
+_FRAGMENT_BLOCKS_WORTH = 8
 _FIRST_KEY = bytes(KEY_BYTES)
 _PAST_ALL_KEYS = b"\xff" * (KEY_BYTES + 1)
 FILES_MAX = 64
@@ -93,8 +93,10 @@ class Search:
         self._position: bytes | None = _FIRST_KEY
         """Where to go on, or None when all of the map has been looked through."""
         self._ino = 0
-        self._extents = self._blocks = 0
+        self._fragments = self._blocks = 0
         """What has been seen of that file."""
+        self._end = 0
+        """The address behind what has been seen last."""
 
     def step(self) -> None:
         """Look through a few leaves of the map, if that is still to be done."""
@@ -115,28 +117,49 @@ class Search:
         """Count what one leaf has from ``position`` on."""
         items, following = self._volume.imap.batch(position, _PAST_ALL_KEYS)
         for key, value in items:
-            if key[KEY_KIND] == KIND_WINDOW:
-                self._count(unpack_key(key)[0], value)
+            if key[KEY_KIND] != KIND_WINDOW:
+                continue
+            ino = unpack_key(key)[0]
+            if ino != self._ino and not self._conclude(ino):
+                return
+            self._count(WindowItem.unpack(value, self._volume.window_blocks))
         self._position = following
         if following is None:
             self._conclude(0)
 
-    def _count(self, ino: int, value: bytes) -> None:
-        if ino != self._ino:
-            self._conclude(ino)
-        extents, blocks = WindowItem.counts(value)
-        self._extents += extents
-        self._blocks += blocks
+    def _count(self, window: WindowItem) -> None:
+        """Count what a window has in other places than what comes before it.
 
-    def _conclude(self, ino: int) -> None:
-        """Note the file that was looked at, if it is scattered, and go on to another."""
-        is_scattered = self._extents * _EXTENT_BLOCKS_WORTH >= self._blocks
+        A hole in the file parts nothing, as for whoever puts it in order.
+        """
+        for extent in window.extents:
+            self._fragments += extent.address != self._end
+            self._blocks += extent.count
+            self._end = extent.address + extent.count
+
+    def _conclude(self, ino: int) -> bool:
+        """Note the file that was looked at, if it is scattered, and go on to another.
+
+        Returns False if there is no room to note it: it is looked at again later.
+        """
         is_known = self._scattered.blocks(self._ino) > 0
-        if self._extents >= _EXTENTS_MIN and is_scattered and not is_known:
-            # It was not written in this mount, or not where that left it in pieces.
-            self._scattered.note(self._ino, self._extents, 0)
+        is_scattered = (
+            self._fragments >= _FRAGMENTS_MIN
+            and self._fragments * _FRAGMENT_BLOCKS_WORTH >= self._blocks
+            and not is_known
+        )
+        last_ino, fragments = self._ino, self._fragments
         self._ino = ino
-        self._extents = self._blocks = 0
+        self._fragments = self._blocks = self._end = 0
+        if not is_scattered:
+            return True
+        if self._scattered.is_full:
+            self._ino = 0
+            self._position = pack_key(last_ino, KIND_WINDOW, 0)
+            return False
+        # It was not written in this mount, or not where that left it in pieces.
+        self._scattered.note(last_ino, fragments, 0)
+        return True
 
     def _pass_over(self, position: bytes) -> None:
         """Go on after a leaf that can't be read, or give up where that can't be told."""

@@ -83,6 +83,41 @@ def test_more_files_than_are_remembered_are_all_put_in_order() -> None:
     assert not defragmenter_of(disk)._scattered.has_left_out
 
 
+def test_files_with_holes_that_lie_in_order_are_not_looked_for_for_ever() -> None:
+    """A hole parts nothing: there is nothing to put in order."""
+    disk = roomy_disk()
+    for number in range(200):
+        ino = disk.make_file(b"%d" % number)
+        for block in range(0, 48, 2):
+            disk.write(ino, block * BLOCK_BYTES, data(block, BLOCK_BYTES))
+    disk.unmount()
+    disk.mount()
+    many_turns(disk, 50)
+    one = disk.filesystem.core.maintenance._search
+    assert one._position is None
+    assert not defragmenter_of(disk)._scattered.has_left_out
+    assert defragmenter_of(disk).moved_blocks == 0
+
+
+def test_files_of_one_leaf_that_are_too_many_wait() -> None:
+    disk = roomy_disk()
+    inos = [disk.make_file(b"%d" % number, data(number, 20 * BLOCK_BYTES)) for number in range(99)]
+    for block in range(0, 20, 2):
+        for ino in inos:
+            disk.write(ino, block * BLOCK_BYTES, data(block, BLOCK_BYTES))
+        disk.sync()
+    disk.unmount()
+    disk.mount()
+    one = disk.filesystem.core.maintenance._search
+    one.step()
+    scattered = defragmenter_of(disk)._scattered
+    assert scattered.is_full
+    assert not scattered.has_left_out
+    many_turns(disk, 2000)
+    assert max(piece_count(disk, ino) for ino in inos) <= 4
+    assert one._position is None
+
+
 def test_what_is_known_of_a_file_that_was_written_stays() -> None:
     disk = roomy_disk()
     ino, _ = scattered_file(disk)
