@@ -6,7 +6,6 @@ import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -137,7 +136,8 @@ def test_holes_at_the_end_do_not_make_the_image_longer(device: FileDevice, image
 def test_holes_stay_when_the_host_has_little_room(
     device: FileDevice, image: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    host = SimpleNamespace(f_bavail=(holes._HOST_ROOM_BYTES >> 12) - 1, f_frsize=4096)
+    available_blocks = (holes._HOST_ROOM_BYTES >> 12) - 1
+    host = os.statvfs_result((4096, 4096, 1 << 30, 1 << 30, available_blocks, 0, 0, 0, 0, 255))
     monkeypatch.setattr(os, "fstatvfs", lambda _: host)
     commit(device, MIB, 20)
     assert allocated_bytes(image) < 3 * PIECE_BYTES

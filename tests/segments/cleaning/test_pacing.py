@@ -53,7 +53,7 @@ def test_no_request_cleans_much(percent: int) -> None:
     rounds = disk.filesystem.core.rounds
     longest_bytes = longest_moved = moved_before = 0
     before = disk.device.written_bytes
-    for _ in overwrites(disk, inos, blocks, 20_000):
+    for _ in overwrites(disk, inos, blocks, 13_000):
         longest_bytes = max(longest_bytes, disk.device.written_bytes - before)
         longest_moved = max(longest_moved, rounds.moved_blocks - moved_before)
         before, moved_before = disk.device.written_bytes, rounds.moved_blocks
