@@ -201,13 +201,15 @@ class Rounds:
         found = Found()
         if usage.last_sequence(run) != sequence:
             return None
+        # What dies between steps has been counted, or not: only what lived before tells.
+        live_blocks = usage.live_blocks(run)
         try:
             for part in self.surveyor.parts(run):
                 found.add(part)
                 yield None
                 if usage.last_sequence(run) != sequence:
                     return None
-            if found.failures and found.live_count < usage.live_blocks(run):
+            if found.failures and found.live_count < live_blocks:
                 raise found.failures[0]
         except FilesystemError as error:
             self._leave(run, error)
