@@ -39,7 +39,7 @@ class BriefEntry:
     """A brief entry, in one object for all replies."""
 
     def __init__(self, entry: EntryAttributes, number: ctypes.c_uint64) -> None:
-        """Use ``found``: ``number`` is the inode number in ``entry`` that is no node ID."""
+        """Fill ``entry``, in which ``number`` is the inode number but no node ID (``found``)."""
         self._entry = entry
         self._number = number
         self._file_type = 0

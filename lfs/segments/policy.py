@@ -32,10 +32,10 @@ def choosing_victims(
     utilisation_max: float = 0.999,
     gain_blocks: int | None = None,
 ) -> Generator[None, None, list[int]]:
-    """Return runs to clean, best first, with at most ``live_blocks_max`` live blocks together.
+    """Choose runs to clean, in steps: best first, up to ``live_blocks_max`` live blocks together.
 
     No more than it takes to gain ``gain_blocks``: what waits loses more live blocks.
-    Yields between steps; what changes meanwhile does so for the choice, too, but for the order.
+    What changes between steps does so for the choice, too, but for the order.
 
     Runs that are ``excluded`` at the end, dead runs and runs used above ``utilisation_max`` are
     no victims.  The first one may alone not exceed the limit either.
@@ -55,7 +55,7 @@ def choosing_victims(
         live = usage.live_blocks(run)
         if gain_blocks is not None and gained_blocks >= gain_blocks:
             break
-        if run in left_out or not live:
+        if run in left_out or not 0 < live <= utilisation_max * usage.run_blocks(run):
             continue
         if live <= budget_blocks:
             victims.append(run)

@@ -16,7 +16,7 @@ Held by ``tests/segments/cleaning/test_search.py``.
 
 from __future__ import annotations
 
-from lfs.common.errors import DamageError, FilesystemError
+from lfs.common.errors import FilesystemError
 from lfs.ondisk import KEY_BYTES, KEY_KIND, KIND_WINDOW, WindowItem, pack_key, unpack_key
 from lfs.volume.volume import Volume
 
@@ -100,6 +100,8 @@ class Search:
 
     def step(self) -> None:
         """Look through a few leaves of the map, if that is still to be done."""
+        if self._volume.failed or self._volume.read_only:
+            return
         if self._position is None and self._scattered.has_left_out:
             self._position = _FIRST_KEY
         if self._position == _FIRST_KEY:
@@ -109,7 +111,7 @@ class Search:
                 return
             try:
                 self._look(self._position)
-            except (DamageError, FilesystemError):
+            except FilesystemError:
                 # Whoever needs what can't be read will be told.
                 self._pass_over(self._position)
 
@@ -165,6 +167,6 @@ class Search:
         """Go on after a leaf that can't be read, or give up where that can't be told."""
         try:
             end = self._volume.imap.leaf_end(position)
-        except (DamageError, FilesystemError):
+        except FilesystemError:
             end = _PAST_ALL_KEYS
         self._position = None if end == _PAST_ALL_KEYS else end

@@ -205,7 +205,7 @@ class Defragmenter:
         return fragments >= _FRAGMENTS_MIN and blocks < _FRAGMENT_BLOCKS_WORTH * fragments
 
     def _rewrite_run(self, pieces: list[Piece]) -> Generator[Flush | None, None, bool]:
-        """Write pieces of one file together; yields between steps, and tells if all could be.
+        """Write pieces of one file together; yields between steps, and tells if there was room.
 
         Many get a run of their own, few are enough together in one of the cleaner's.
         """
@@ -224,10 +224,11 @@ class Defragmenter:
             if number:
                 yield None
                 inode = self._inodes.find(ino)
-                is_complete = inode is not None and self._is_left_alone(inode)
-            if run_address and is_complete:
-                is_complete = self._has_room(run_address, batch)
-            if not is_complete:
+                if inode is None or not self._is_left_alone(inode):
+                    # It has been written just now: ``_rewrite`` lets it become quiet again.
+                    break
+            if run_address and not self._has_room(run_address, batch):
+                is_complete = False
                 break
             failures: list[Failure] = []
             extents = self._mover.load(batch, failures)

@@ -96,9 +96,8 @@ class Mover:
         return sum(extent.count for extent in extents)
 
 
-def batches(pieces: list[Piece], step_blocks: int = 0) -> Iterator[list[Piece]]:
-    """Cut pieces into what is moved in one step: ``step_blocks``, or what the cleaner moves."""
-    step_blocks = step_blocks or STEP_BLOCKS
+def batches(pieces: list[Piece], step_blocks: int) -> Iterator[list[Piece]]:
+    """Cut pieces into what is moved in one step, about ``step_blocks``."""
     batch: list[Piece] = []
     blocks = 0
     for piece in pieces:

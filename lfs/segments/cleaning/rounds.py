@@ -23,6 +23,7 @@ from lfs.common.turns import Flush
 from lfs.inodes.inode import Inode
 from lfs.inodes.table import InodeTable
 from lfs.ondisk import HEAD_COLD, HEAD_MAIN
+from lfs.segments.cleaning import moving
 from lfs.segments.cleaning.moving import Failure, Mover, Piece, batches
 from lfs.segments.cleaning.survey import Found, Surveyor
 from lfs.volume.volume import Volume
@@ -116,7 +117,7 @@ class Rounds:
 
         To move the rest of what has a bad block would take room and gain none.
         """
-        for pieces in batches(sorted(found.pieces)):
+        for pieces in batches(sorted(found.pieces), moving.STEP_BLOCKS):
             try:
                 self._mover.check(pieces)
             except FilesystemError as error:
@@ -161,7 +162,7 @@ class Rounds:
             return found.runs
         complete = True
         try:
-            for number, pieces in enumerate(batches(sorted(found.pieces))):
+            for number, pieces in enumerate(batches(sorted(found.pieces), moving.STEP_BLOCKS)):
                 if number:
                     yield None
                 # Requests that came between may have taken the room there was.
@@ -198,16 +199,19 @@ class Rounds:
         all that lives is known.
         """
         usage = self._volume.usage
-        found = Found()
         if usage.last_sequence(run) != sequence:
             return None
+        found = Found()
+        found.runs[run] = sequence
+        # What dies between steps has been counted, or not: only what lived before tells.
+        live_blocks = usage.live_blocks(run)
         try:
             for part in self.surveyor.parts(run):
                 found.add(part)
                 yield None
                 if usage.last_sequence(run) != sequence:
                     return None
-            if found.failures and found.live_count < usage.live_blocks(run):
+            if found.failures and found.live_count < live_blocks:
                 raise found.failures[0]
         except FilesystemError as error:
             self._leave(run, error)
