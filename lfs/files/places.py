@@ -9,7 +9,7 @@ place may be taken by another name with the same hash.
 Invariant: no more than twice ``_KEPT_MAX`` places are kept, in two generations: when the
 younger one is full, it becomes the older one, and what was that is forgotten.
 
-Held by ``tests/files/test_directory.py``.
+Held by ``tests/files/test_places.py``.
 """
 
 from __future__ import annotations

@@ -78,6 +78,8 @@ def test_directory_is_a_dictionary_without_gaps(steps: list[tuple[bytes, bytes]]
     imap, directories = empty()
     model: dict[bytes, int] = {}
     for ino, (name, other) in enumerate(steps, 1):
+        # Who only looks must not be believed later.
+        assert directories.find(DIRECTORY, other)[1] == model.get(other)
         change(directories, model, name, other, ino)
         entries = list(directories.listing(DIRECTORY))
         assert {entry.name: entry.ino for entry in entries} == model

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lfs.common.checksum import checksum
+from lfs.imap.map import Packable
 from lfs.ondisk import Pointer, Record
 from tests.imap.trees import HIGHEST, LOWEST, Tree, filled, key_of, value_of
 
@@ -157,3 +159,76 @@ def test_imap_is_a_sorted_dictionary(steps: list[tuple[str, int, int]]) -> None:
     tree.rebuild()
     tree.check()
     assert tree.items() == sorted(model.items())
+
+
+class Row(Packable):
+    """A value of so many bytes that changes its length."""
+
+    def __init__(self, length: int) -> None:
+        super().__init__()
+        self.length = length
+        self.stored_bytes = 20
+
+    @property
+    def packed_bytes(self) -> int:
+        return self.length
+
+    def pack(self) -> bytes:
+        return bytes(self.length)
+
+
+@pytest.mark.pure_core
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["put", "still", "delete", "apply", "apply", "pack", "log", "tree"]),
+            st.integers(0, 5),
+            st.integers(1, 40),
+        ),
+        max_size=60,
+    )
+)
+def test_imap_counts_what_it_has_whoever_keeps_it(steps: list[tuple[str, int, int]]) -> None:
+    """However values come and go, packed or not: what is counted of them is what they are."""
+    tree, model = filled(range(6))
+    imap = tree.imap
+    rows: dict[int, Row] = {}
+    for step, number, length in steps:
+        key = key_of(number)
+        if step == "put":
+            imap.put(key, bytes(length))
+        elif step == "still":
+            imap.put(key, bytes(min(length, len(model[key]))), may_grow=False)
+        elif step == "delete":
+            imap.delete(key)
+        elif step == "apply":
+            row = rows.setdefault(number, Row(length))
+            row.length = length
+            imap.apply(key, row)
+            assert imap.get(key) == bytes(length)
+        elif step == "pack":
+            if number in rows:
+                # It may have changed since, and it is to be told of that.
+                rows[number].length = length
+                imap.pack_change(key, rows.pop(number))
+        elif step == "log":
+            expected = [(each, imap.changed_value(each)) for each in imap._unlogged]
+            bound_bytes = imap.unlogged_bytes
+            assert imap.take_unlogged() == expected
+            assert sum(19 + len(value or b"") for _, value in expected) <= bound_bytes
+        else:
+            imap.take_unlogged()
+            counted = {number: row.counted_bytes for number, row in rows.items()}
+            tree.rebuild()
+            for each, stored_bytes in counted.items():
+                if stored_bytes >= 0:
+                    assert rows[each].stored_bytes <= stored_bytes
+            model = {key_of(each): imap.get(key_of(each)) or b"" for each in range(6)}
+            assert (imap.growing_count, imap.growing_bytes, imap.changed_bytes) == (0, 0, 0)
+        for row_number, row in rows.items():
+            is_change = imap.changes.get(key_of(row_number)) is row
+            assert row.counted_bytes == (row.length if is_change else -1)
+        sizes = {each: 19 + len(imap.changed_value(each) or b"") for each in imap.changes}
+        assert imap._still <= sizes.keys()
+        assert imap._still_bytes == sum(sizes[each] for each in imap._still)
+        assert imap.changed_bytes >= sum(sizes.values())
