@@ -46,7 +46,7 @@ _PAST_ALL_KEYS = b"\xff" * (KEY_BYTES + 1)
 
 
 class Packable:
-    """A value that is kept decoded because it changes often."""
+    """A value that is kept decoded because it changes often; its owner has a class of its own."""
 
     __slots__ = ("counted_bytes", "stored_bytes")
 

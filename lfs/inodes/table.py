@@ -38,8 +38,7 @@ from lfs.ondisk import (
 from lfs.volume.arguments import check_integer
 from lfs.volume.volume import Volume
 
-DIRTY_INODES_MAX = 512
-"""More are committed."""
+_DIRTY_INODES_MAX = 512
 
 
 class InodeTable:
@@ -63,7 +62,8 @@ class InodeTable:
         self.leaving: dict[int, Inode | None] = {}
         """Orphans that nobody has open, None before they were asked for."""
         self._evict_above = 2 * self.count_max
-        self.pinned_bytes_max = share_bytes
+        self.dirty_count_max = min(_DIRTY_INODES_MAX, self.count_max)
+        """More dirty inodes are committed."""
         self.pinned_bytes = 0
         """About what the windows of dirty blocks take."""
         self.pinned_bytes_max = share_bytes
@@ -143,12 +143,6 @@ class InodeTable:
                 self._inodes[ino] = inode
             if inode.inline:
                 self.inline_bytes += len(inode.inline)
-
-    @property
-    def has_many_dirty(self) -> bool:
-        """Tell whether so many inodes are dirty that they should be committed."""
-        count = len(self.dirty)
-        return count > DIRTY_INODES_MAX or count > self.count_max
 
     def remove(self, inode: Inode) -> None:
         """Remove an inode that is leaving and has no content left."""

@@ -35,6 +35,10 @@ SUMMARY_JUMP = 2
 SUMMARY_CHECKPOINT = 4
 SUMMARY_CLEANER = 8
 
+BLOCK_DATA = 1
+BLOCK_NODE = 2
+BLOCK_USAGE = 3
+
 HEAD_MAIN = 0
 """Log heads: commits, small files, hot data that the cleaner moves."""
 HEAD_BULK = 1
@@ -44,11 +48,6 @@ HEAD_COLD = 2
 HEAD_METADATA = 3
 """Nodes and usage pages."""
 HEAD_COUNT = 4
-
-
-BLOCK_DATA = 1
-BLOCK_NODE = 2
-BLOCK_USAGE = 3
 
 
 class EntryHead:

@@ -131,11 +131,10 @@ class Core:
             return
         if at_ns == now_ns or not self.ledger.covers(0):
             return
-        if type(now_ns) is not int or not TIME_NS_MIN <= now_ns <= TIME_NS_MAX:
-            check_time(now_ns)
+        check_time(now_ns)
         inode.atime_ns = now_ns
         self.inodes.mark_dirty(inode)
-        if self.inodes.has_many_dirty:
+        if len(self.inodes.dirty) > self.inodes.dirty_count_max:
             # Whoever reads has what he asked for; a failure is told by the volume.
             with suppress(FilesystemError):
                 self.maintenance.keep_bounds(now_ns)

@@ -17,7 +17,7 @@ from lfs.alloc.delayed.write_out import WriteOut
 from lfs.commit.checkpoint import Checkpointer
 from lfs.common.turns import Turn
 from lfs.imap.map import CHANGE_MEMORY_BYTES
-from lfs.inodes.table import DIRTY_INODES_MAX, InodeTable
+from lfs.inodes.table import InodeTable
 from lfs.segments.cleaning.cleaner import Cleaner
 from lfs.segments.cleaning.defragment import Defragmenter
 from lfs.volume.volume import Volume
@@ -166,15 +166,14 @@ class Maintenance:
         if (
             log.is_broken
             or changes > _CHANGES_HELPING
+            # ``memory_bytes``, without a call in each request.
             or imap.changed_bytes + CHANGE_MEMORY_BYTES * changes > self._changes_bytes_helping
             or log.blocks_since_checkpoint > self._log_blocks_helping
         ):
             self._shorten_log(now_ns)
             return
-        dirty = len(inodes.dirty)
         if (
-            dirty > DIRTY_INODES_MAX
-            or dirty > inodes.count_max
+            len(inodes.dirty) > inodes.dirty_count_max
             or imap.unlogged_bytes + inodes.inline_bytes > _UNLOGGED_BYTES_MAX
         ) and not self.write_ahead(now_ns):
             self._checkpointer.commit(now_ns)

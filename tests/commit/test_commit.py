@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from lfs.ondisk import BLOCK_DATA, SUMMARY_COMMIT, SUMMARY_JUMP, Summary
-from lfs.requests import maintenance
 from lfs.volume.options import Options
 from tests.support.disks import BLOCK_BYTES, SEGMENT_BLOCKS, Disk, data, mounted_state, problems
 
@@ -112,10 +111,10 @@ def test_commit_of_a_thousand_small_files() -> None:
     assert problems(disk.medium) == []
 
 
-def test_commit_with_more_records_than_a_log_write_holds(monkeypatch: pytest.MonkeyPatch) -> None:
-    # None comes before the files are all there.
-    monkeypatch.setattr(maintenance, "DIRTY_INODES_MAX", 2000)
+def test_commit_with_more_records_than_a_log_write_holds() -> None:
     disk = Disk()
+    # None comes before the files are all there.
+    disk.filesystem.core.inodes.dirty_count_max = 2000
     for number in range(1500):
         disk.make_file(b"file %d" % number, data(number, 800))
     expected = disk.state()

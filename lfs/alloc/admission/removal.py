@@ -42,6 +42,7 @@ _WAITING_MAX = 256
 _COMMIT_ITEMS = 2048
 _STEPS_AT_ONCE = 64
 _FEW_WINDOWS = 4
+"""A file of so many is removed by asking for each: looking for what it has takes longer."""
 
 
 class Removal:
