@@ -68,3 +68,15 @@ def test_known_names_are_neither_hashed_nor_looked_up(monkeypatch: pytest.Monkey
     assert hashed == [b"a", b"b"]
     with pytest.raises(FilesystemError, match="No such file"):
         filesystem.lookup(ROOT_INO, b"b")
+
+
+def test_places_of_the_generation_before_are_known_still() -> None:
+    recent = RecentPlaces()
+    for number in range(module._KEPT_MAX + 1):
+        recent.keep(Place(7, b"%d" % number, b"", number))
+    oldest = recent.get(7, b"0")
+    assert oldest is not None
+    assert oldest.ino == 0
+    for number in range(module._KEPT_MAX):
+        recent.keep(Place(8, b"%d" % number, b"", number))
+    assert recent.get(7, b"0") is None
