@@ -83,17 +83,16 @@ class Ledger(Pending):
         self._cleaner_blocks = cleaner_segments(segments) * superblock.segment_blocks
         self.paced_blocks = self._cleaner_blocks
         """Clean space is scarce when no more than this is spare."""
-        self.moving_blocks_max = self._cleaner_blocks // 2
-        """So much of what is kept for it the cleaner may have in use while requests go on."""
         self._fixed_blocks = 2 * volume.usage.page_count + 5 * superblock.segment_blocks
-        self._last_blocks = LAST_SEGMENTS * superblock.segment_blocks
+        self.last_blocks = LAST_SEGMENTS * superblock.segment_blocks
+        """What one request and a last checkpoint may take."""
         self._in_use_blocks = 0
         """Of what is kept for the cleaner, by a round that is under way."""
         self._stored_live_blocks = 0
         self._stored_nodes = -1
         """Live blocks and nodes, for which the next two were reckoned."""
         self._stored_kept_blocks = 0
-        """``_kept_blocks`` but for large runs."""
+        """``kept_blocks`` but for large runs."""
         self._stored_used_blocks = 0
         """What counts as used, but for what is lost."""
 
@@ -178,7 +177,7 @@ class Ledger(Pending):
 
     def can_rewrite(self, leaf_count: int) -> bool:
         """Tell whether so many leaves can be written anew, and the cleaner keeps its room."""
-        needed_blocks = self.pending_blocks(Moving(nodes=leaf_count)) + self._kept_blocks
+        needed_blocks = self.pending_blocks(Moving(nodes=leaf_count)) + self.kept_blocks
         return needed_blocks <= self._volume.usage.clean_blocks
 
     def crude_spare_blocks(self) -> int:
@@ -201,7 +200,7 @@ class Ledger(Pending):
     @property
     def has_last_room(self) -> bool:
         """Tell whether what is pending leaves what one request and a last checkpoint take."""
-        return self.pending_blocks() + self._last_blocks <= self._volume.usage.clean_blocks
+        return self.pending_blocks() + self.last_blocks <= self._volume.usage.clean_blocks
 
     def _crude_blocks(self) -> int:
         """Return a bound of ``pending_blocks``, and of what is promised, that costs little.
@@ -255,18 +254,20 @@ class Ledger(Pending):
         self._stored_used_blocks = live_blocks + surcharge_blocks
 
     @property
-    def _kept_blocks(self) -> int:
+    def kept_blocks(self) -> int:
         """Return the clean blocks that the cleaner needs to empty any run."""
         breakup_blocks = self._volume.usage.large_runs.breakup_blocks
-        kept_blocks = self._working_blocks + breakup_blocks - self._in_use_blocks
-        return kept_blocks + self._reserve(*self._nodes_and_data())[0]
+        kept_blocks = self._working_blocks + breakup_blocks
+        kept_blocks += self._reserve(*self._nodes_and_data())[0]
+        return max(0, kept_blocks - self._in_use_blocks)
 
     def note_moving(self, blocks: int) -> None:
-        """Count blocks that the cleaner has moved, and will give back once that is durable.
+        """Count clean blocks that a round of the cleaner has taken, until that is durable.
 
-        What it has in use of what is kept for it need not be kept a second time.
+        They need not be kept for it a second time: what it still takes is no more than what
+        is left of what is kept (``Rounds``), and then what it has emptied comes back.
         """
-        self._in_use_blocks = min(self._in_use_blocks + blocks, self.moving_blocks_max)
+        self._in_use_blocks += blocks
 
     def note_moved(self) -> None:
         """Note that all that has been moved is durable, or given up."""
@@ -285,7 +286,7 @@ class Ledger(Pending):
     @property
     def is_pressing(self) -> bool:
         """Tell whether what is pending takes half of what the cleaner keeps for itself."""
-        return self.shortage_blocks(0) > self._kept_blocks // 2
+        return self.shortage_blocks(0) > self.kept_blocks // 2
 
     @property
     def is_scarce(self) -> bool:
@@ -315,5 +316,5 @@ class Ledger(Pending):
 
     def shortage_blocks(self, blocks: int) -> int:
         """Return how many clean blocks are missing to accept ``blocks`` more."""
-        needed = self.pending_blocks() + blocks + blocks // 32 + self._kept_blocks
+        needed = self.pending_blocks() + blocks + blocks // 32 + self.kept_blocks
         return needed - self._volume.usage.clean_blocks

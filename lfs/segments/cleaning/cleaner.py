@@ -70,7 +70,7 @@ class Cleaner:
         """What the round waits for that has been begun."""
         segments = volume.superblock.segment_count
         self._segment_blocks = volume.superblock.segment_blocks
-        self._few_blocks = max(ledger.moving_blocks_max, self._segment_blocks)
+        self._few_blocks = max(ledger.paced_blocks // 2, self._segment_blocks)
         """What a round moves that is to be over soon, in the room that is at hand."""
         self._margin_blocks = MARGIN_SEGMENTS * volume.superblock.segment_blocks
         self._gain_segments = max(_GAIN_SEGMENTS_MIN, segments // _GAIN_SHARE)
@@ -96,14 +96,14 @@ class Cleaner:
         volume = self._volume
         if volume.failed or volume.read_only:
             return
+        if self._work is not None:
+            self._finish(self._work)
         if self._is_exhausted(is_urgent) and not (is_urgent and self.try_again(now_ns)):
             # What is pending must have room all the same; but a checkpoint takes some, too.
             if self._ledger.is_pressing and (self._checkpointer.dirty or volume.imap.changes):
                 self._release(blocks, now_ns)
             return
         volume.log.close_large()
-        if self._work is not None:
-            self._finish(self._work)
         self._release(blocks, now_ns)
         idle_rounds = 0
         least_shortage = self._ledger.shortage_blocks(blocks)
@@ -119,7 +119,7 @@ class Cleaner:
             if not victims:
                 break
             large_count = len(volume.usage.large_runs)
-            self._finish(self._clean(victims, now_ns))
+            self._finish(self._clean(victims, now_ns, at_once=True))
             self._release(blocks, now_ns)
             # Against the least so far: what one round takes and the next gives is no gain.
             shortage = self._ledger.shortage_blocks(blocks)
@@ -343,14 +343,16 @@ class Cleaner:
         usage = self._volume.usage
         immovable = usage.out_of_use.immovable
         runs = immovable.keys() - self._immovable_runs()
-        if not runs or self._work is not None:
+        if not runs:
             return False
+        if self._work is not None:
+            self._finish(self._work)
         count = len(immovable)
         runs_by_gain = sorted(
             runs, key=lambda run: (usage.live_blocks(run) - usage.run_blocks(run), run)
         )
         with suppress(DamageError):
-            self._finish(self._clean(runs_by_gain[:_RETRIES_AT_ONCE], now_ns))
+            self._finish(self._clean(runs_by_gain[:_RETRIES_AT_ONCE], now_ns, at_once=True))
         return len(immovable) < count
 
     def _victims(self, policy: str, utilisation_max: float, gain_segments: int = 0) -> list[int]:
@@ -383,9 +385,11 @@ class Cleaner:
         volume = self._volume
         return {*volume.log.open_runs(), *volume.usage.out_of_use.given_up, *self._immovable_runs()}
 
-    def _clean(self, victims: list[int], now_ns: int) -> Generator[Flush | None, None, None]:
+    def _clean(
+        self, victims: list[int], now_ns: int, at_once: bool = False
+    ) -> Generator[Flush | None, None, None]:
         """Make a round, and note when it was for nothing."""
-        is_fruitful = yield from self._rounds.clean(victims, now_ns)
+        is_fruitful = yield from self._rounds.clean(victims, now_ns, at_once)
         self._fruitless_state = None if is_fruitful else self._state()
 
     def _state(self) -> tuple[int, int, int]:

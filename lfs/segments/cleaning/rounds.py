@@ -61,10 +61,13 @@ class Rounds:
         self.moved_blocks = 0
         self.cleaned_runs = 0
 
-    def clean(self, victims: list[int], now_ns: int) -> Generator[Flush | None, None, bool]:
+    def clean(
+        self, victims: list[int], now_ns: int, at_once: bool
+    ) -> Generator[Flush | None, None, bool]:
         """Move what lives in ``victims``; yields between steps, or the flush that it needs.
 
-        It ends with all of it durable; returns whether anything has come of it.
+        It ends with all of it durable; returns whether anything has come of it.  ``at_once``
+        says that no request comes between.
 
         As many are moved together as there is room for.  Once that is durable, what they
         leave is room for more, without a checkpoint, which costs as much for one as for
@@ -87,10 +90,13 @@ class Rounds:
             else:
                 is_checked = not self._suspicious_rounds
             is_enough = together.block_count + found.block_count > _TOGETHER_BLOCKS_MAX
-            if is_enough or not self._have_room(together, found):
-                moved_runs |= yield from self._move_together(together, now_ns)
+            if is_enough or not self._have_room(together, found, at_once):
+                moved = yield from self._move_together(together, now_ns, at_once)
                 together = Found()
-                if not self._have_room(together, found):
+                if moved is None:
+                    break
+                moved_runs |= moved
+                if not self._have_room(together, found, at_once):
                     continue
             if not is_checked and not (yield from self._can_be_read(run, found)):
                 continue
@@ -99,7 +105,7 @@ class Rounds:
             usage.dirty_pages.update(found.pages)
             self._touched_pages |= bool(found.pages)
             yield None
-        moved_runs |= yield from self._move_together(together, now_ns)
+        moved_runs |= (yield from self._move_together(together, now_ns, at_once)) or {}
         is_fruitful = self.moved_blocks != moved_before
         if self._volume.imap.touched_keys or self._touched_pages:
             is_fruitful, self._touched_pages = True, False
@@ -133,13 +139,34 @@ class Rounds:
         self._volume.report(f"cleaner: leaving the run at {usage.address_of(run)}: {error}")
         usage.note_immovable(run, self._volume.elapsed.ns)
 
-    def _have_room(self, found: Found, more: Found) -> bool:
+    def _have_room(self, found: Found, more: Found, at_once: bool) -> bool:
         """Tell whether what was found can be moved now, together with ``more``.
+
+        Unless that is done ``at_once``, several are moved together only as far as requests
+        may come between.
+        """
+        needed_blocks = self._needed_blocks(found, more)
+        if needed_blocks + self._margin_blocks > self._volume.usage.clean_blocks:
+            return False
+        return at_once or not found.runs or self._may_pause(needed_blocks)
+
+    def _may_pause(self, needed_blocks: int) -> bool:
+        """Tell whether requests may come between while ``needed_blocks`` are moved.
+
+        They leave what is kept for the cleaner, less what it has used of that; but the last
+        of them may take what is left for one request.  So no more may be needed than that.
+        """
+        ledger = self._ledger
+        kept_blocks = ledger.kept_blocks - ledger.last_blocks
+        return needed_blocks - ledger.pending_blocks() <= kept_blocks
+
+    def _needed_blocks(self, found: Found, more: Found) -> int:
+        """Return what is pending once what was found is to be moved, together with ``more``.
 
         The nodes and usage pages of ``found`` are pending already.
         """
         windows = found.windows | more.windows
-        pending_blocks = self._ledger.pending_blocks(
+        return self._ledger.pending_blocks(
             Moving(
                 found.block_count + more.block_count,
                 len({ino for ino, _ in windows}),
@@ -149,37 +176,43 @@ class Rounds:
                 len(more.pages),
             )
         )
-        return pending_blocks + self._margin_blocks <= self._volume.usage.clean_blocks
 
     def _move_together(
-        self, found: Found, now_ns: int
-    ) -> Generator[Flush | None, None, dict[int, int]]:
+        self, found: Found, now_ns: int, at_once: bool
+    ) -> Generator[Flush | None, None, dict[int, int] | None]:
         """Move what was found and commit it; returns the runs that have been done with.
 
-        Pieces are moved in file order, so stopping halfway would empty hardly any run.
+        Pieces are moved in file order, so stopping halfway would empty hardly any run, take
+        room and give none.  So requests come between only as long as there is room for all
+        the rest besides.  Only writes that fail may take that away; then it returns None.
         """
         if not found.pieces:
             return found.runs
+        usage, ledger = self._volume.usage, self._ledger
+        may_pause = not at_once and self._may_pause(self._needed_blocks(found, Found()))
+        withheld_count = len(usage.out_of_use.withheld)
         complete = True
         try:
             for number, pieces in enumerate(batches(sorted(found.pieces), moving.STEP_BLOCKS)):
-                if number:
+                if number and may_pause and ledger.shortage_blocks(0) <= 0:
                     yield None
-                # Requests that came between may have taken the room there was.
-                batch = Found()
-                self.surveyor.add_pieces(batch, pieces)
-                complete = self._have_room(Found(), batch)
-                if not complete:
-                    break
+                if len(usage.out_of_use.withheld) != withheld_count:
+                    batch = Found()
+                    self.surveyor.add_pieces(batch, pieces)
+                    complete = self._needed_blocks(Found(), batch) <= usage.clean_blocks
+                    if not complete:
+                        break
+                before_blocks = usage.clean_blocks
                 self._move(pieces, now_ns)
-                self._ledger.note_moving(batch.block_count)
+                if may_pause:
+                    ledger.note_moving(before_blocks - usage.clean_blocks)
             yield from self._checkpointer.write_ahead(now_ns)
             flush = Flush(self._checkpointer.commit(now_ns))
             yield flush
             self._volume.await_flush(flush)
         finally:
-            self._ledger.note_moved()
-        return found.runs if complete else {}
+            ledger.note_moved()
+        return found.runs if complete else None
 
     def _note_moved(self, runs: dict[int, int]) -> None:
         """Count the runs that have become empty, and clean the others no more."""

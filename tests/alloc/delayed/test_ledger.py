@@ -242,7 +242,7 @@ def test_cleaner_has_room_for_several_runs_of_nodes(block_bytes: int) -> None:
     live_blocks, run_count = 44, 4
     moving = Moving(nodes=run_count * live_blocks, usage_pages=run_count)
     taken_blocks = ledger.pending_blocks(moving) + 64
-    assert taken_blocks <= ledger._kept_blocks
+    assert taken_blocks <= ledger.kept_blocks
 
 
 @pytest.mark.pure_core

@@ -74,13 +74,13 @@ def _cover(patch: Patch) -> None:
 
 @RESERVATIONS.without("room for what is pending while the cleaner moves")
 def _room(patch: Patch) -> None:
-    patch(Rounds, "_have_room", lambda self, found, more: True)
+    patch(Rounds, "_needed_blocks", lambda self, found, more: 0)
 
 
 @RESERVATIONS.without("bound of what a round has in use")
 def _in_use(patch: Patch) -> None:
     def note_moving(self: Ledger, blocks: int) -> None:
-        # A round that is made in need moves half of what is kept: twice as much would do no harm.
+        # So much that nothing is kept while a round goes on, whatever it still takes.
         self._in_use_blocks += 8 * blocks
 
     patch(Ledger, "note_moving", note_moving)
@@ -88,9 +88,4 @@ def _in_use(patch: Patch) -> None:
 
 @RESERVATIONS.without("giving back what a round had in use")
 def _given_back(patch: Patch) -> None:
-    def note_moving(self: Ledger, blocks: int) -> None:
-        self._in_use_blocks += blocks
-
-    # What bounds a single round would bound what is left of all of them.
-    patch(Ledger, "note_moving", note_moving)
     patch(Ledger, "note_moved", lambda self: None)

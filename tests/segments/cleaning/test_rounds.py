@@ -11,6 +11,7 @@ import pytest
 from lfs.commit.checkpoint import Checkpointer
 from lfs.common.turns import Flush
 from lfs.segments.cleaning import cleaner as cleaner_module
+from lfs.segments.cleaning import moving
 from lfs.segments.cleaning.cleaner import Cleaner
 from lfs.segments.cleaning.rounds import Rounds
 from lfs.segments.cleaning.survey import Found
@@ -29,9 +30,9 @@ from tests.segments.cleaning.half_dead import (
 from tests.support.disks import BLOCK_BYTES, Disk, data, problems
 
 
-def room_for(most: int) -> Callable[[Found, Found], bool]:
+def room_for(most: int) -> Callable[[Found, Found, bool], bool]:
     """Return what tells whether there is room for so many blocks at once."""
-    return lambda found, more: found.block_count + more.block_count <= most
+    return lambda found, more, at_once: found.block_count + more.block_count <= most
 
 
 @pytest.mark.pure_core
@@ -47,6 +48,65 @@ def test_cleaner_leaves_out_victims_that_have_no_room(monkeypatch: pytest.Monkey
     assert disk.filesystem.core.rounds.moved_blocks == sum(live.values()) - sum(
         live[run] for run in left_out
     )
+    check_contents(disk, contents)
+
+
+def take_clean_segments(disk: Disk, has_room: Callable[[], bool]) -> None:
+    """Take clean segments away one by one, as long as there is room."""
+    buddy = usage_of(disk).buddy
+    while has_room() and (segment := buddy.allocate(0)) is not None:
+        if not has_room():
+            buddy.free(segment, 0)
+            return
+
+
+@pytest.mark.pure_core
+@pytest.mark.parametrize("at_once", [False, True])
+@pytest.mark.parametrize("victim_count", [2, 5, 9, 14, 20])
+def test_round_that_was_begun_is_finished(
+    victim_count: int, at_once: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Halfway it would have taken room, and not given any.
+
+    With no more room than it asks for.  Unless it is made at once, others then take all that
+    is not kept.
+    """
+    monkeypatch.setattr(moving, "STEP_BLOCKS", 24)
+    disk, contents, victims = holey_disk()
+    core = disk.filesystem.core
+    victims = victims[:victim_count]
+    usage, rounds = usage_of(disk), core.rounds
+    every = Found()
+    for run in victims:
+        every.add(rounds.surveyor.survey(run))
+    # What is hot goes to another head: every other window is.
+    monkeypatch.setattr(Rounds, "_is_hot", lambda self, inode, index: bool(inode.ino % 2))
+    if at_once:
+        take_clean_segments(disk, lambda: rounds._have_room(Found(), every, at_once))
+    broken_off = []
+    move_together = Rounds._move_together
+
+    def watched(
+        self: Rounds, found: Found, now_ns: int, at_once: bool
+    ) -> Generator[Flush | None, None, dict[int, int] | None]:
+        if not at_once:
+            take_clean_segments(disk, lambda: core.ledger.shortage_blocks(0) <= 0)
+        done = yield from move_together(self, found, now_ns, at_once)
+        broken_off.append(done is None)
+        assert not any(usage.live_blocks(run) for run in found.runs)
+        return done
+
+    monkeypatch.setattr(Rounds, "_move_together", watched)
+    for flush in rounds.clean(victims, disk.now_ns, at_once):
+        if flush is not None:
+            core.volume.await_flush(flush)
+        elif not at_once:
+            take_clean_segments(disk, lambda: core.ledger.shortage_blocks(0) <= 0)
+    assert broken_off
+    assert not any(broken_off)
+    if at_once:
+        assert len(broken_off) == 1
+        assert not any(usage.live_blocks(run) for run in victims)
     check_contents(disk, contents)
 
 
@@ -102,7 +162,7 @@ def test_round_that_could_do_nothing_is_not_begun_again(monkeypatch: pytest.Monk
     monkeypatch.setattr(Cleaner, "_choosing", choosing)
     monkeypatch.setattr(cleaner_module, "CLEAN_SHARE_LOW", 0)
     with monkeypatch.context() as patch:
-        patch.setattr(Rounds, "_have_room", lambda self, found, more: False)
+        patch.setattr(Rounds, "_have_room", lambda self, found, more, at_once: False)
         steps = 0
         while cleaner.step(disk.now_ns).more:
             steps += 1
@@ -169,7 +229,7 @@ def test_making_room_ends_when_what_one_round_gains_the_next_takes(
     cleaner = cleaner_of(disk)
     rounds: list[int] = []
 
-    def clean_round(victims: list[int], now_ns: int) -> Iterator[None]:
+    def clean_round(victims: list[int], now_ns: int, at_once: bool) -> Iterator[None]:
         rounds.append(len(rounds))
         assert len(rounds) < 100
         return iter(())

@@ -161,5 +161,5 @@ def test_what_has_no_room_is_not_read_before(monkeypatch: pytest.MonkeyPatch) ->
     disk, _, victims = holey_disk()
     one = disk.filesystem.core.rounds
     monkeypatch.setattr(one, "_suspicious_rounds", 1)
-    monkeypatch.setattr(one, "_have_room", lambda found, more: False)
+    monkeypatch.setattr(one, "_have_room", lambda found, more, at_once: False)
     assert read_at_most(disk, victims[0]) == (0, 0)
