@@ -75,17 +75,3 @@ def _cover(patch: Patch) -> None:
 @RESERVATIONS.without("room for what is pending while the cleaner moves")
 def _room(patch: Patch) -> None:
     patch(Rounds, "_needed_blocks", lambda self, found, more: 0)
-
-
-@RESERVATIONS.without("bound of what a round has in use")
-def _in_use(patch: Patch) -> None:
-    def note_moving(self: Ledger, blocks: int) -> None:
-        # So much that nothing is kept while a round goes on, whatever it still takes.
-        self._in_use_blocks += 8 * blocks
-
-    patch(Ledger, "note_moving", note_moving)
-
-
-@RESERVATIONS.without("giving back what a round had in use")
-def _given_back(patch: Patch) -> None:
-    patch(Ledger, "note_moved", lambda self: None)

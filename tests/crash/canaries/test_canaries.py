@@ -50,8 +50,6 @@ CAUGHT_BY = {
     "segments that only the cleaner may use": Task("clean-0", 250),
     "making room before a request": Task("clean-0", 250),
     "room for what is pending while the cleaner moves": Task("surge-0", 8),
-    "bound of what a round has in use": Task("brim-0", 250),
-    "giving back what a round had in use": Task("brim-0", 250),
     "flush when files are put together": Task("scatter-7", 200),
     "reuse only of what is empty in a commit": Task("reuse-10", 250),
     "reservation of commit and checkpoint": Task("burst-10", 8),
