@@ -43,8 +43,8 @@ class Namespace:
 
     # ----------------------------------------------------------------- looking up
 
-    def lookup(self, parent_ino: int, name: bytes) -> Inode:
-        """Return the inode called ``name``; ``.`` and ``..`` work."""
+    def find(self, parent_ino: int, name: bytes) -> Inode | None:
+        """Return the inode called ``name``, None if there is none; ``.`` and ``..`` work."""
         parent = self._tree.directory(parent_ino)
         if name == b".":
             return parent
@@ -52,7 +52,7 @@ class Namespace:
             return self._tree.inodes.get(parent.parent_ino)
         if len(name) > NAME_BYTES_MAX:
             raise FilesystemError(errno.ENAMETOOLONG)
-        return self._tree.entry(parent_ino, name)[1]
+        return self._tree.find(parent_ino, name)[1]
 
     # ------------------------------------------------------------------- creating
 

@@ -63,11 +63,11 @@ class Tree:
             raise FilesystemError(errno.ENOTDIR)
         return inode
 
-    def entry(self, parent_ino: int, name: bytes) -> tuple[Place, Inode]:
-        """Return the place of an entry and the inode it leads to; raises ENOENT, DamageError."""
+    def find(self, parent_ino: int, name: bytes) -> tuple[Place, Inode | None]:
+        """Return the place of a name and the inode it leads to, or None; raises DamageError."""
         place, ino = self.directories.find(parent_ino, name)
         if ino is None:
-            raise FilesystemError(errno.ENOENT)
+            return place, None
         try:
             return place, self.inodes.get(ino)
         except FilesystemError as error:
@@ -75,6 +75,13 @@ class Tree:
                 text = f"{name!r} in directory {parent_ino} leads to inode {ino}, which is none"
                 raise DamageError(text) from None
             raise
+
+    def entry(self, parent_ino: int, name: bytes) -> tuple[Place, Inode]:
+        """Return the place of an entry and the inode it leads to; raises ENOENT, DamageError."""
+        place, inode = self.find(parent_ino, name)
+        if inode is None:
+            raise FilesystemError(errno.ENOENT)
+        return place, inode
 
     def add(self, parent: Inode, place: Place, inode: Inode, now_ns: int) -> None:
         """Take in a new inode and its name, for which everything has been checked."""

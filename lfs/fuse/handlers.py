@@ -12,13 +12,13 @@ Held by ``tests/fuse/test_operations.py``.
 from __future__ import annotations
 
 import errno
-import functools
 import inspect
 import logging
 import os
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
+from functools import partial, update_wrapper
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import pyfuse3
@@ -61,29 +61,30 @@ class Handlers(pyfuse3.Operations, ABC):
     def inode_of(self, kind: str, handle: int) -> int:
         """Return which inode a handle is of, that a request of ``kind`` came with."""
 
-    def failed_change(self, error: Exception, about: str) -> FUSEError:
+    def failed_change(self, error: Exception, about: Callable[[], str]) -> FUSEError:
         """Return what the kernel is told about a change that ended with ``error``.
 
         A refusal left memory as it was.  After anything else nobody knows what
-        of the change is in memory, so no more may be written.  ``about`` is for the log.
+        of the change is in memory, so no more may be written.  ``about`` tells the log.
         """
         if not isinstance(error, FilesystemError | FUSEError):
             self.filesystem.fail(RuntimeError(f"unexpected {error!r}"))
         return refusal(error, about)
 
 
-def refusal(error: Exception, about: str) -> FUSEError:
+def refusal(error: Exception, about: Callable[[], str]) -> FUSEError:
     """Return what the kernel is told about ``error``; log it unless a program is to blame.
 
-    The line begins with what the request was ``about``: which file, which place in it.
+    The line begins with what the request was ``about``: which file, which place in it.  That
+    is asked for only then, because programs are refused all the time.
     """
     if isinstance(error, FUSEError):
         return error
     if isinstance(error, FilesystemError):
         if isinstance(error, DamageError | DeviceError):
-            log.error("%s: %s", about, error.strerror)
+            log.error("%s: %s", about(), error.strerror)
         return FUSEError(error.errno or errno.EIO)
-    log.error("%s: failed unexpectedly", about, exc_info=error)
+    log.error("%s: failed unexpectedly", about(), exc_info=error)
     return FUSEError(errno.EIO)
 
 
@@ -122,17 +123,23 @@ def change(
 
 
 def _handler(
-    serve: Callable[Concatenate[H, P], T], fail: Callable[[H, Exception, str], FUSEError]
+    serve: Callable[Concatenate[H, P], T],
+    fail: Callable[[H, Exception, Callable[[], str]], FUSEError],
 ) -> Callable[Concatenate[H, P], Coroutine[Any, Any, T]]:
     kind = serve.__name__.removeprefix("_")
+
+    def about(self: H, /, *args: P.args, **kwargs: P.kwargs) -> str:
+        given = inspect.signature(serve).bind(self, *args, **kwargs).arguments
+        return described(kind, given, self.inode_of)
 
     async def handler(self: H, /, *args: P.args, **kwargs: P.kwargs) -> T:
         self.requests[kind] += 1
         try:
             return serve(self, *args, **kwargs)
+        except FUSEError:
+            raise
         except Exception as error:
-            given = inspect.signature(serve).bind(self, *args, **kwargs).arguments
-            raise fail(self, error, described(kind, given, self.inode_of)) from None
+            raise fail(self, error, partial(about, self, *args, **kwargs)) from None
 
-    functools.update_wrapper(handler, serve)
+    update_wrapper(handler, serve)
     return handler

@@ -105,5 +105,5 @@ class Lister:
             return self._entry(self._filesystem.getattr(ino))
         except FilesystemError as error:
             # One damaged inode does not hide the names of the others.
-            refusal(error, f"list directory {directory_ino}: inode {ino}")
+            refusal(error, lambda: f"list directory {directory_ino}: inode {ino}")
             return bare_entry(ino, file_type << _TYPE_SHIFT)

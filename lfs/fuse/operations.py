@@ -21,10 +21,10 @@ Forgetting is told in ``lfs.fuse.orphans``, listing in ``lfs.fuse.listing`` and
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from pyfuse3 import (
     EntryAttributes,
@@ -35,7 +35,6 @@ from pyfuse3 import (
     StatvfsData,
 )
 
-from lfs.common.errors import FilesystemError
 from lfs.control.door import PREFIX
 from lfs.filesystem import Filesystem
 from lfs.fuse.brief import Foresight
@@ -110,11 +109,8 @@ class LfsOperations(Handlers):
         filesystem = self.filesystem
         if name == b".":
             return self._entry(filesystem.getattr(parent_inode))
-        try:
-            inode = filesystem.lookup(parent_inode, name)
-        except FilesystemError as error:
-            if error.errno != errno.ENOENT:
-                raise
+        inode = filesystem.find(parent_inode, name)
+        if inode is None:
             return self._missing
         self._foresight.looked_up(ctx.pid, parent_inode, inode.ino)
         return self._entry(inode)
@@ -258,7 +254,7 @@ class LfsOperations(Handlers):
         try:
             answer = await self._door.answer(inode, name, ctx)
         except Exception as error:
-            raise self.failed_change(error, f"answer {os.fsdecode(name)}") from None
+            raise self.failed_change(error, lambda: f"answer {os.fsdecode(name)}") from None
         if self.filesystem.options.read_only:
             # A clean image has no orphans: what the kernel forgets of them is gone.
             self._orphans.clear()
@@ -336,13 +332,13 @@ class LfsOperations(Handlers):
     async def fsync(self, fh: int, datasync: bool) -> None:
         """Commit everything: a log has no cheaper way to make one file durable."""
         self.requests["fsync"] += 1
-        await self._commit(f"fsync inode {fh >> 1}")
+        await self._commit(fh >> 1)
 
-    async def _commit(self, about: str) -> None:
+    async def _commit(self, ino: int) -> None:
         try:
             await self._group_commit.commit()
         except Exception as error:
-            raise self.failed_change(error, about) from None
+            raise self.failed_change(error, lambda: f"fsync inode {ino}") from None
 
     # -------------------------------------------------------------- directories
 
@@ -359,7 +355,7 @@ class LfsOperations(Handlers):
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
         """Commit everything."""
         self.requests["fsyncdir"] += 1
-        await self._commit(f"fsync inode {self._directories[fh].ino}")
+        await self._commit(self._directories[fh].ino)
 
     @query
     def readdir(self, fh: int, start_id: int, token: ReaddirToken) -> None:
@@ -379,6 +375,6 @@ class LfsOperations(Handlers):
                 try:
                     self._orphans.forget(ino)
                 except Exception as error:
-                    self.failed_change(error, f"remove inode {ino}")
+                    self.failed_change(error, partial("remove inode {}".format, ino))
             else:
                 self._foresight.forgotten()

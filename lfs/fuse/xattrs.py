@@ -18,7 +18,7 @@ from __future__ import annotations
 import errno
 import stat
 
-from pyfuse3 import RequestContext
+from pyfuse3 import FUSEError, RequestContext
 
 from lfs.common.errors import FilesystemError
 from lfs.files import acl
@@ -28,7 +28,6 @@ from lfs.fuse.callers import may_keep_setgid
 WITHOUT_CAPABILITY_MAX = 65536
 _CAPABILITY = b"security.capability"
 _STORED = (b"user.", b"trusted.", b"security.")
-_NO_CAPABILITY = "no capability"
 
 
 class ExtendedAttributes:
@@ -40,7 +39,7 @@ class ExtendedAttributes:
         self._without_capability: set[int] = set()
 
     def get(self, ino: int, name: bytes) -> bytes:
-        """Return a value; raises FilesystemError: ENODATA, EOPNOTSUPP in ``system``."""
+        """Return a value; raises ENODATA, and EOPNOTSUPP in ``system``."""
         if name == _CAPABILITY:
             return self._capability(ino)
         _check_storable(name)
@@ -77,7 +76,8 @@ class ExtendedAttributes:
 
     def _capability(self, ino: int) -> bytes:
         if ino in self._without_capability:
-            raise FilesystemError(errno.ENODATA, _NO_CAPABILITY)
+            # Asked for each new file: what the kernel is told at once, without a second error.
+            raise FUSEError(errno.ENODATA)
         try:
             return self._filesystem.getxattr(ino, _CAPABILITY)
         except FilesystemError as error:

@@ -34,10 +34,20 @@ class NameRequests:
 
     def lookup(self, parent_ino: int, name: bytes) -> Inode:
         """Return the inode called ``name``; raises ENOENT, ENOTDIR, ENAMETOOLONG, ESTALE."""
+        inode = self.find(parent_ino, name)
+        if inode is None:
+            raise FilesystemError(errno.ENOENT)
+        return inode
+
+    def find(self, parent_ino: int, name: bytes) -> Inode | None:
+        """Return the inode called ``name``, or None; raises ENOTDIR, ENAMETOOLONG, ESTALE.
+
+        Each name is looked for before it is made: that must not cost an exception.
+        """
         if type(name) is not bytes:
             check_bytes("name", name)
         self.core.inodes.trim()
-        return self.core.names.lookup(parent_ino, name)
+        return self.core.names.find(parent_ino, name)
 
     def create(
         self,

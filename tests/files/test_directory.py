@@ -270,3 +270,20 @@ def test_one_attribute_too_many_is_refused_and_a_missing_one_is_missing(
     attributes.removexattr(ROOT_INO, b"007", 2)
     attributes.setxattr(ROOT_INO, b"new", b"y", 3)
     assert attributes.getxattr(ROOT_INO, b"new") == b"y"
+
+
+def test_name_that_is_not_there_is_found_as_none() -> None:
+    device = MemoryDevice(16 << 20)
+    format_small(device, 4096, 64)
+    filesystem = mount(device, 1)
+    made = filesystem.create(ROOT_INO, b"a", REGULAR, 0, 0, 1)
+    found = filesystem.find(ROOT_INO, b"a")
+    assert found is not None
+    assert found.ino == filesystem.lookup(ROOT_INO, b"a").ino == made.ino
+    assert filesystem.find(ROOT_INO, b"b") is None
+    with pytest.raises(FilesystemError) as caught:
+        filesystem.lookup(ROOT_INO, b"b")
+    assert caught.value.errno == errno.ENOENT
+    with pytest.raises(FilesystemError) as caught:
+        filesystem.find(made.ino, b"b")
+    assert caught.value.errno == errno.ENOTDIR

@@ -16,7 +16,7 @@ from lfs.common.errors import DamageError, FilesystemError
 from lfs.device.memory import MemoryDevice
 from lfs.files import acl
 from lfs.filesystem import Filesystem
-from lfs.fuse import xattrs
+from lfs.fuse import handlers, xattrs
 from lfs.fuse.group_commit import GroupCommit
 from lfs.fuse.handlers import Handlers
 from lfs.fuse.operations import LfsOperations
@@ -79,6 +79,29 @@ def test_lookup_of_missing_name_may_be_cached(operations: LfsOperations) -> None
     entry = run(operations.lookup(ROOT_INO, b"none", USER))
     assert entry.st_ino == 0
     assert entry.entry_timeout > 3600
+
+
+def test_what_is_asked_for_each_new_file_costs_no_exception_of_the_core(
+    operations: LfsOperations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel asks for the name before it is made, and for a capability before each write."""
+    ino, _ = make_open(operations)
+
+    def made(self: FilesystemError, *arguments: object) -> None:
+        pytest.fail("an exception is made")
+
+    monkeypatch.setattr(FilesystemError, "__init__", made)
+    assert run(operations.lookup(ROOT_INO, b"none", USER)).st_ino == 0
+    assert refused(operations.getxattr(ino, b"security.capability", USER)) == errno.ENODATA
+
+
+def test_what_a_request_was_about_is_not_put_together_for_a_refusal(
+    operations: LfsOperations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_open(operations)
+    monkeypatch.setattr(handlers, "described", lambda *_: pytest.fail("put together"))
+    assert refused(operations.mkdir(ROOT_INO, b"f", 0o755, USER)) == errno.EEXIST
+    assert refused(operations.getattr(999, USER)) == errno.ESTALE
 
 
 def test_lookup_of_dot_gives_any_inode(operations: LfsOperations) -> None:

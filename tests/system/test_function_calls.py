@@ -46,7 +46,7 @@ CALLS = {
     "write_large": 62.71,
     "write_and_sync": 112.42,
     "rename": 65.14,
-    "unlink": 66.92,
+    "unlink": 68.74,
     "readdir": 16.71,
     "checkpoint": 31.25,
 }
@@ -81,7 +81,7 @@ class Bench:
         self.filesystem.mkdir(self.directory, b"new %d" % number, 0o755, 0, 0, self.now_ns)
 
     def lookup(self, number: int) -> None:
-        self.filesystem.lookup(ROOT_INO, self.name(number))
+        self.filesystem.find(ROOT_INO, self.name(number))
 
     def getattr(self, number: int) -> None:
         self.filesystem.getattr(self.inos[number])
