@@ -74,7 +74,8 @@ class Directories:
 
     ``find`` says where a name is or belongs, and the others take that *place*, which
     is true until another entry of the directory changes.  Where a name is that leads
-    somewhere stays true until it is removed: such places are remembered.
+    somewhere stays true until it is removed: such places are remembered.  Of those that lead
+    nowhere the last one is, until any entry changes.
     """
 
     def __init__(self, imap: Imap, name_hash: NameHash) -> None:
@@ -82,9 +83,8 @@ class Directories:
         self._imap = imap
         self._hash = name_hash
         self._recent = RecentPlaces()
-        self._hashed_name = b""
-        self._hashed_offset = -1
-        """Of the name that was hashed last: it is often looked up before it is created."""
+        self._absent: Place | None = None
+        """Of the name that was looked for last and leads nowhere: it is often made next."""
 
     def find(self, directory_ino: int, name: bytes) -> tuple[Place, int | None]:
         """Return the place of ``name`` and the inode it leads to, None when it leads nowhere.
@@ -93,16 +93,17 @@ class Directories:
         """
         place = self._recent.get(directory_ino, name)
         if place is None:
-            place = self._look(directory_ino, name)
-            if place.ino is not None:
-                self._recent.keep(place)
+            place = self._absent
+            if place is None or place.name != name or place.directory_ino != directory_ino:
+                place = self._look(directory_ino, name)
+                if place.ino is None:
+                    self._absent = place
+                else:
+                    self._recent.keep(place)
         return place, place.ino
 
     def _look(self, directory_ino: int, name: bytes) -> Place:
-        if self._hashed_offset < 0 or self._hashed_name != name:
-            self._hashed_offset = entry_offset(self._hash(name))
-            self._hashed_name = name
-        offset = self._hashed_offset
+        offset = entry_offset(self._hash(name))
         end = offset + HASH_COLLISIONS
         free = b""
         while offset < end:
@@ -121,6 +122,7 @@ class Directories:
 
     def put(self, place: Place, ino: int, file_type: int) -> None:
         """Let the name of a place lead to an inode."""
+        self._absent = None
         self._imap.put(place.key, pack_entry(ino, file_type, place.name))
         place.ino = ino
         self._recent.keep(place)
@@ -128,6 +130,7 @@ class Directories:
     def remove(self, place: Place) -> None:
         """Remove the entry at a place."""
         changes = removal(self._imap, place.key, 1, REMOVED_ENTRY)
+        self._absent = None
         self._recent.forget(place)
         apply(self._imap, changes)
 

@@ -3,7 +3,7 @@
 Theory.  Who creates a name often looks it up, renames it or removes it soon.  A name that
 leads somewhere stays at its place, and leads to the same inode, until it is changed by way
 of ``lfs.files.directory``; so what was found once is true as long, and neither the name has
-to be hashed nor the inode map to be asked again.  What leads nowhere is not remembered: its
+to be hashed nor the inode map to be asked again.  What leads nowhere is not kept here: its
 place may be taken by another name with the same hash.
 
 Invariant: no more than twice ``_KEPT_MAX`` places are kept, in two generations: when the
