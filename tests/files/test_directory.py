@@ -272,6 +272,24 @@ def test_one_attribute_too_many_is_refused_and_a_missing_one_is_missing(
     assert attributes.getxattr(ROOT_INO, b"new") == b"y"
 
 
+def test_place_that_a_name_would_have_is_looked_for_anew_once_another_was_removed() -> None:
+    _, directories = empty()
+    for number, name in enumerate((b"a", b"b"), 2):
+        directories.put(directories.find(DIRECTORY, name)[0], number, 8)
+    last = directories.find(DIRECTORY, b"b")[0]
+    before = directories.find(DIRECTORY, b"c")[0]
+    assert directories.find(DIRECTORY, b"c")[0] is before
+    directories.remove(last)
+    after = directories.find(DIRECTORY, b"c")[0]
+    assert (after.key, before.key > after.key) == (last.key, True)
+
+
+def test_place_that_a_name_would_have_is_that_of_its_directory() -> None:
+    _, directories = empty()
+    places = [directories.find(ino, b"a")[0] for ino in (DIRECTORY, DIRECTORY + 1)]
+    assert [unpack_key(place.key)[0] for place in places] == [DIRECTORY, DIRECTORY + 1]
+
+
 def test_name_that_is_not_there_is_found_as_none() -> None:
     device = MemoryDevice(16 << 20)
     format_small(device, 4096, 64)
