@@ -253,7 +253,7 @@ class DirtyData(Generic[OwnerT]):
         taken: list[tuple[int, int, list[Buffer]]] = []
         for start, count in dirty.extents():
             taken.append((start, count, buffers_of(blocks, start, count, block_bytes)))
-            self.block_count -= count
+        self.block_count -= dirty.count
         self._forget(owner)
         return taken
 

@@ -49,7 +49,8 @@ class Merger:
     def write(self, rebuilt: Rebuilt, now_ns: int) -> None:
         """Write the nodes of the tree with all changes; raises DeviceError."""
         self._write_nodes(rebuilt, now_ns)
-        self._volume.imap.adopt(*self._outcome(rebuilt))
+        volume = self._volume
+        volume.imap.adopt(*self._outcome(rebuilt), volume.state.next_ino)
 
     def merge_part(self, keys: list[bytes], now_ns: int) -> None:
         """Merge the changes of some keys, which have been logged.
@@ -67,13 +68,12 @@ class Merger:
         self.ahead_blocks += len(rebuilt.new_nodes)
         volume.imap.adopt_part(keys, *self._outcome(rebuilt))
 
-    def _outcome(self, rebuilt: Rebuilt) -> tuple[Pointer, int, int, int]:
+    def _outcome(self, rebuilt: Rebuilt) -> tuple[Pointer, int, int]:
         """Return what the map is told of its new tree, which has been written."""
-        volume = self._volume
         grown_by = len(rebuilt.new_nodes) - len(rebuilt.freed_addresses)
-        node_count = max(0, volume.imap.node_count + grown_by)
+        node_count = max(0, self._volume.imap.node_count + grown_by)
         root = rebuilt.root.pointer if isinstance(rebuilt.root, NewNode) else rebuilt.root
-        return root, rebuilt.root_level, node_count, volume.state.next_ino
+        return root, rebuilt.root_level, node_count
 
     def _write_nodes(self, rebuilt: Rebuilt, now_ns: int) -> None:
         """Write the new nodes, and give the others up once no checkpoint leads to them."""

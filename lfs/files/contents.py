@@ -195,7 +195,7 @@ class FileData:
             )
         index, last = first // size, (end - 1) // size
         mark = -1
-        # One look is enough for all that goes to a window that does not exist yet.
+        # Of a file without blocks there is none to be read; write-out knows (``WriteOut``).
         has_windows = inode.blocks or inode.is_cut
         if has_windows and (index != inode.read_window or index != last):
             mark = inodes.new_pins()
@@ -208,7 +208,12 @@ class FileData:
         single = end - first == 1
         head = self._base(inode, first) if head_cut or (tail_cut and single) else None
         tail = self._base(inode, end - 1) if tail_cut and not single else None
-        inodes.dirty_data.write(inode, first, end, offset, data, head, tail)
+        try:
+            inodes.dirty_data.write(inode, first, end, offset, data, head, tail)
+        except BaseException as error:
+            # Some of it may count as dirty, and not be there.
+            self._volume.fail(error)
+            raise
         if mark >= 0:
             inodes.keep_pins(mark)
 

@@ -37,6 +37,7 @@ from lfs.ondisk import (
     PackedLeaf,
     Pointer,
     pack_key,
+    unpack_key,
 )
 
 _BATCH_ITEMS = 512
@@ -356,7 +357,7 @@ class Imap:
     def adopt(self, root: Pointer, root_level: int, node_count: int, next_ino: int) -> None:
         """Go over to a new tree that contains all changes, and no inode from ``next_ino`` on."""
         assert not self._unlogged
-        self._turn_to(root, root_level, node_count, next_ino)
+        self._turn_to(root, root_level, node_count, pack_key(next_ino, 0, 0))
         for value in self.changes.values():
             if isinstance(value, Packable):
                 value.stored_bytes = value.counted_bytes
@@ -369,10 +370,14 @@ class Imap:
         self.changed_bytes = 0
 
     def adopt_part(
-        self, keys: list[bytes], root: Pointer, root_level: int, node_count: int, next_ino: int
+        self, keys: list[bytes], root: Pointer, root_level: int, node_count: int
     ) -> None:
-        """Go over to a new tree that contains the changes of ``keys``, which have been logged."""
-        self._turn_to(root, root_level, node_count, next_ino)
+        """Go over to a new tree that contains the changes of ``keys``, which have been logged.
+
+        They are in order.  Inodes made since then are in no tree, though they have numbers.
+        """
+        past_key = pack_key(unpack_key(keys[-1])[0] + 1, 0, 0) if keys else b""
+        self._turn_to(root, root_level, node_count, max(self.fresh_key, past_key))
         self._order.remove(keys)
         for key in keys:
             assert key not in self._unlogged
@@ -386,13 +391,9 @@ class Imap:
                 value.stored_bytes = value.counted_bytes
                 value.counted_bytes = -1
 
-    def _turn_to(self, root: Pointer, root_level: int, node_count: int, next_ino: int) -> None:
-        self.fresh_key = pack_key(next_ino, 0, 0)
+    def _turn_to(self, root: Pointer, root_level: int, node_count: int, fresh_key: bytes) -> None:
+        self.fresh_key = fresh_key
         self.root = root
         self.root_level = root_level
         self.node_count = node_count
         self._near.clear()
-
-    def empty_root(self) -> bool:
-        """Tell whether there is no tree on disk."""
-        return self.root == NO_BLOCK

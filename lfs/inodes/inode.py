@@ -18,8 +18,6 @@ from lfs.ondisk import (
     INODE_CUT,
     INODE_INLINE,
     KIND_INODE,
-    KIND_ORPHAN,
-    SYSTEM_INO,
     pack_key,
 )
 
@@ -171,11 +169,6 @@ class Inode:
 def inode_key(ino: int) -> bytes:
     """Return the imap key of inode ``ino``."""
     return pack_key(ino, KIND_INODE, 0)
-
-
-def orphan_key(ino: int) -> bytes:
-    """Return the imap key that marks ``ino`` as an orphan."""
-    return pack_key(SYSTEM_INO, KIND_ORPHAN, ino)
 
 
 def check_inode(inode: Inode) -> None:

@@ -3,8 +3,8 @@
 A decoded window takes many times what its item does, so only some are kept, whoever
 they belong to: they go in the order in which they came, but for those that were changed
 since, which go to the end once ("second chance", F. J. Corbató, "A Paging Experiment with
-the Multics System", 1968).  One that was changed since the checkpoint is in the inode map's
-changes too, decoded as long as it is kept here and packed from then on.
+the Multics System", 1968), a few at a time.  One that was changed since the checkpoint is in
+the inode map's changes too, decoded as long as it is kept here and packed from then on.
 
 Invariants: what is kept is what inodes have in their ``windows``; ``bytes_kept`` is about
 what all of that takes, and no more than the limit unless a single window is larger.
@@ -20,6 +20,8 @@ from lfs.imap.map import Imap
 from lfs.inodes.window import Window
 
 Windows = dict[int, Window]
+
+_CHANCES_AT_ONCE = 64
 
 
 class WindowCache:
@@ -47,16 +49,22 @@ class WindowCache:
         window.kept_bytes = window.memory_bytes
         self.bytes_kept += window.kept_bytes
         if self.bytes_kept > self._bytes_max:
-            self._trim()
+            self._trim((ino, index))
 
-    def _trim(self) -> None:
-        """Let go of windows: each that was used since it came, or was looked at, stays once."""
+    def _trim(self, newest: tuple[int, int]) -> None:
+        """Let go of windows, but not of the newest.
+
+        Each that was used since it came, or was looked at, stays once, as long as that does
+        not mean to look through all of them.
+        """
         kept = self._kept
+        chances = _CHANCES_AT_ONCE
         while self.bytes_kept > self._bytes_max and len(kept) > 1:
             place, windows = kept.popitem(last=False)
             index = place[1]
             window = windows[index]
-            if window.was_used:
+            if place == newest or (window.was_used and chances > 0):
+                chances -= 1
                 window.was_used = False
                 kept[place] = windows
                 continue

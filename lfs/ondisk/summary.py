@@ -219,16 +219,6 @@ SUMMARY_HEADER_BYTES = SUMMARY.size
 CHECKSUM_OFFSET = SUMMARY.offset("checksum")
 
 
-def _unpack_head(raw: bytes, address: int) -> dict[str, Any]:
-    """Return the fields of a summary; raises DamageError where none begins."""
-    size, length = SUMMARY_HEADER_BYTES, len(raw)
-    expect(length >= size, "summary length", address, size, length)
-    fields = SUMMARY.unpack(raw)
-    magic = fields["magic"]
-    expect(magic == SUMMARY_MAGIC, "summary magic", address, SUMMARY_MAGIC, magic)
-    return fields
-
-
 def _expect_ours(fields: Mapping[str, Any], filesystem_id: bytes, address: int) -> None:
     """Raise DamageError unless a summary says of itself that it belongs to ``address`` here."""
     found_id, found = fields["filesystem_id"], fields["address"]

@@ -44,8 +44,10 @@ def choosing_victims(
     for start in range(0, usage.segment_count, SEGMENTS_AT_ONCE):
         if start:
             yield None
+        left_out = excluded()
         for run, live, blocks, last in usage.partly_live(utilisation_max, start, SEGMENTS_AT_ONCE):
-            scored.append((-_score(policy, live / blocks, now_sequence - last), run))
+            if run not in left_out:
+                scored.append((-_score(policy, live / blocks, now_sequence - last), run))
         scored = nsmallest(_CANDIDATES_MAX, scored)
     left_out = excluded()
     victims: list[int] = []

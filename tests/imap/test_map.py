@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lfs.common.checksum import checksum
 from lfs.imap.map import Packable
-from lfs.ondisk import Pointer, Record
+from lfs.ondisk import NO_BLOCK, Pointer, Record
 from tests.imap.trees import HIGHEST, LOWEST, Tree, filled, key_of, value_of
 
 
@@ -16,7 +16,7 @@ def test_imap_without_a_tree_has_nothing() -> None:
     tree = Tree()
     assert tree.imap.get(key_of(1)) is None
     assert tree.items() == []
-    assert tree.imap.empty_root()
+    assert tree.imap.root == NO_BLOCK
     tree.rebuild()
     tree.check()
 

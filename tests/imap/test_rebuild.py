@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from lfs.ondisk import LEAF_SLOT_BYTES, NODE_HEADER_BYTES
+from lfs.ondisk import LEAF_SLOT_BYTES, NO_BLOCK, NODE_HEADER_BYTES
 from tests.imap.trees import BLOCK_BYTES, Tree, filled, key_of, value_of
 
 
@@ -121,7 +121,7 @@ def test_imap_without_items_has_no_tree() -> None:
     for key in model:
         tree.imap.delete(key)
     tree.rebuild()
-    assert tree.imap.empty_root()
+    assert tree.imap.root == NO_BLOCK
     assert tree.imap.root_level == 0
     tree.check()
 

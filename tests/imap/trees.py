@@ -50,7 +50,7 @@ class Tree:
         imap = self.imap
         imap.take_unlogged()
         rebuilt = Rebuild(imap, BLOCK_BYTES, {*touched, *imap.changes}).run()
-        imap.adopt(*self._written(rebuilt))
+        imap.adopt(*self._written(rebuilt), 1 << 62)
         return rebuilt.freed_addresses
 
     def rebuild_part(self, keys: list[bytes]) -> None:
@@ -58,7 +58,7 @@ class Tree:
         rebuilt = Rebuild(self.imap, BLOCK_BYTES, keys).run()
         self.imap.adopt_part(keys, *self._written(rebuilt))
 
-    def _written(self, rebuilt: Rebuilt) -> tuple[Pointer, int, int, int]:
+    def _written(self, rebuilt: Rebuilt) -> tuple[Pointer, int, int]:
         """Write the new nodes and free the others; returns what the map is to adopt."""
         imap = self.imap
         for new in rebuilt.new_nodes:
@@ -71,7 +71,7 @@ class Tree:
             imap.nodes.drop(address)
         root = rebuilt.root.pointer if isinstance(rebuilt.root, NewNode) else rebuilt.root
         node_count = imap.node_count + len(rebuilt.new_nodes) - len(rebuilt.freed_addresses)
-        return root, rebuilt.root_level, node_count, 1 << 62
+        return root, rebuilt.root_level, node_count
 
     def items(self) -> list[tuple[bytes, bytes]]:
         """Return all items."""

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lfs.common.turns import finished
+from lfs.segments import policy as policy_module
 from lfs.segments import usage_loading
 from lfs.segments.policy import POLICIES, choosing_victims
 from lfs.segments.usage import UsageTable
@@ -133,3 +134,15 @@ def test_policy_takes_no_more_than_it_takes_to_gain_enough() -> None:
     assert live_of(usage, victims) == [3, 5]
     victims = choose_victims(usage, "greedy", NOW, (), PLENTY, gain_blocks=wanted + 1)
     assert live_of(usage, victims) == [3, 5, 9]
+
+
+@pytest.mark.pure_core
+def test_policy_chooses_among_what_is_not_excluded_however_good_that_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(policy_module, "_CANDIDATES_MAX", 3)
+    usage = table([(0, live, 1) for live in (2, 3, 4, 5, 9, 10)])
+    best = choose_victims(usage, "greedy", NOW, (), PLENTY)
+    assert live_of(usage, best) == [2, 3, 4]
+    rest = choose_victims(usage, "greedy", NOW, best, PLENTY)
+    assert live_of(usage, rest) == [5, 9, 10]

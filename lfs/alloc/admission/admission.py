@@ -183,11 +183,9 @@ class Admission:
         self._due_blocks += pace * blocks
         while self._due_blocks >= STEP_BLOCKS:
             self._due_blocks -= STEP_BLOCKS
-            if self._removal.step(self._now_ns):
-                continue
-            if not self._cleaner.help(self._now_ns):
+            done = self._removal.step(self._now_ns) or self._cleaner.help(self._now_ns)
+            if not done or not self._ledger.is_scarce:
                 self._due_blocks = 0
-                break
 
     def make_room(self, blocks: int, is_urgent: bool = True) -> None:
         """Turn dead blocks into clean ones, those of what waits to be given up first.

@@ -20,7 +20,7 @@ from lfs.common.errors import FilesystemError
 from lfs.ondisk import KEY_BYTES, KEY_KIND, KIND_WINDOW, WindowItem, pack_key, unpack_key
 from lfs.volume.volume import Volume
 
-LEAVES_AT_ONCE = 64
+LEAVES_AT_ONCE = 16
 """So many are read in one turn: little of what the cache keeps has to give way."""
 _FRAGMENTS_MIN = 16
 _FRAGMENT_BLOCKS_WORTH = 8

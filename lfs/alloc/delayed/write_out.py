@@ -115,9 +115,18 @@ class WriteOut:
         """
         dirty = inode.dirty
         assert dirty is not None
-        end = dirty.part_end(first, blocks, self._volume.window_blocks)
-        stop = _PAST_ALL_BLOCKS if end is None else end
-        return self._take([inode], first, stop), end
+        size = self._volume.window_blocks
+        end = dirty.part_end(first, blocks, size)
+        if end is None:
+            return self._take([inode], first, _PAST_ALL_BLOCKS), None
+        if not inode.blocks:
+            # Nothing was pinned for a file that had none; from now on they would be read.
+            mark = self._inodes.new_pins()
+            for start, count in dirty.extents():
+                for index in range(start // size, (start + count - 1) // size + 1):
+                    self._inodes.pin_window(inode, index)
+            self._inodes.keep_pins(mark)
+        return self._take([inode], first, end), end
 
     def _take(self, inodes: Sequence[Inode], first: int, stop: int) -> list[UnplacedExtent]:
         """Return what is dirty in blocks ``first`` to ``stop`` of each inode; it is in hand now."""
@@ -135,16 +144,21 @@ class WriteOut:
         self._inodes.keep_pins(mark)
         extents: list[UnplacedExtent] = []
         blocks = 0
-        for inode in inodes:
-            if is_whole:
-                taken = dirty_data.take(inode)
-            else:
-                taken = dirty_data.take_part(inode, first, stop)
-            for start, count, buffers in taken:
-                extents.append(UnplacedExtent(inode, start, count, buffers))
-                blocks += count
-            inode.read_window = -1
-            self._inodes.mark_dirty(inode)
+        try:
+            for inode in inodes:
+                if is_whole:
+                    taken = dirty_data.take(inode)
+                else:
+                    taken = dirty_data.take_part(inode, first, stop)
+                for start, count, buffers in taken:
+                    extents.append(UnplacedExtent(inode, start, count, buffers))
+                    blocks += count
+                inode.read_window = -1
+                self._inodes.mark_dirty(inode)
+        except BaseException as error:
+            # What has been taken is in memory no more.
+            self._volume.fail(error)
+            raise
         self._ledger.take_in_hand(blocks)
         return extents
 

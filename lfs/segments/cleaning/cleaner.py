@@ -78,6 +78,8 @@ class Cleaner:
         self._wait_ns = _WAIT_NS
         self._search_ns = 0
         """When the next search beside damage is due."""
+        self._help_ns = 0
+        """When requests may begin a round again after one could not be finished."""
         self._fruitless_state: tuple[int, int, int] | None = None
 
     # --------------------------------------------------------------- foreground
@@ -277,8 +279,9 @@ class Cleaner:
 
         Returns whether there was any to do; raises DeviceError.
         """
+        self._volume.elapsed.advance(now_ns)
         if self._work is None:
-            if self._state() == self._fruitless_state:
+            if self._state() == self._fruitless_state or self._volume.elapsed.ns < self._help_ns:
                 return False
             self._work = self._round(_UTILISATION_HELPING, self._few_blocks, now_ns)
         on_work = self._volume.options.on_work
@@ -287,7 +290,8 @@ class Cleaner:
         try:
             turn = self._go_on()
         except DamageError:
-            # The checkpoint of a round: it has been reported, and is tried again.
+            # The checkpoint of a round: it has been reported, and is tried again later.
+            self._help_ns = self._volume.elapsed.ns + _WAIT_NS
             return False
         if turn.flush is not None:
             if on_work is not None and has_time:
@@ -357,9 +361,7 @@ class Cleaner:
 
     def _victims(self, policy: str, utilisation_max: float, gain_segments: int = 0) -> list[int]:
         """Choose victims by what is to be gained, at once."""
-        gain_blocks = (
-            gain_segments or self._gain_segments
-        ) * self._volume.superblock.segment_blocks
+        gain_blocks = (gain_segments or self._gain_segments) * self._segment_blocks
         choosing = self._choosing(
             policy, utilisation_max, gain_segments, _ROUND_GAINS * gain_blocks
         )
