@@ -251,9 +251,11 @@ class DirtyData(Generic[OwnerT]):
             return []
         blocks, block_bytes = dirty._blocks, self._block_bytes
         taken: list[tuple[int, int, list[Buffer]]] = []
+        taken_blocks = 0
         for start, count in dirty.extents():
             taken.append((start, count, buffers_of(blocks, start, count, block_bytes)))
-        self.block_count -= dirty.count
+            taken_blocks += count
+        self.block_count -= taken_blocks
         self._forget(owner)
         return taken
 
