@@ -107,10 +107,14 @@ class Rounds:
             yield None
         moved_runs |= (yield from self._move_together(together, now_ns, at_once)) or {}
         is_fruitful = self.moved_blocks != moved_before
+        is_done = True
         if self._volume.imap.touched_keys or self._touched_pages:
             is_fruitful, self._touched_pages = True, False
+            number = self._volume.state.checkpoint_number
             yield from self._checkpointer.steps(now_ns)
-        self._note_moved(moved_runs)
+            # Another one may have been begun meanwhile, and not be finished yet.
+            is_done = self._volume.state.checkpoint_number != number
+        self._note_moved(moved_runs, is_done)
         # A run with one bad block in many is met late, when most of it has been moved in vain.
         if self.failure_count > failures_before:
             self._suspicious_rounds = _SUSPICIOUS_ROUNDS
@@ -214,13 +218,13 @@ class Rounds:
             ledger.note_moved()
         return found.runs if complete else None
 
-    def _note_moved(self, runs: dict[int, int]) -> None:
-        """Count the runs that have become empty, and clean the others no more."""
+    def _note_moved(self, runs: dict[int, int], is_done: bool) -> None:
+        """Count the runs that have become empty, and clean the others no more if all is done."""
         usage = self._volume.usage
         for run, sequence in runs.items():
             if not usage.live_blocks(run) or usage.last_sequence(run) != sequence:
                 self.cleaned_runs += 1
-            elif self._inodes.cuts.count == self._inodes.cuts.stuck_count:
+            elif is_done and self._inodes.cuts.count == self._inodes.cuts.stuck_count:
                 # What was cut off is not moved, and soon gone.
                 usage.note_immovable(run, self._volume.elapsed.ns)
 

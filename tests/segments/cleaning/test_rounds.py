@@ -243,3 +243,39 @@ def test_making_room_ends_when_what_one_round_gains_the_next_takes(
     )
     cleaner.make_room(1, disk.now_ns)
     assert 8 <= len(rounds) <= 10
+
+
+@pytest.mark.parametrize("is_overtaken", [False, True])
+def test_run_whose_nodes_wait_for_another_checkpoint_can_be_cleaned_again(
+    is_overtaken: bool,
+) -> None:
+    """A round ends with a checkpoint in steps, which ends when another one is begun."""
+    disk = Disk(options=Options(merged_items_max=8))
+    core, usage = disk.filesystem.core, usage_of(disk)
+    inos = [disk.make_file(b"%d" % number, b"short") for number in range(900)]
+    disk.checkpoint()
+    run = usage.run_of(core.volume.imap.root.address)
+    while run in core.volume.log.open_runs():
+        for ino in inos:
+            disk.filesystem.setattr(ino, disk.now_ns, mode=0o600)
+        disk.checkpoint()
+    for ino in inos:
+        disk.filesystem.setattr(ino, disk.now_ns, mode=0o640)
+    assert usage.live_blocks(run)
+    begun_count = core.checkpointer._begun_count
+    was_overtaken = False
+    for flush in core.rounds.clean([run], disk.now_ns, at_once=False):
+        if flush is not None:
+            core.volume.await_flush(flush)
+        if is_overtaken and not was_overtaken and core.checkpointer._begun_count != begun_count:
+            core.checkpointer.step(disk.now_ns)
+            was_overtaken = True
+    assert was_overtaken == is_overtaken
+    assert bool(usage.live_blocks(run)) == is_overtaken
+    assert not usage.out_of_use.immovable
+    while core.checkpointer.busy:
+        turn = core.checkpointer.step(disk.now_ns)
+        if turn.flush is not None:
+            core.volume.await_flush(turn.flush)
+    disk.unmount()
+    assert problems(disk.medium) == []
