@@ -183,9 +183,11 @@ class Admission:
         self._due_blocks += pace * blocks
         while self._due_blocks >= STEP_BLOCKS:
             self._due_blocks -= STEP_BLOCKS
-            done = self._removal.step(self._now_ns) or self._cleaner.help(self._now_ns)
-            if not done or not self._ledger.is_scarce:
+            if self._removal.step(self._now_ns):
+                continue
+            if not self._cleaner.help(self._now_ns):
                 self._due_blocks = 0
+                break
 
     def make_room(self, blocks: int, is_urgent: bool = True) -> None:
         """Turn dead blocks into clean ones, those of what waits to be given up first.

@@ -213,26 +213,6 @@ def test_no_request_waits_for_the_flush_of_a_round_while_there_is_room() -> None
 
 
 @pytest.mark.pure_core
-def test_requests_clean_no_more_once_space_is_not_scarce(monkeypatch: pytest.MonkeyPatch) -> None:
-    disk, inos, blocks = aged_disk(80)
-    ledger = disk.filesystem.core.ledger
-    needless = []
-    help_ = Cleaner.help
-
-    def watched(self: Cleaner, now_ns: int) -> bool:
-        needless.append(not ledger.is_scarce)
-        return help_(self, now_ns)
-
-    monkeypatch.setattr(Cleaner, "help", watched)
-    large_blocks = 64
-    for number in range(400):
-        place = number * 7 % (blocks - large_blocks)
-        disk.write(inos[number % 8], place * BLOCK_BYTES, data(number, large_blocks * BLOCK_BYTES))
-    assert len(needless) > 20
-    assert sum(needless) == 0
-
-
-@pytest.mark.pure_core
 def test_requests_wait_before_they_begin_a_round_again_that_met_damage(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
