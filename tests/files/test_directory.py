@@ -272,6 +272,7 @@ def test_one_attribute_too_many_is_refused_and_a_missing_one_is_missing(
     assert attributes.getxattr(ROOT_INO, b"new") == b"y"
 
 
+@pytest.mark.pure_core
 def test_place_that_a_name_would_have_is_looked_for_anew_once_another_was_removed() -> None:
     _, directories = empty()
     for number, name in enumerate((b"a", b"b"), 2):
@@ -284,6 +285,7 @@ def test_place_that_a_name_would_have_is_looked_for_anew_once_another_was_remove
     assert (after.key, before.key > after.key) == (last.key, True)
 
 
+@pytest.mark.pure_core
 def test_place_that_a_name_would_have_is_that_of_its_directory() -> None:
     _, directories = empty()
     places = [directories.find(ino, b"a")[0] for ino in (DIRECTORY, DIRECTORY + 1)]
