@@ -87,6 +87,10 @@ CALLS: dict[str, Call] = {
         },
     ),
     "listxattr": _OF_FILE,
+    "find": (
+        {"parent_ino": ROOT_INO, "name": b"file"},
+        {"parent_ino": [*NO_INODE, FILE], "name": [b"x" * 256, *NOT_BYTES]},
+    ),
     "lookup": (
         {"parent_ino": ROOT_INO, "name": b"file"},
         {"parent_ino": [*NO_INODE, FILE], "name": [*NO_NAME, b"", b"a/b", b"a\0b"]},
