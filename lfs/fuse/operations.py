@@ -24,7 +24,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 
 from pyfuse3 import (
     EntryAttributes,
@@ -372,9 +371,12 @@ class LfsOperations(Handlers):
         self.requests["forget"] += 1
         for ino, _ in inode_list:
             if ino in self._orphans:
-                try:
-                    self._orphans.forget(ino)
-                except Exception as error:
-                    self.failed_change(error, partial("remove inode {}".format, ino))
+                self._forget_orphan(ino)
             else:
                 self._foresight.forgotten()
+
+    def _forget_orphan(self, ino: int) -> None:
+        try:
+            self._orphans.forget(ino)
+        except Exception as error:
+            self.failed_change(error, lambda: f"remove inode {ino}")

@@ -253,33 +253,8 @@ def test_parts_leave_room_to_merge_everything_anew_after_a_crash() -> None:
     assert merger.ahead_blocks == 0
 
 
-def test_inodes_made_between_the_parts_count_as_new_ones() -> None:
-    """They have numbers, and are in no tree: what they take there is still to be reckoned with."""
-    disk = Disk(128 << 20, options=FEW)
-    for number in range(40):
-        disk.make_file(b"%d" % number, b"short")
-    disk.sync()
-    core = disk.filesystem.core
-    imap = core.volume.imap
-    made = 0
-    for _ in turns(disk):
-        if made < 200:
-            for _ in range(20):
-                disk.make_file(b"new %d" % made)
-                made += 1
-        dirty_keys = {inode.key for inode in core.inodes.dirty.values()}
-        assert all(imap.get_stored(key) is None for key in dirty_keys if key >= imap.fresh_key)
-    assert made == 200
-    disk.sync()
-    bound = core.ledger.pending_blocks()
-    before = core.volume.usage.clean_blocks
-    disk.checkpoint()
-    assert before - core.volume.usage.clean_blocks <= bound
-    disk.unmount()
-    assert problems(disk.medium) == []
-
-
 def test_inode_that_is_dirty_when_a_part_is_merged_may_grow_the_tree() -> None:
+    """It has a number, and is in no tree: what it takes there is still to be reckoned with."""
     disk = Disk(128 << 20, options=FEW)
     for number in range(40):
         disk.make_file(b"%d" % number, b"short")

@@ -173,16 +173,17 @@ class Disk:
         made.bases = set(live.bases)
         live.parent = number
         self._inherit(LIVE, number)
-        self._begin_interval()
+        self.intervals.append(Interval(self.sequence + 1, LIVE))
         return number
 
-    def _begin_interval(self) -> None:
-        self.intervals.append(Interval(self.sequence + 1, LIVE))
-
     def _inherit(self, number: int, heir: int) -> None:
-        self.intervals = [
-            one._replace(owner=heir) if one.owner == number else one for one in self.intervals
-        ]
+        """Let ``heir`` own what ``number`` does; intervals of one owner side by side are one."""
+        joined: list[Interval] = []
+        for start, owner in self.intervals:
+            now = heir if owner == number else owner
+            if not joined or joined[-1].owner != now:
+                joined.append(Interval(start, now))
+        self.intervals = joined
 
     def roll_back(self, number: int) -> None:
         """Let the live version be what a snapshot is, and a snapshot what was live."""

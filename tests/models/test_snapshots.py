@@ -23,6 +23,7 @@ class Snapshots(RuleBasedStateMachine):
         self.truth: dict[int, dict[int, int]] = {LIVE: {}}
         """The contents of each key in each version that its user has not deleted."""
         self.written = 0
+        self.rollbacks = 0
 
     @rule(key=st.sampled_from(KEYS))
     def write(self, key: int) -> None:
@@ -52,6 +53,7 @@ class Snapshots(RuleBasedStateMachine):
     def roll_back(self, data: st.DataObject) -> None:
         number = self._some_snapshot(data)
         if number is not None:
+            self.rollbacks += 1
             before = dict(self.truth[LIVE])
             self.disk.roll_back(number)
             self.truth[self.disk.snapshot_count] = before
@@ -130,6 +132,10 @@ class Snapshots(RuleBasedStateMachine):
             mapping = self.disk.versions[number].mapping
             mine = {self.disk.resolved(mapped) for mapped in mapping.values()}
             assert self.disk.only_in(number) == mine - others
+
+    @invariant()
+    def intervals_are_few(self) -> None:
+        assert len(self.disk.intervals) <= len(self.disk.versions) + 2 * self.rollbacks
 
     @invariant()
     def forwards_are_those_that_versions_need(self) -> None:
